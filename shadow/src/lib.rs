@@ -1,0 +1,5 @@
+//! shadow
+
+mod value;
+
+pub use value::Value;

@@ -1,0 +1,59 @@
+//! [`Image`]: everything the follower shall hold for one key.
+
+use changeover_shadow::Value;
+
+/// All follower rows of one key, as a pure function of the authority's rows.
+///
+/// An image names rows, not statements: writing it twice, or after another image, leaves what the
+/// last one says. An image without rows means that the key is gone.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Image {
+    /// Rows by target, in the order of [`Shape::targets`](crate::mapping::Shape::targets).
+    pub targets: Vec<Vec<ImageRow>>,
+}
+
+impl Image {
+    /// An image without rows for a mapping of `targets` targets.
+    #[must_use]
+    pub fn empty(targets: usize) -> Image {
+        Image { targets: vec![Vec::new(); targets] }
+    }
+
+    /// Whether no target holds a row.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.targets.iter().all(Vec::is_empty)
+    }
+}
+
+/// One row of an image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageRow {
+    /// Names the row within its key and target, so that it keeps its generated id for ever and
+    /// other rows of the image can point at it. Empty where a key has one row.
+    pub slot: String,
+    /// One cell per mapped column, in the order of [`Target::columns`](crate::mapping::Target::columns).
+    pub cells: Vec<Cell>,
+}
+
+/// What one column of an image row shall hold.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cell {
+    /// This value.
+    Value(Value),
+    /// What a lookup on the follower's side answers for `by`; a key whose lookup has no answer
+    /// yet waits for it. `by` = `NULL` answers `NULL`.
+    Lookup {
+        /// Index into [`Shape::lookups`](crate::mapping::Shape::lookups).
+        lookup: usize,
+        /// What is looked up.
+        by: Value,
+    },
+    /// The id of another row of this image; `NULL` when the image has no such row.
+    Row {
+        /// Index of that row's target.
+        target: usize,
+        /// That row's slot.
+        slot: String,
+    },
+}

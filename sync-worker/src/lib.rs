@@ -1,0 +1,5 @@
+//! Stamp, copy and fence: the worker of a changeover.
+
+pub mod image;
+pub mod mapping;
+pub mod store;

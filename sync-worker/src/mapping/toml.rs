@@ -1,0 +1,1 @@
+//! Mappings written in TOML.

@@ -1,0 +1,272 @@
+//! The two roles a database plays for the worker, as traits: [`Authority`] and [`Follower`].
+//!
+//! Everything that moves data ([`copy`](crate::copy), [`drain`](crate::drain),
+//! [`backfill`](crate::backfill), [`verify`](crate::verify), [`repair`](crate::repair)) is written
+//! against these two and nothing else. [`dialect`](crate::dialect) implements them with SQL; the
+//! simulation in `tests/` implements them in memory, with faults.
+
+use changeover_flags::{Key, Version};
+use changeover_shadow::Value;
+use futures_util::future::BoxFuture;
+use thiserror::Error;
+
+use crate::image::Image;
+
+/// The answer of a store, later.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// A key's image and version as the authority had them at one instant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stamped {
+    /// The key.
+    pub key: Key,
+    /// Its version: at least the base.
+    pub version: Version,
+    /// Its image, or why it can have none.
+    pub image: Result<Image, String>,
+}
+
+/// A key whose newest version is not known to be on the follower.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dirty {
+    /// The key.
+    pub key: Key,
+    /// The authority's version when it was listed.
+    pub version: Version,
+    /// Whether and why it is held back.
+    pub hold: Option<Hold>,
+}
+
+/// Why a key stays dirty although it was tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// For good, or until something else arrives.
+    pub kind: HoldKind,
+    /// What the follower said, without values.
+    pub reason: String,
+}
+
+/// For how long a key is held back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HoldKind {
+    /// Until a parent, or a lookup's answer, is there.
+    Waiting,
+    /// The follower refuses this image for good.
+    Blocked,
+}
+
+impl HoldKind {
+    /// The word in tables, labels and messages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            HoldKind::Waiting => "waiting",
+            HoldKind::Blocked => "blocked",
+        }
+    }
+}
+
+/// How many keys the authority counts, and how they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lag {
+    /// Dirty keys, those held included.
+    pub dirty: u64,
+    /// Dirty keys that wait.
+    pub waiting: u64,
+    /// Dirty keys that are blocked.
+    pub blocked: u64,
+}
+
+/// One page of history.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Page {
+    /// Images and versions, in key-column order, read at one instant.
+    pub stamped: Vec<Stamped>,
+    /// The last key read: where the next page starts. `None` when nothing was read, which alone
+    /// ends a sweep.
+    pub last: Option<Key>,
+}
+
+/// The side that takes writes: it knows images, versions, and what is dirty.
+///
+/// Calls may run at the same time and be dropped at any await: a dropped call may still have taken
+/// effect.
+pub trait Authority: Send + Sync {
+    /// Images and versions of `keys`, all read at one instant, in the order asked. A key without
+    /// rows has an empty image.
+    fn read<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Stamped>>;
+
+    /// The next `limit` keys of the root table after `after`, with images and versions, all read
+    /// at one instant.
+    fn page<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Page>;
+
+    /// The next `limit` dirty keys after `after`, in key order, held ones included.
+    fn dirty<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Vec<Dirty>>;
+
+    /// Which of `keys` are dirty.
+    fn dirty_among<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Key>>;
+
+    /// The next `limit` keys after `after`, in key order, that were ever stamped: deleted keys
+    /// are found here alone.
+    fn stamped_keys<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Vec<Key>>;
+
+    /// Records that the follower was seen at or above these versions. A mark older than what is
+    /// recorded, or newer than the key's version, changes nothing. Must only be called after the
+    /// follower's commit was confirmed.
+    fn mark_synced<'a>(&'a self, marks: &'a [(Key, Version)]) -> Answer<'a, ()>;
+
+    /// Keeps `key` dirty and says why, unless it was written after `version`. Idempotent.
+    fn hold<'a>(&'a self, key: &'a Key, version: Version, hold: &'a Hold) -> Answer<'a, ()>;
+
+    /// Raises the versions of `keys` without changing a row, so that they are copied again.
+    fn touch<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, ()>;
+
+    /// Current versions of `keys`, in the order asked.
+    fn versions<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Version>>;
+
+    /// Counts of dirty and held keys.
+    fn lag(&self) -> Answer<'_, Lag>;
+
+    /// A number of keys in the root table for progress displays: exact or an estimate.
+    fn estimate(&self) -> Answer<'_, u64>;
+}
+
+/// What became of one key's copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Applied {
+    /// The follower now holds this image at this version.
+    Applied,
+    /// The follower already held this version or a newer one: nothing was changed.
+    Stale,
+    /// The version is below the follower's base: nothing was changed, and the key is not known
+    /// to be on the follower.
+    BehindBase,
+    /// A unique value of the image belongs to these other keys at the moment: copy them together.
+    Conflict(Vec<Key>),
+    /// Nothing was changed; the key is held for this reason.
+    Held(Hold),
+}
+
+/// How far a backfill has come. Kept on the follower, committed with the data.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Cursor {
+    /// The last key of the last page, `None` before the first.
+    pub last: Option<Key>,
+    /// Rows (keys) passed so far.
+    pub passed: u64,
+    /// Whether the sweep reached the end.
+    pub done: bool,
+}
+
+/// What the follower holds for one key beside what it should hold, both in the follower's types.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observed {
+    /// The key.
+    pub key: Key,
+    /// The follower's version, if a copy ever arrived.
+    pub version: Option<Version>,
+    /// What should be there: a record by target, row and column.
+    pub expected: Value,
+    /// What is there, in the same form.
+    pub actual: Value,
+}
+
+/// The side that takes copies and nothing else.
+///
+/// Calls may run at the same time and be dropped at any await: a dropped call may still have taken
+/// effect, then or later; the fence makes a late one harmless.
+pub trait Follower: Send + Sync {
+    /// Writes images, each fenced by its version, and answers per copy in the order given. The
+    /// images of one call commit together or are tried apart; either way an answer of
+    /// [`Applied::Applied`] or [`Applied::Stale`] speaks of a commit that was confirmed.
+    /// `cursor` is committed with the last of them, after every other.
+    fn apply<'a>(
+        &'a self,
+        copies: &'a [Stamped],
+        cursor: Option<&'a Cursor>,
+    ) -> Answer<'a, Vec<Applied>>;
+
+    /// Writes images whose unique values change hands: all in one transaction, first deleted,
+    /// then inserted. Answers as [`apply`](Follower::apply).
+    fn apply_group<'a>(&'a self, copies: &'a [Stamped]) -> Answer<'a, Vec<Applied>>;
+
+    /// What is held beside what should be held, in the order given.
+    fn observe<'a>(&'a self, copies: &'a [Stamped]) -> Answer<'a, Vec<Observed>>;
+
+    /// The next `limit` keys after `after`, in key order, that the follower has a version of or
+    /// holds rows of.
+    fn held_keys<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Vec<Key>>;
+
+    /// The versions held for `keys`, in the order asked.
+    fn versions<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Version>>>;
+
+    /// How far the backfill of this mapping revision has come.
+    fn cursor(&self) -> Answer<'_, Cursor>;
+
+    /// Records how far the backfill has come, without data.
+    fn save_cursor<'a>(&'a self, cursor: &'a Cursor) -> Answer<'a, ()>;
+}
+
+/// Why a store did not answer.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The store was not reached, or the connection broke. Whether the call took effect is not
+    /// known. Worth trying again.
+    #[error("reaching {store} failed while {doing}")]
+    Unreachable {
+        /// Which store.
+        store: String,
+        /// What was being done.
+        doing: String,
+        /// The cause.
+        #[source]
+        source: BoxError,
+    },
+    /// Lost against other transactions (deadlock, lock timeout, busy file). Nothing was changed.
+    /// Worth trying again.
+    #[error("{store} was busy while {doing}")]
+    Busy {
+        /// Which store.
+        store: String,
+        /// What was being done.
+        doing: String,
+        /// The cause.
+        #[source]
+        source: BoxError,
+    },
+    /// The follower holds another mapping revision than this copier has. Not worth trying again.
+    #[error(
+        "the follower is at mapping revision {held}, this process has {mine}: deploy the revision that the follower holds, or raise it"
+    )]
+    Revision {
+        /// The revision in the follower's epoch row.
+        held: i64,
+        /// The revision of the mapping in use.
+        mine: i64,
+    },
+    /// The store refused: a missing table, a missing right, not installed. Not worth trying again
+    /// before someone acts.
+    #[error("{store} refused while {doing}: {advice}")]
+    Refused {
+        /// Which store.
+        store: String,
+        /// What was being done.
+        doing: String,
+        /// What to do about it.
+        advice: String,
+        /// The cause.
+        #[source]
+        source: Option<BoxError>,
+    },
+}
+
+/// A boxed cause.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+impl StoreError {
+    /// Whether trying again can help without anybody acting.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, StoreError::Unreachable { .. } | StoreError::Busy { .. })
+    }
+}

@@ -1,0 +1,14 @@
+//! The one integration binary: everything that needs a database, a process or the whole tree.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    reason = "a test stops at the first surprise, and nobody reads its documentation from outside"
+)]
+
+// Servers, faults and seeds that the scenarios below share.
+mod support;
+// The rules of the tree that a compiler does not know.
+mod tidy;
