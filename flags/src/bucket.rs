@@ -1,0 +1,69 @@
+//! Which share of the keys a key belongs to: pinned, so that it never moves by itself.
+//!
+//! 1. The bucket of a key depends on the entity's name and the routing key alone: not on the
+//!    process, the machine, the release or the order of anything.
+//! 2. There are [`Bucket::COUNT`] buckets, evenly filled.
+//! 3. Entities are independent of each other: the same routing key falls elsewhere in another.
+//! 4. The function is called `v1`. It never changes; another one would be another version, chosen
+//!    by configuration, since changing it moves every key at once.
+//!
+//! Version `v1` is SipHash-2-4 with the key [`Bucket::V1_KEY`] over the bytes
+//! `changeover/v1`, `0`, the entity's name, `0`, the routing key, reduced to the range by taking
+//! the upper half of the product `hash × 10,000` (as a number of 128 bits). An entity's name holds
+//! no zero byte, so two different pairs never give the same bytes.
+//!
+//! It is no secret and no defence: who can choose keys can choose buckets.
+
+use std::fmt;
+
+use siphasher::sip::SipHasher24;
+
+use crate::Entity;
+
+/// One of [`Bucket::COUNT`] equal shares of an entity's keys.
+///
+/// ```
+/// use changeover_flags::{Bucket, Entity, Percent};
+/// let bucket = Bucket::of(&Entity::new("listings")?, "42");
+/// assert_eq!(bucket, Bucket::of(&Entity::new("listings")?, "42"));
+/// assert!(Percent::HUNDRED.covers(bucket) && !Percent::ZERO.covers(bucket));
+/// # Ok::<(), changeover_flags::BadEntity>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Bucket(u16);
+
+impl Bucket {
+    /// How many buckets there are: one for each 1/10,000 of a [`Percent`](crate::Percent).
+    pub const COUNT: u16 = 10_000;
+
+    /// The SipHash key of version `v1`: fixed and public, so that anybody can compute a bucket.
+    pub const V1_KEY: [u8; 16] = *b"changeover.v1.00";
+
+    /// The bucket of a routing key: the text of a [`Key`](crate::Key), or what a list is routed
+    /// by, such as the tenant.
+    #[must_use]
+    pub fn of(entity: &Entity, routing: &str) -> Bucket {
+        let mut input = Vec::with_capacity(64);
+        input.extend_from_slice(b"changeover/v1\0");
+        input.extend_from_slice(entity.as_str().as_bytes());
+        input.push(0);
+        input.extend_from_slice(routing.as_bytes());
+        let hash = SipHasher24::new_with_key(&Self::V1_KEY).hash(&input);
+        // The product's upper half is below COUNT, and no bucket gets more than one hash in 2^50
+        // more than another; `hash % COUNT` would do too, but slower.
+        let reduced = (u128::from(hash) * u128::from(Self::COUNT)) >> 64;
+        Bucket(reduced as u16)
+    }
+
+    /// The number of the bucket, `0..10_000`.
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        self.0
+    }
+}
+
+impl fmt::Display for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

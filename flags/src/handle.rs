@@ -1,0 +1,398 @@
+//! The handle that every part of an instance shares: read without a lock, changed from anywhere.
+//!
+//! 1. A change acts in memory first and is saved after. If saving fails, the change stays in force
+//!    and the error says that it would not survive a restart.
+//! 2. The kill switch waits for nothing: neither for a slow disk nor for another change being saved.
+//! 3. An edit of the stored flags is looked for before every save, so that a save does not undo
+//!    it. Where an edit meets a change that is not saved yet, the safer one wins: a thrown kill,
+//!    the lower percentage.
+//! 4. Stored flags that cannot be understood are never overwritten.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use thiserror::Error;
+
+use crate::{
+    Entity, Epoch, Kill, Learnt, MemoryStore, NotReady, Percent, Saved, Snapshot, Store, StoreError,
+};
+
+/// The flags of one entity in this process. Clones share them.
+///
+/// [`Flags::load`] takes no lock and does no IO. Everything that changes flags may block on the
+/// [`Store`]: after it acted in memory, and one change at a time.
+///
+/// ```
+/// use changeover_flags::{Entity, Flags, Percent, Refused};
+/// let flags = Flags::memory(Entity::new("listings")?);
+/// assert!(flags.load().serving().is_err());
+/// assert!(matches!(flags.set_read_new(Percent::HUNDRED), Err(Refused::NotReady(_))));
+/// flags.kill("new side answers slowly")?;
+/// assert!(flags.load().kill);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Flags {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    entity: Entity,
+    /// What readers see. Written only under `state`, so that it never goes back.
+    snapshot: ArcSwap<Snapshot>,
+    /// Held for moments, never across IO: the kill switch needs it.
+    state: Mutex<State>,
+    /// Held across IO. Taken before `state` where both are.
+    disk: Mutex<Disk>,
+}
+
+/// What is in force.
+struct State {
+    flags: Saved,
+    /// One more at every change.
+    changes: u64,
+    /// The changes that are stored.
+    stored: u64,
+    /// `kill` was set or cleared since the last save.
+    kill_unsaved: bool,
+    /// `read_new` was set since the last save.
+    read_new_unsaved: bool,
+}
+
+struct Disk {
+    store: Box<dyn Store>,
+    /// What the store held when we last looked: the difference to it is somebody's edit.
+    seen: Saved,
+}
+
+/// A change that is in force and not saved: a restart would undo it.
+#[derive(Debug, Error)]
+#[error(
+    "{change} of {entity} is in force but not saved: a restart would undo it; clear the cause and repeat it, or reload"
+)]
+pub struct Unsaved {
+    change: &'static str,
+    entity: Entity,
+    source: StoreError,
+}
+
+impl Unsaved {
+    /// Why it was not saved.
+    #[must_use]
+    pub fn store_error(&self) -> &StoreError {
+        &self.source
+    }
+}
+
+/// Why a percentage was not set, or not wholly.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// Nothing changed.
+    #[error(transparent)]
+    NotReady(#[from] NotReady),
+    /// It is in force in this process and not saved.
+    #[error(transparent)]
+    Unsaved(#[from] Unsaved),
+}
+
+impl Flags {
+    /// Restores the last known flags from `store`; without any the stage is unknown.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if there are stored flags that cannot be read or understood, or that ask for
+    /// what is refused.
+    pub fn open(entity: Entity, store: impl Store + 'static) -> Result<Flags, StoreError> {
+        let saved = store.load()?;
+        if let Some(saved) = &saved {
+            check_ready(&entity, saved).map_err(StoreError::NotReady)?;
+        }
+        Ok(Flags::start(
+            entity,
+            Box::new(store),
+            saved.unwrap_or_default(),
+        ))
+    }
+
+    /// Flags that forget with the process.
+    #[must_use]
+    pub fn memory(entity: Entity) -> Flags {
+        Flags::start(entity, Box::new(MemoryStore::new()), Saved::default())
+    }
+
+    fn start(entity: Entity, store: Box<dyn Store>, saved: Saved) -> Flags {
+        let inner = Inner {
+            entity,
+            snapshot: ArcSwap::from_pointee(snapshot_of(&saved)),
+            state: Mutex::new(State {
+                flags: saved.clone(),
+                changes: 0,
+                stored: 0,
+                kill_unsaved: false,
+                read_new_unsaved: false,
+            }),
+            disk: Mutex::new(Disk { store, seen: saved }),
+        };
+        Flags {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// The entity.
+    #[must_use]
+    pub fn entity(&self) -> &Entity {
+        &self.inner.entity
+    }
+
+    /// All flags at this instant, without a lock. Take one per call.
+    #[must_use]
+    pub fn load(&self) -> Snapshot {
+        **self.inner.snapshot.load()
+    }
+
+    /// What would be saved now: the snapshot with the kill's reason and the epoch's details.
+    #[must_use]
+    pub fn saved(&self) -> Saved {
+        lock(&self.inner.state).flags.clone()
+    }
+
+    /// Takes up the home row. An answer older than what is known is ignored, so that a late one
+    /// does not move the instance back.
+    ///
+    /// When the row says that the new side is no longer ready (a higher mapping revision, say),
+    /// the read percentage falls to zero and stays there until somebody raises it again.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the row is in force but not saved. The next call tries again.
+    pub fn learn(&self, epoch: &Epoch) -> Result<(), StoreError> {
+        let news = Learnt::from(epoch);
+        let pending = {
+            let mut state = lock(&self.inner.state);
+            match &state.flags.learnt {
+                Some(known) if news.is_older_than(known) => {
+                    tracing::debug!(entity = %self.inner.entity, late = news.epoch, known = known.epoch, "late epoch ignored");
+                }
+                Some(known) if *known == news => {}
+                _ => self.take_learnt(&mut state, news),
+            }
+            state.changes != state.stored
+        };
+        if pending { self.persist() } else { Ok(()) }
+    }
+
+    /// Sets the share of keys whose reads the new side answers.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::NotReady`], with nothing changed, for more than zero before a backfill and a
+    /// clean verify are recorded. [`Refused::Unsaved`] if it is in force but not saved.
+    pub fn set_read_new(&self, percent: Percent) -> Result<(), Refused> {
+        {
+            let mut state = lock(&self.inner.state);
+            let mut flags = state.flags.clone();
+            flags.read_new = percent;
+            check_ready(&self.inner.entity, &flags)?;
+            state.read_new_unsaved = true;
+            self.publish(&mut state, flags);
+        }
+        Ok(self.save("the read percentage")?)
+    }
+
+    /// Sets the share of reads that are also compared.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsaved`]: it is in force but not saved.
+    pub fn set_sample(&self, percent: Percent) -> Result<(), Unsaved> {
+        {
+            let mut state = lock(&self.inner.state);
+            let mut flags = state.flags.clone();
+            flags.sample = percent;
+            self.publish(&mut state, flags);
+        }
+        self.save("the sampling")
+    }
+
+    /// Throws the kill switch: every read to the authority, none compared. Always acts, and before
+    /// anything that can fail or wait. Thrown again, it takes the new reason.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsaved`]: reads go to the authority, but a restart would forget it.
+    pub fn kill(&self, reason: &str) -> Result<(), Unsaved> {
+        self.set_kill(Some(Kill::new(reason)));
+        tracing::warn!(entity = %self.inner.entity, reason, "kill switch thrown");
+        self.save("the kill switch")
+    }
+
+    /// Clears the kill switch: reading returns to the percentage that was, and to whatever was set
+    /// while it was thrown.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsaved`]: it is cleared, but a restart would throw it again.
+    pub fn clear_kill(&self) -> Result<(), Unsaved> {
+        self.set_kill(None);
+        tracing::warn!(entity = %self.inner.entity, "kill switch cleared");
+        self.save("the cleared kill switch")
+    }
+
+    /// Takes up percentage, sampling and kill as somebody edited them in the store, and saves what
+    /// an earlier change could not. Says whether the flags in force changed.
+    ///
+    /// The rest of the stored flags is not taken up: the stage comes from the database.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read or understood, or asks for what is refused: then
+    /// nothing changes, not even by half. Also if an earlier change still cannot be saved.
+    pub fn reload(&self) -> Result<bool, StoreError> {
+        let mut disk = lock(&self.inner.disk);
+        let changed = self.take_edit(&mut disk)?;
+        self.write(&mut disk)?;
+        Ok(changed)
+    }
+
+    fn set_kill(&self, kill: Option<Kill>) {
+        let mut state = lock(&self.inner.state);
+        let flags = Saved {
+            kill,
+            ..state.flags.clone()
+        };
+        state.kill_unsaved = true;
+        self.publish(&mut state, flags);
+    }
+
+    fn take_learnt(&self, state: &mut State, news: Learnt) {
+        let mut flags = state.flags.clone();
+        flags.learnt = Some(news);
+        if !news.ready && flags.read_new > Percent::ZERO {
+            // Zero rather than suspended: a percentage that comes back by itself after the next
+            // verify would be a ramp that nobody ordered, on every instance at once.
+            tracing::warn!(entity = %self.inner.entity, was = %flags.read_new, "new side no longer ready: read percentage set to 0");
+            flags.read_new = Percent::ZERO;
+            state.read_new_unsaved = true;
+        }
+        self.publish(state, flags);
+    }
+
+    /// Puts `flags` in force. The lock that `state` comes from keeps snapshots in order.
+    fn publish(&self, state: &mut State, flags: Saved) {
+        self.inner.snapshot.store(Arc::new(snapshot_of(&flags)));
+        state.flags = flags;
+        state.changes += 1;
+    }
+
+    fn save(&self, change: &'static str) -> Result<(), Unsaved> {
+        self.persist().map_err(|source| Unsaved {
+            change,
+            entity: self.inner.entity.clone(),
+            source,
+        })
+    }
+
+    fn persist(&self) -> Result<(), StoreError> {
+        let mut disk = lock(&self.inner.disk);
+        self.take_edit(&mut disk)?;
+        self.write(&mut disk)
+    }
+
+    /// Merges what somebody changed in the store since we last looked.
+    fn take_edit(&self, disk: &mut Disk) -> Result<bool, StoreError> {
+        let Some(stored) = disk.store.load()? else {
+            return Ok(false);
+        };
+        let mut state = lock(&self.inner.state);
+        let mut flags = state.flags.clone();
+        if stored.kill != disk.seen.kill && !(state.kill_unsaved && flags.kill.is_some()) {
+            flags.kill = stored.kill.clone();
+        }
+        if stored.read_new != disk.seen.read_new {
+            flags.read_new = match state.read_new_unsaved {
+                true => flags.read_new.min(stored.read_new),
+                false => stored.read_new,
+            };
+        }
+        if stored.sample != disk.seen.sample {
+            flags.sample = stored.sample;
+        }
+        check_ready(&self.inner.entity, &flags).map_err(StoreError::NotReady)?;
+        disk.seen = stored;
+        let changed = flags != state.flags;
+        if changed {
+            tracing::info!(entity = %self.inner.entity, read_new = %flags.read_new, sample = %flags.sample, kill = flags.kill.is_some(), "edited flags taken up");
+            self.publish(&mut state, flags);
+        }
+        Ok(changed)
+    }
+
+    /// Stores what is in force. Whoever comes last stores the changes of all before.
+    fn write(&self, disk: &mut Disk) -> Result<(), StoreError> {
+        let (flags, changes) = {
+            let state = lock(&self.inner.state);
+            if state.changes == state.stored {
+                return Ok(());
+            }
+            (state.flags.clone(), state.changes)
+        };
+        if flags != disk.seen {
+            disk.store.save(&flags)?;
+            disk.seen = flags;
+        }
+        let mut state = lock(&self.inner.state);
+        state.stored = changes;
+        if state.changes == changes {
+            state.kill_unsaved = false;
+            state.read_new_unsaved = false;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Flags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flags")
+            .field("entity", &self.inner.entity)
+            .field("snapshot", &self.load())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The data behind the locks is replaced whole, so it is sound even if a holder (a store that
+/// panicked, say) did not return; the kill switch must work then too.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn snapshot_of(flags: &Saved) -> Snapshot {
+    let flagged = Snapshot {
+        kill: flags.kill.is_some(),
+        read_new: flags.read_new,
+        sample: flags.sample,
+        ..Snapshot::UNKNOWN
+    };
+    match &flags.learnt {
+        None => flagged,
+        Some(learnt) => Snapshot {
+            stage: learnt.stage,
+            epoch: learnt.epoch,
+            ready: learnt.ready,
+            known: true,
+            ..flagged
+        },
+    }
+}
+
+fn check_ready(entity: &Entity, flags: &Saved) -> Result<(), NotReady> {
+    let ready = flags.learnt.is_some_and(|learnt| learnt.ready);
+    if flags.read_new > Percent::ZERO && !ready {
+        return Err(NotReady {
+            entity: entity.clone(),
+            percent: flags.read_new,
+        });
+    }
+    Ok(())
+}

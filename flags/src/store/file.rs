@@ -1,0 +1,293 @@
+//! One TOML file per entity, which a person on call may edit.
+//!
+//! ```toml
+//! format = 1
+//! entity = "listings"
+//! read_new = 25.0
+//! sample = 1.0
+//! kill = false          # true, or a reason in quotes
+//!
+//! [learnt]              # what the database said last; an edit is not taken from here
+//! epoch = 3
+//! stage = "dual-write"
+//! revision = 1
+//! base = 0
+//! ready = true
+//! ```
+//!
+//! 1. It is replaced whole: a temporary file in the same directory, synced, renamed over it, and
+//!    the directory synced. A crash leaves the old file or the new one.
+//! 2. Every key above `[learnt]` is required, an unknown key is an error, and both name the key:
+//!    half a file never passes for a whole one.
+//! 3. The mode of the file is kept; comments are not.
+//!
+//! Not promised: two processes saving in the same instant. Each looks at the file before it
+//! replaces it, but nothing locks it in between. Give each instance its own directory.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Visitor};
+
+use super::{Kill, Learnt, Saved, Store, StoreError};
+use crate::{Entity, Percent, Stage, Version};
+
+/// The format this release writes and reads.
+const FORMAT: i64 = 1;
+
+/// Far above what a file can need; a larger one is not ours.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// Keeps the flags of one entity in `<directory>/<entity>.toml`.
+///
+/// Both operations block on the file system: on an async runtime's thread call them, and the
+/// changes of [`Flags`](crate::Flags) that lead here, through a blocking task if the disk is slow.
+#[derive(Debug, Clone)]
+pub struct FileStore {
+    directory: PathBuf,
+    entity: Entity,
+}
+
+impl FileStore {
+    /// A store in an existing directory. Nothing is read or written yet.
+    pub fn new(directory: impl Into<PathBuf>, entity: &Entity) -> FileStore {
+        FileStore {
+            directory: directory.into(),
+            entity: entity.clone(),
+        }
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.directory.join(format!("{}.toml", self.entity))
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Option<String>> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let mut text = String::new();
+        file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+        Ok(Some(text))
+    }
+
+    fn parse(&self, path: PathBuf, text: &str) -> Result<Saved, StoreError> {
+        if text.len() as u64 > MAX_BYTES {
+            let source = format!("it is larger than {MAX_BYTES} bytes").into();
+            return Err(StoreError::Malformed { path, source });
+        }
+        let malformed = |error: toml::de::Error| StoreError::Malformed {
+            path: path.clone(),
+            source: error.into(),
+        };
+        // The format first: a file of another format would otherwise fail with an unknown key.
+        let found = toml::from_str::<Head>(text).map_err(malformed)?.format;
+        if found != FORMAT {
+            let expected = FORMAT;
+            return Err(StoreError::Format {
+                path,
+                found,
+                expected,
+            });
+        }
+        let written: Written = toml::from_str(text).map_err(malformed)?;
+        if written.entity != self.entity.as_str() {
+            return Err(StoreError::WrongEntity {
+                path,
+                found: written.entity,
+                expected: self.entity.clone(),
+            });
+        }
+        Ok(written.into())
+    }
+
+    fn replace(&self, path: &Path, text: &str) -> io::Result<()> {
+        let mut name = OsString::from(format!(".{}.toml.", self.entity));
+        name.push(format!("{}.tmp", std::process::id()));
+        let temporary = self.directory.join(name);
+        let written = write_synced(&temporary, path, text)
+            .and_then(|()| fs::rename(&temporary, path))
+            .inspect_err(|_| {
+                // Best effort: what is left behind is overwritten by the next try.
+                let _ = fs::remove_file(&temporary);
+            });
+        // Without this the rename itself may be lost with the machine.
+        written.and_then(|()| sync_directory(&self.directory))
+    }
+}
+
+impl Store for FileStore {
+    fn load(&self) -> Result<Option<Saved>, StoreError> {
+        let path = self.path();
+        match self.read(&path) {
+            Ok(Some(text)) => self.parse(path, &text).map(Some),
+            // Otherwise a mistyped directory would look like a first start.
+            Ok(None) if !self.directory.is_dir() => Err(StoreError::NoDirectory {
+                path: self.directory.clone(),
+            }),
+            Ok(None) => Ok(None),
+            Err(source) if source.kind() == io::ErrorKind::InvalidData => {
+                let source = source.into();
+                Err(StoreError::Malformed { path, source })
+            }
+            Err(source) => Err(StoreError::Read { path, source }),
+        }
+    }
+
+    fn save(&self, saved: &Saved) -> Result<(), StoreError> {
+        let path = self.path();
+        let text = render(&self.entity, saved);
+        self.replace(&path, &text)
+            .map_err(|source| StoreError::Write { path, source })
+    }
+}
+
+fn write_synced(temporary: &Path, path: &Path, text: &str) -> io::Result<()> {
+    let mut file = File::create(temporary)?;
+    if let Ok(old) = fs::metadata(path) {
+        // People on call may edit it because of its mode.
+        file.set_permissions(old.permissions())?;
+    }
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+#[cfg(unix)]
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// A directory cannot be opened as a file here; the rename is as durable as the system makes it.
+#[cfg(not(unix))]
+fn sync_directory(_directory: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Written by hand rather than by serde, for the comments: who edits it has no manual open.
+fn render(entity: &Entity, saved: &Saved) -> String {
+    let kill = match &saved.kill {
+        Some(kill) => toml::Value::String(kill.reason.clone()).to_string(),
+        None => "false".to_owned(),
+    };
+    let mut text = format!(
+        "\
+# Flags of {entity}. Edit up to [learnt]; a reload takes it up, without any database.
+format = {FORMAT}
+entity = \"{entity}\"
+
+# Percent of keys whose reads the new side answers: 0 to 100, two decimals at most.
+# Above 0 is refused until a backfill and a clean verify are recorded.
+read_new = {read_new:?}
+
+# Percent of reads that are also compared.
+sample = {sample:?}
+
+# true, or a reason in quotes: every read goes to the authority, none is compared.
+# false: back to read_new.
+kill = {kill}
+",
+        read_new = saved.read_new.as_f64(),
+        sample = saved.sample.as_f64(),
+    );
+    if let Some(learnt) = &saved.learnt {
+        text.push_str(&format!(
+            "
+# What the database said last. Not for editing: the database decides.
+[learnt]
+epoch = {epoch}
+stage = \"{stage}\"
+revision = {revision}
+base = {base}
+ready = {ready}
+",
+            epoch = learnt.epoch,
+            stage = learnt.stage,
+            revision = learnt.revision,
+            base = learnt.base,
+            ready = learnt.ready,
+        ));
+    }
+    text
+}
+
+#[derive(Deserialize)]
+struct Head {
+    format: i64,
+}
+
+/// The file as it is typed.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    #[serde(rename = "format")]
+    _format: i64,
+    entity: String,
+    read_new: Percent,
+    sample: Percent,
+    kill: WrittenKill,
+    learnt: Option<WrittenLearnt>,
+}
+
+// No prefix of `ready = true` or `ready = false` is valid, so keep it last: a torn table is seen.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenLearnt {
+    epoch: i64,
+    stage: Stage,
+    revision: i64,
+    base: i64,
+    ready: bool,
+}
+
+/// `false`, `true`, or a reason.
+struct WrittenKill(Option<Kill>);
+
+impl<'de> Deserialize<'de> for WrittenKill {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<WrittenKill, D::Error> {
+        struct Typed;
+
+        impl Visitor<'_> for Typed {
+            type Value = WrittenKill;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false, or a reason in quotes")
+            }
+
+            fn visit_bool<E>(self, thrown: bool) -> Result<WrittenKill, E> {
+                Ok(WrittenKill(thrown.then(|| {
+                    Kill::new("thrown in the flags file, no reason given")
+                })))
+            }
+
+            // Even an empty reason is a kill: who typed quotes meant to throw it.
+            fn visit_str<E>(self, reason: &str) -> Result<WrittenKill, E> {
+                Ok(WrittenKill(Some(Kill::new(reason))))
+            }
+        }
+
+        deserializer.deserialize_any(Typed)
+    }
+}
+
+impl From<Written> for Saved {
+    fn from(written: Written) -> Saved {
+        Saved {
+            read_new: written.read_new,
+            sample: written.sample,
+            kill: written.kill.0,
+            learnt: written.learnt.map(|learnt| Learnt {
+                stage: learnt.stage,
+                epoch: learnt.epoch,
+                revision: learnt.revision,
+                base: Version(learnt.base),
+                ready: learnt.ready,
+            }),
+        }
+    }
+}
