@@ -1,0 +1,278 @@
+//! [`judge`]: from two looks at both sides to one [`Verdict`], as a pure function.
+
+use std::fmt;
+
+use crate::{Rules, Value, Verdict, diff};
+
+/// What one side answered.
+///
+/// `Debug` prints the kind of what was found, no contents.
+#[derive(Clone, PartialEq)]
+pub enum Answer {
+    /// The row, as observed.
+    Found(Value),
+    /// The side was asked, answered, and has no such row.
+    Absent,
+    /// The side failed or could not be reached. It may have the row or not: never an absence.
+    Failed,
+    /// The side did not answer in time. Never an absence either.
+    TimedOut,
+}
+
+impl From<Option<Value>> for Answer {
+    /// From what [`Observe`](crate::Observe) gives for a call that succeeded.
+    fn from(observed: Option<Value>) -> Answer {
+        observed.map_or(Answer::Absent, Answer::Found)
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Answer::Found(value) => write!(f, "Found({})", value.kind()),
+            Answer::Absent => f.write_str("Absent"),
+            Answer::Failed => f.write_str("Failed"),
+            Answer::TimedOut => f.write_str("TimedOut"),
+        }
+    }
+}
+
+/// One look at both sides.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Look {
+    /// What the legacy side answered.
+    pub legacy: Answer,
+    /// What the new side answered.
+    pub new: Answer,
+    /// The version of the key on the authority and on the follower, in this order, read *after* the
+    /// answers; `None` where no versions are kept or none could be read.
+    pub versions: Option<(i64, i64)>,
+}
+
+/// What [`judge`] says after a look.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Judgement {
+    /// The shadow read is over.
+    Final(Verdict),
+    /// The sides differ: wait a little and look once more at both. Given after a first look alone.
+    LookAgain,
+}
+
+/// Decides what one or two looks mean.
+///
+/// One look (rows: legacy, columns: new):
+///
+/// | | found | absent | failed | timed out |
+/// | --- | --- | --- | --- | --- |
+/// | **found** | equal or *differs* | *missing in new* | error in new | timeout |
+/// | **absent** | *extra in new* | equal | error in new | timeout |
+/// | **failed** | error in legacy | error in legacy | error in both | timeout |
+/// | **timed out** | timeout | timeout | timeout | timeout |
+///
+/// 1. Errors and timeouts are final at either look. They say something of that call and nothing of
+///    the data, so there is nothing to confirm, and a store in trouble is not asked twice.
+/// 2. Equal at the first look is [`Verdict::Match`], at the second [`Verdict::Healed`].
+/// 3. A difference (in italics) at the first look is always [`Judgement::LookAgain`].
+/// 4. A difference at the second look, where versions are known, is [`Verdict::Lagging`] if the
+///    follower's version is below the authority's, or if either moved since the first look: a copy
+///    may have arrived between the two reads of one look.
+/// 5. Any other difference at the second look is confirmed. That includes a follower *ahead* of the
+///    authority, which is never lag.
+///
+/// ```
+/// use changeover_shadow::{Answer, Judgement, Look, Rules, Value, Verdict, judge};
+/// let rules = Rules::new();
+/// let look = |new| Look {
+///     legacy: Answer::Found(Value::from(1)),
+///     new,
+///     versions: Some((7, 7)),
+/// };
+/// let first = look(Answer::Absent);
+/// assert_eq!(judge(&first, None, &rules), Judgement::LookAgain);
+/// let healed = look(Answer::Found(Value::from(1)));
+/// assert_eq!(judge(&first, Some(&healed), &rules), Judgement::Final(Verdict::Healed));
+/// let confirmed = Judgement::Final(Verdict::MissingInNew);
+/// assert_eq!(judge(&first, Some(&first), &rules), confirmed);
+/// ```
+#[must_use]
+pub fn judge(first: &Look, second: Option<&Look>, rules: &Rules) -> Judgement {
+    let Some(second) = second else {
+        return match seen(first, rules) {
+            Seen::Equal => Judgement::Final(Verdict::Match),
+            Seen::Unanswered(verdict) => Judgement::Final(verdict),
+            Seen::Differs(_) => Judgement::LookAgain,
+        };
+    };
+    Judgement::Final(match seen(second, rules) {
+        Seen::Equal => Verdict::Healed,
+        Seen::Unanswered(verdict) => verdict,
+        Seen::Differs(_) if in_motion(first, second) => Verdict::Lagging,
+        Seen::Differs(verdict) => verdict,
+    })
+}
+
+/// What a single look shows.
+enum Seen {
+    Equal,
+    Differs(Verdict),
+    Unanswered(Verdict),
+}
+
+fn seen(look: &Look, rules: &Rules) -> Seen {
+    use Answer::{Absent, Failed, Found, TimedOut};
+    match (&look.legacy, &look.new) {
+        (TimedOut, _) | (_, TimedOut) => Seen::Unanswered(Verdict::Timeout),
+        (Failed, Failed) => Seen::Unanswered(Verdict::ErrorInBoth),
+        (Failed, Found(_) | Absent) => Seen::Unanswered(Verdict::ErrorInLegacy),
+        (Found(_) | Absent, Failed) => Seen::Unanswered(Verdict::ErrorInNew),
+        (Absent, Absent) => Seen::Equal,
+        (Found(_), Absent) => Seen::Differs(Verdict::MissingInNew),
+        (Absent, Found(_)) => Seen::Differs(Verdict::ExtraInNew),
+        (Found(legacy), Found(new)) => match diff(legacy, new, rules) {
+            fields if fields.is_empty() => Seen::Equal,
+            fields => Seen::Differs(Verdict::Mismatch(fields)),
+        },
+    }
+}
+
+/// Whether lag can explain a difference at the second look.
+fn in_motion(first: &Look, second: &Look) -> bool {
+    let Some((authority, follower)) = second.versions else {
+        return false;
+    };
+    let moved = first
+        .versions
+        .is_some_and(|before| before != (authority, follower));
+    moved || follower < authority
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers() -> [Answer; 5] {
+        let found = |number: i64| Answer::Found(number.into());
+        [
+            found(1),
+            found(2),
+            Answer::Absent,
+            Answer::Failed,
+            Answer::TimedOut,
+        ]
+    }
+
+    fn looks(versions: Option<(i64, i64)>) -> Vec<Look> {
+        let pairs = answers().into_iter().flat_map(|legacy| {
+            answers().into_iter().map(move |new| Look {
+                legacy: legacy.clone(),
+                new,
+                versions,
+            })
+        });
+        pairs.collect()
+    }
+
+    fn answered(answer: &Answer) -> bool {
+        matches!(answer, Answer::Found(_) | Answer::Absent)
+    }
+
+    fn verdict(first: &Look, second: Option<&Look>) -> Option<Verdict> {
+        match judge(first, second, &Rules::new()) {
+            Judgement::Final(verdict) => Some(verdict),
+            Judgement::LookAgain => None,
+        }
+    }
+
+    #[test]
+    fn every_first_look() {
+        for look in looks(None) {
+            let got = verdict(&look, None);
+            let both = answered(&look.legacy) && answered(&look.new);
+            if both && look.legacy == look.new {
+                assert_eq!(got, Some(Verdict::Match), "{look:?}");
+            } else if both {
+                assert_eq!(got, None, "a difference needs a second look: {look:?}");
+            } else {
+                let got = got.expect("final");
+                assert!(
+                    got != Verdict::Match && !got.confirmed(),
+                    "{look:?} gave {got:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_second_look_is_final_and_only_answers_confirm() {
+        for first in looks(None) {
+            for second in looks(None) {
+                let got = verdict(&first, Some(&second)).expect("final after two looks");
+                let both = answered(&second.legacy) && answered(&second.new);
+                let differs = both && second.legacy != second.new;
+                assert_eq!(got.confirmed(), differs, "{second:?} gave {got:?}");
+                assert_eq!(
+                    got == Verdict::Healed,
+                    both && !differs,
+                    "{second:?} gave {got:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn errors_have_a_side_and_both_erring_is_no_match() {
+        use Answer::{Absent, Failed, TimedOut};
+        let look = |legacy, new| Look {
+            legacy,
+            new,
+            versions: None,
+        };
+        let cases = [
+            (look(Failed, Absent), Verdict::ErrorInLegacy),
+            (look(Absent, Failed), Verdict::ErrorInNew),
+            (look(Failed, Failed), Verdict::ErrorInBoth),
+            (look(Failed, TimedOut), Verdict::Timeout),
+            (look(TimedOut, TimedOut), Verdict::Timeout),
+        ];
+        for (look, expected) in cases {
+            assert_eq!(verdict(&look, None), Some(expected.clone()));
+            assert_eq!(verdict(&look, Some(&look)), Some(expected));
+        }
+    }
+
+    #[test]
+    fn versions_tell_lag_from_loss() {
+        let look = |versions| Look {
+            legacy: Answer::Found(1.into()),
+            new: Answer::Absent,
+            versions,
+        };
+        let cases = [
+            (None, None, Verdict::MissingInNew),
+            (None, Some((5, 5)), Verdict::MissingInNew),
+            (Some((5, 5)), Some((5, 5)), Verdict::MissingInNew),
+            (None, Some((5, 4)), Verdict::Lagging),
+            (Some((5, 4)), Some((5, 4)), Verdict::Lagging),
+            // The copy arrived while looking: the follower's answer may be the older one.
+            (Some((5, 4)), Some((5, 5)), Verdict::Lagging),
+            (Some((5, 5)), Some((6, 6)), Verdict::Lagging),
+            // A follower ahead is never lag.
+            (Some((4, 5)), Some((4, 5)), Verdict::MissingInNew),
+            (Some((5, 5)), None, Verdict::MissingInNew),
+        ];
+        for (first, second, expected) in cases {
+            let got = verdict(&look(first), Some(&look(second)));
+            assert_eq!(got, Some(expected), "{first:?} then {second:?}");
+        }
+    }
+
+    #[test]
+    fn debug_prints_no_contents() {
+        let look = Look {
+            legacy: Answer::Found("CANARY".into()),
+            new: Answer::Absent,
+            versions: None,
+        };
+        assert!(!format!("{look:?}").contains("CANARY"));
+    }
+}

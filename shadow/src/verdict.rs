@@ -1,0 +1,182 @@
+//! [`Verdict`]: what one shadow read found, and its [`Class`] for counters and labels.
+
+use std::fmt;
+
+use crate::FieldDiff;
+
+/// What one shadow read found. It speaks of places, not of roles: after the write cutover it is
+/// legacy that is read in the shadow, and a row that legacy lacks is still `ExtraInNew`.
+///
+/// `Debug` prints field paths and kinds, no contents.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// Both sides answered the same, absence included.
+    Match,
+    /// The sides differ, and so do their versions, or these moved while looking: a copy is on its way.
+    Lagging,
+    /// The sides differed at the first look and agreed at the second.
+    Healed,
+    /// Both sides have the row and differ in these fields, twice.
+    Mismatch(Vec<FieldDiff>),
+    /// Legacy has the row and new does not, twice.
+    MissingInNew,
+    /// New has the row and legacy does not, twice.
+    ExtraInNew,
+    /// Legacy failed, new answered.
+    ErrorInLegacy,
+    /// New failed, legacy answered.
+    ErrorInNew,
+    /// Both sides failed: nothing was compared, so it is no match.
+    ErrorInBoth,
+    /// At least one side did not answer in time.
+    Timeout,
+    /// The shadow read was not made: its budget was used up.
+    Shed,
+}
+
+impl Verdict {
+    /// The class of the verdict.
+    #[must_use]
+    pub const fn class(&self) -> Class {
+        match self {
+            Verdict::Match => Class::Match,
+            Verdict::Lagging => Class::Lagging,
+            Verdict::Healed => Class::Healed,
+            Verdict::Mismatch(_) => Class::Mismatch,
+            Verdict::MissingInNew => Class::MissingInNew,
+            Verdict::ExtraInNew => Class::ExtraInNew,
+            Verdict::ErrorInLegacy => Class::ErrorInLegacy,
+            Verdict::ErrorInNew => Class::ErrorInNew,
+            Verdict::ErrorInBoth => Class::ErrorInBoth,
+            Verdict::Timeout => Class::Timeout,
+            Verdict::Shed => Class::Shed,
+        }
+    }
+
+    /// Whether this is a difference that two looks agree on: these alone count against a gate.
+    #[must_use]
+    pub const fn confirmed(&self) -> bool {
+        self.class().confirmed()
+    }
+
+    /// The fields that differ; empty for every verdict but [`Verdict::Mismatch`].
+    #[must_use]
+    pub fn fields(&self) -> &[FieldDiff] {
+        match self {
+            Verdict::Mismatch(fields) => fields,
+            _ => &[],
+        }
+    }
+}
+
+/// The class of a [`Verdict`]: what is counted. Every shadow read that starts ends in exactly one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Class {
+    /// See [`Verdict::Match`].
+    Match,
+    /// See [`Verdict::Lagging`].
+    Lagging,
+    /// See [`Verdict::Healed`].
+    Healed,
+    /// See [`Verdict::Mismatch`].
+    Mismatch,
+    /// See [`Verdict::MissingInNew`].
+    MissingInNew,
+    /// See [`Verdict::ExtraInNew`].
+    ExtraInNew,
+    /// See [`Verdict::ErrorInLegacy`].
+    ErrorInLegacy,
+    /// See [`Verdict::ErrorInNew`].
+    ErrorInNew,
+    /// See [`Verdict::ErrorInBoth`].
+    ErrorInBoth,
+    /// See [`Verdict::Timeout`].
+    Timeout,
+    /// See [`Verdict::Shed`].
+    Shed,
+    /// Started and ended without a verdict: its task was dropped, panicked or outlived the process's
+    /// patience at shutdown.
+    Abandoned,
+}
+
+impl Class {
+    /// Every class, in the order of declaration.
+    pub const ALL: [Class; 12] = [
+        Class::Match,
+        Class::Lagging,
+        Class::Healed,
+        Class::Mismatch,
+        Class::MissingInNew,
+        Class::ExtraInNew,
+        Class::ErrorInLegacy,
+        Class::ErrorInNew,
+        Class::ErrorInBoth,
+        Class::Timeout,
+        Class::Shed,
+        Class::Abandoned,
+    ];
+
+    /// The value of a metric label: snake case, never changes.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Class::Match => "match",
+            Class::Lagging => "lagging",
+            Class::Healed => "healed",
+            Class::Mismatch => "mismatch",
+            Class::MissingInNew => "missing_in_new",
+            Class::ExtraInNew => "extra_in_new",
+            Class::ErrorInLegacy => "error_in_legacy",
+            Class::ErrorInNew => "error_in_new",
+            Class::ErrorInBoth => "error_in_both",
+            Class::Timeout => "timeout",
+            Class::Shed => "shed",
+            Class::Abandoned => "abandoned",
+        }
+    }
+
+    /// Whether this is a difference that two looks agree on: these alone count against a gate.
+    #[must_use]
+    pub const fn confirmed(self) -> bool {
+        matches!(
+            self,
+            Class::Mismatch | Class::MissingInNew | Class::ExtraInNew
+        )
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn all_holds_each_class_once_in_order() {
+        for (index, class) in Class::ALL.into_iter().enumerate() {
+            assert_eq!(class as usize, index, "{class}");
+        }
+        let labels: BTreeSet<_> = Class::ALL.map(Class::as_str).into();
+        assert_eq!(labels.len(), Class::ALL.len());
+        // One past the last variant would make `ALL` incomplete.
+        assert_eq!(Class::Abandoned as usize + 1, Class::ALL.len());
+    }
+
+    #[test]
+    fn three_classes_count_against_a_gate() {
+        let confirmed: Vec<_> = Class::ALL
+            .into_iter()
+            .filter(|class| class.confirmed())
+            .collect();
+        assert_eq!(
+            confirmed,
+            [Class::Mismatch, Class::MissingInNew, Class::ExtraInNew]
+        );
+    }
+}
