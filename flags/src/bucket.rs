@@ -67,3 +67,97 @@ impl fmt::Display for Bucket {
         self.0.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Percent;
+
+    fn entity(name: &str) -> Entity {
+        Entity::new(name).expect("valid")
+    }
+
+    /// Computed by another implementation of the function in the module's documentation. A
+    /// change here moves the keys of every changeover under way: add a version instead.
+    #[test]
+    fn golden_vectors_of_v1() {
+        let long = "x".repeat(1_000);
+        let vectors = [
+            ("listings", "", 9245),
+            ("listings", "0", 1220),
+            ("listings", "1", 389),
+            ("listings", "42", 5369),
+            ("listings", "-1", 2892),
+            ("listings", "9223372036854775807", 4044),
+            ("orders", "42", 1242),
+            ("a", "42", 4162),
+            ("listings", r"a\,b,7", 9170),
+            ("listings", "tenant-7", 5157),
+            ("listings", "550e8400-e29b-41d4-a716-446655440000", 3472),
+            ("listings", "Z\u{fc}rich", 3197),
+            ("listings", "Zu\u{308}rich", 6248),
+            ("listings", "\u{6771}\u{4eac}", 73),
+            ("listings", "\u{1f980}", 859),
+            ("listings", " 42", 3610),
+            ("listings", "a\0b", 6510),
+            ("listings", long.as_str(), 5066),
+        ];
+        for (name, routing, bucket) in vectors {
+            assert_eq!(
+                Bucket::of(&entity(name), routing),
+                Bucket(bucket),
+                "{name} {routing:?}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn growing_a_percentage_only_adds_keys(routing in ".{0,40}", a in 0u16..=10_000, b in 0u16..=10_000) {
+            let bucket = Bucket::of(&entity("listings"), &routing);
+            let small = Percent::from_ten_thousandths(a.min(b)).expect("in range");
+            let large = Percent::from_ten_thousandths(a.max(b)).expect("in range");
+            prop_assert!(!small.covers(bucket) || large.covers(bucket));
+            prop_assert!(Percent::HUNDRED.covers(bucket) && !Percent::ZERO.covers(bucket));
+        }
+    }
+
+    /// Sequential keys, the least random that there are. The bounds are six standard deviations.
+    #[test]
+    fn keys_are_spread_evenly() {
+        const KEYS: usize = 100_000;
+        let mut tenths = BTreeMap::<u16, usize>::new();
+        for key in 0..KEYS {
+            let bucket = Bucket::of(&entity("listings"), &key.to_string());
+            *tenths.entry(bucket.number() / 1_000).or_default() += 1;
+        }
+        assert_eq!(
+            tenths.keys().copied().collect::<Vec<_>>(),
+            (0..10).collect::<Vec<_>>()
+        );
+        for (tenth, count) in tenths {
+            assert!(
+                count.abs_diff(KEYS / 10) < 570,
+                "{count} keys in tenth {tenth}"
+            );
+        }
+    }
+
+    #[test]
+    fn entities_are_independent() {
+        let ten = Percent::new(10.0).expect("valid");
+        let covered = |name, key: &str| ten.covers(Bucket::of(&entity(name), key));
+        let both = (0..10_000)
+            .map(|key| key.to_string())
+            .filter(|key| covered("listings", key) && covered("orders", key))
+            .count();
+        assert!(
+            (40..160).contains(&both),
+            "{both} of 10,000 keys in both, 100 expected"
+        );
+    }
+}

@@ -166,3 +166,110 @@ impl Epoch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(stage: Stage) -> Epoch {
+        Epoch {
+            number: 7,
+            authority: stage.authority(),
+            copying: stage.copies(),
+            moving_to: None,
+            revision: 3,
+            base: Version::base(1),
+            backfilled: true,
+            verified: true,
+        }
+    }
+
+    #[test]
+    fn the_stage_is_derived_from_the_row() {
+        for stage in Stage::ALL {
+            assert_eq!(at(stage).stage(), stage);
+        }
+    }
+
+    #[test]
+    fn every_pair_of_stages_moves_or_says_why_not() {
+        use IllegalMove::*;
+        use Stage::*;
+        let expected = |from: Stage, to: Stage| match (from, to) {
+            (Legacy, Legacy) => Err(AlreadyThere { stage: Legacy }),
+            (Legacy, DualWrite) => Ok(DualWrite),
+            (Legacy, Cutover) => Err(SkipsStage {
+                from,
+                to,
+                next: DualWrite,
+            }),
+            (Legacy, Complete) => Err(SkipsStage {
+                from,
+                to,
+                next: DualWrite,
+            }),
+            (DualWrite, Legacy) => Ok(Legacy),
+            (DualWrite, DualWrite) => Err(AlreadyThere { stage: DualWrite }),
+            (DualWrite, Cutover) => Err(NeedsFlip { from, to }),
+            (DualWrite, Complete) => Err(SkipsStage {
+                from,
+                to,
+                next: Cutover,
+            }),
+            (Cutover, Legacy) => Err(SkipsStage {
+                from,
+                to,
+                next: DualWrite,
+            }),
+            (Cutover, DualWrite) => Err(NeedsFlip { from, to }),
+            (Cutover, Cutover) => Err(AlreadyThere { stage: Cutover }),
+            (Cutover, Complete) => Err(NeedsComplete),
+            (Complete, Legacy) => Err(Final { to }),
+            (Complete, DualWrite) => Err(Final { to }),
+            (Complete, Cutover) => Err(Final { to }),
+            (Complete, Complete) => Err(AlreadyThere { stage: Complete }),
+        };
+        for from in Stage::ALL {
+            for to in Stage::ALL {
+                let moved = at(from).step(to);
+                assert_eq!(
+                    moved.map(|e| e.stage()),
+                    expected(from, to),
+                    "{from} to {to}"
+                );
+                if let Ok(next) = moved {
+                    assert_eq!(next.number, 8);
+                    assert_eq!(next.authority, at(from).authority);
+                }
+                for moving_to in Place::ALL {
+                    let flipping = Epoch {
+                        moving_to: Some(moving_to),
+                        ..at(from)
+                    };
+                    assert_eq!(
+                        flipping.step(to),
+                        Err(FlipUnderWay { moving_to }),
+                        "{from} to {to}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn going_back_to_legacy_keeps_the_backfill_and_drops_the_verify() {
+        let stopped = at(Stage::DualWrite).step(Stage::Legacy).expect("one step");
+        assert!(stopped.backfilled && !stopped.verified && !stopped.ready());
+        let again = stopped.step(Stage::DualWrite).expect("one step");
+        assert!(again.backfilled && !again.ready());
+    }
+
+    #[test]
+    fn refusals_name_the_verb_that_does_it() {
+        let says = |from: Stage, to| at(from).step(to).expect_err("refused").to_string();
+        assert!(says(Stage::DualWrite, Stage::Cutover).contains("use the flip verb"));
+        assert!(says(Stage::Cutover, Stage::Complete).contains("use the complete verb"));
+        assert!(says(Stage::Legacy, Stage::Complete).contains("move to dual-write first"));
+        assert!(says(Stage::Complete, Stage::Legacy).contains("final"));
+    }
+}

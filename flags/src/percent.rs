@@ -115,3 +115,71 @@ impl<'de> Deserialize<'de> for Percent {
         Percent::new(percent).map_err(serde::de::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_survives_the_way_through_a_number_text_and_serde() {
+        for steps in 0..=10_000 {
+            let percent = Percent::from_ten_thousandths(steps).expect("in range");
+            assert_eq!(Percent::new(percent.as_f64()), Ok(percent));
+            assert_eq!(percent.ten_thousandths(), steps);
+            let text = percent.to_string();
+            let number: f64 = text.trim_end_matches('%').parse().expect("a number");
+            assert_eq!(Percent::new(number), Ok(percent), "{text}");
+            let json = serde_json::to_string(&percent).expect("serialises");
+            let back: Percent = serde_json::from_str(&json).expect("deserialises");
+            assert_eq!(back, percent, "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_percentage_is_refused() {
+        let bad = [
+            -0.01,
+            100.01,
+            12.345,
+            0.001,
+            99.999,
+            f64::NAN,
+            f64::INFINITY,
+            1e300,
+            -1e300,
+        ];
+        for percent in bad {
+            assert!(Percent::new(percent).is_err(), "{percent}");
+        }
+        assert!(Percent::from_ten_thousandths(10_001).is_err());
+        let error = serde_json::from_str::<Percent>("101").expect_err("refused");
+        assert!(error.to_string().contains("101 is not usable"), "{error}");
+        assert_eq!(
+            serde_json::from_str::<Percent>("25").expect("whole"),
+            Percent(2_500)
+        );
+    }
+
+    #[test]
+    fn texts_are_short() {
+        for (percent, text) in [
+            (0.0, "0%"),
+            (12.5, "12.5%"),
+            (0.07, "0.07%"),
+            (100.0, "100%"),
+        ] {
+            assert_eq!(Percent::new(percent).expect("valid").to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_draw_hits_exactly_its_share() {
+        for steps in [0, 1, 5_000, 9_999, 10_000] {
+            let hits = (0..10_000)
+                .filter(|random| Percent(steps).draw(*random))
+                .count();
+            assert_eq!(hits, usize::from(steps));
+        }
+        assert!(Percent::HUNDRED.draw(u16::MAX) && !Percent::ZERO.draw(u16::MAX));
+    }
+}

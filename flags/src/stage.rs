@@ -106,9 +106,10 @@ mod tests {
     fn words_are_the_same_in_text_and_in_serde() {
         for stage in Stage::ALL {
             assert_eq!(Stage::parse(stage.as_str()), Some(stage));
-            let json = serde_json::to_string(&stage).unwrap();
+            let json = serde_json::to_string(&stage).expect("serialises");
             assert_eq!(json, format!("\"{stage}\""));
-            assert_eq!(serde_json::from_str::<Stage>(&json).unwrap(), stage);
+            let back: Stage = serde_json::from_str(&json).expect("deserialises");
+            assert_eq!(back, stage);
         }
         assert_eq!(Stage::parse("Legacy"), None);
     }

@@ -172,7 +172,7 @@ fn sync_directory(_directory: &Path) -> io::Result<()> {
 /// Written by hand rather than by serde, for the comments: who edits it has no manual open.
 fn render(entity: &Entity, saved: &Saved) -> String {
     let kill = match &saved.kill {
-        Some(kill) => toml::Value::String(kill.reason.clone()).to_string(),
+        Some(kill) => quoted(&kill.reason),
         None => "false".to_owned(),
     };
     let mut text = format!(
@@ -214,6 +214,21 @@ ready = {ready}
         ));
     }
     text
+}
+
+/// A TOML string on one line, which an editor of the file keeps whole, as does a torn read: the
+/// form over several lines has beginnings that are strings themselves.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 #[derive(Deserialize)]
@@ -291,3 +306,6 @@ impl From<Written> for Saved {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,17 +1,14 @@
 //! Where the last known flags outlive the process: a contract and two stores.
 
+mod error;
 mod file;
 mod memory;
 
-use std::error::Error as StdError;
-use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use thiserror::Error;
+use crate::{Epoch, Percent, Stage, Version};
 
-use crate::{Entity, Epoch, Percent, Stage, Version};
-
+pub use error::{NotReady, StoreError};
 pub use file::FileStore;
 pub use memory::MemoryStore;
 
@@ -119,78 +116,4 @@ impl From<&Epoch> for Learnt {
             ready: epoch.ready(),
         }
     }
-}
-
-/// A percentage above zero before the new side has proved equal.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error(
-    "{percent} of the reads of {entity} cannot go to new yet: finish a backfill and one verify without differences first, or set 0"
-)]
-pub struct NotReady {
-    /// The entity.
-    pub entity: Entity,
-    /// The percentage that was asked for.
-    pub percent: Percent,
-}
-
-/// Flags that could not be loaded or saved.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// The directory of the flags file is not there.
-    #[error("no directory {}: create it, or name another one for the flags files", .path.display())]
-    NoDirectory {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// The file is there and cannot be read.
-    #[error("reading the flags file {}: check that this user may read it", .path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file could not be replaced; the old one is as it was.
-    #[error("writing the flags file {}: check free space and that this user may write to its directory", .path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file is damaged or was edited wrongly.
-    #[error("understanding the flags file {}: correct it; or move it away to start without it, which also forgets a kill", .path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// Where and why.
-        source: Box<dyn StdError + Send + Sync>,
-    },
-    /// The file was written by another release.
-    #[error("the flags file {} has format {found} and this release reads format {expected}: use the release that wrote it, or move it away to start without it, which also forgets a kill", .path.display())]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// What stands in it.
-        found: i64,
-        /// What this release reads.
-        expected: i64,
-    },
-    /// The file belongs to another entity.
-    #[error("the flags file {} is of entity {found:?}, not {expected}: it was copied or renamed by mistake; restore the right one", .path.display())]
-    WrongEntity {
-        /// The file.
-        path: PathBuf,
-        /// The name in it.
-        found: String,
-        /// The name it must have.
-        expected: Entity,
-    },
-    /// What is stored asks for something that is refused.
-    #[error("taking the stored flags of {}", .0.entity)]
-    NotReady(#[source] NotReady),
-    /// Another kind of store failed.
-    #[error("the store of the flags failed")]
-    Other(#[source] Box<dyn StdError + Send + Sync>),
 }

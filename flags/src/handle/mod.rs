@@ -8,15 +8,19 @@
 //!    the lower percentage.
 //! 4. Stored flags that cannot be understood are never overwritten.
 
+mod error;
+mod saving;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use thiserror::Error;
 
 use crate::{
     Entity, Epoch, Kill, Learnt, MemoryStore, NotReady, Percent, Saved, Snapshot, Store, StoreError,
 };
+
+pub use error::{Refused, Unsaved};
 
 /// The flags of one entity in this process. Clones share them.
 ///
@@ -64,37 +68,8 @@ struct Disk {
     store: Box<dyn Store>,
     /// What the store held when we last looked: the difference to it is somebody's edit.
     seen: Saved,
-}
-
-/// A change that is in force and not saved: a restart would undo it.
-#[derive(Debug, Error)]
-#[error(
-    "{change} of {entity} is in force but not saved: a restart would undo it; clear the cause and repeat it, or reload"
-)]
-pub struct Unsaved {
-    change: &'static str,
-    entity: Entity,
-    source: StoreError,
-}
-
-impl Unsaved {
-    /// Why it was not saved.
-    #[must_use]
-    pub fn store_error(&self) -> &StoreError {
-        &self.source
-    }
-}
-
-/// Why a percentage was not set, or not wholly.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum Refused {
-    /// Nothing changed.
-    #[error(transparent)]
-    NotReady(#[from] NotReady),
-    /// It is in force in this process and not saved.
-    #[error(transparent)]
-    Unsaved(#[from] Unsaved),
+    /// What a failed save tried to store. It may be there all the same, and is no edit then.
+    attempted: Option<Saved>,
 }
 
 impl Flags {
@@ -133,7 +108,11 @@ impl Flags {
                 kill_unsaved: false,
                 read_new_unsaved: false,
             }),
-            disk: Mutex::new(Disk { store, seen: saved }),
+            disk: Mutex::new(Disk {
+                store,
+                seen: saved,
+                attempted: None,
+            }),
         };
         Flags {
             inner: Arc::new(inner),
@@ -285,71 +264,6 @@ impl Flags {
         state.flags = flags;
         state.changes += 1;
     }
-
-    fn save(&self, change: &'static str) -> Result<(), Unsaved> {
-        self.persist().map_err(|source| Unsaved {
-            change,
-            entity: self.inner.entity.clone(),
-            source,
-        })
-    }
-
-    fn persist(&self) -> Result<(), StoreError> {
-        let mut disk = lock(&self.inner.disk);
-        self.take_edit(&mut disk)?;
-        self.write(&mut disk)
-    }
-
-    /// Merges what somebody changed in the store since we last looked.
-    fn take_edit(&self, disk: &mut Disk) -> Result<bool, StoreError> {
-        let Some(stored) = disk.store.load()? else {
-            return Ok(false);
-        };
-        let mut state = lock(&self.inner.state);
-        let mut flags = state.flags.clone();
-        if stored.kill != disk.seen.kill && !(state.kill_unsaved && flags.kill.is_some()) {
-            flags.kill = stored.kill.clone();
-        }
-        if stored.read_new != disk.seen.read_new {
-            flags.read_new = match state.read_new_unsaved {
-                true => flags.read_new.min(stored.read_new),
-                false => stored.read_new,
-            };
-        }
-        if stored.sample != disk.seen.sample {
-            flags.sample = stored.sample;
-        }
-        check_ready(&self.inner.entity, &flags).map_err(StoreError::NotReady)?;
-        disk.seen = stored;
-        let changed = flags != state.flags;
-        if changed {
-            tracing::info!(entity = %self.inner.entity, read_new = %flags.read_new, sample = %flags.sample, kill = flags.kill.is_some(), "edited flags taken up");
-            self.publish(&mut state, flags);
-        }
-        Ok(changed)
-    }
-
-    /// Stores what is in force. Whoever comes last stores the changes of all before.
-    fn write(&self, disk: &mut Disk) -> Result<(), StoreError> {
-        let (flags, changes) = {
-            let state = lock(&self.inner.state);
-            if state.changes == state.stored {
-                return Ok(());
-            }
-            (state.flags.clone(), state.changes)
-        };
-        if flags != disk.seen {
-            disk.store.save(&flags)?;
-            disk.seen = flags;
-        }
-        let mut state = lock(&self.inner.state);
-        state.stored = changes;
-        if state.changes == changes {
-            state.kill_unsaved = false;
-            state.read_new_unsaved = false;
-        }
-        Ok(())
-    }
 }
 
 impl fmt::Debug for Flags {
@@ -396,3 +310,6 @@ fn check_ready(entity: &Entity, flags: &Saved) -> Result<(), NotReady> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,36 @@
+//! What a change of flags can answer besides success.
+
+use thiserror::Error;
+
+use crate::{Entity, NotReady, StoreError};
+
+/// A change that is in force and not saved: a restart would undo it.
+#[derive(Debug, Error)]
+#[error(
+    "{change} of {entity} is in force but not saved: a restart would undo it; clear the cause and repeat it, or reload"
+)]
+pub struct Unsaved {
+    pub(super) change: &'static str,
+    pub(super) entity: Entity,
+    pub(super) source: StoreError,
+}
+
+impl Unsaved {
+    /// Why it was not saved.
+    #[must_use]
+    pub fn store_error(&self) -> &StoreError {
+        &self.source
+    }
+}
+
+/// Why a percentage was not set, or not wholly.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// Nothing changed.
+    #[error(transparent)]
+    NotReady(#[from] NotReady),
+    /// It is in force in this process and not saved.
+    #[error(transparent)]
+    Unsaved(#[from] Unsaved),
+}
