@@ -1,81 +1,496 @@
-//! [`diff`]
-use crate::{Rules, Value};
+//! [`diff`]: the fields in which two values differ, and [`diff_sets`] for lists compared as sets.
+
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::path::{Segment, join};
+use crate::rename::{View, cut, rename};
+use crate::rules::Treatment;
+use crate::{Rules, Value};
+
+/// How deep values are compared: a list or record inside this many others is not opened, and unless
+/// it is empty on both sides it is reported as a difference.
+pub const MAX_DEPTH: usize = 128;
+
 /// One field that differs.
+///
+/// `Debug` prints the path and the kinds of the values, no contents: what is shown of a difference is
+/// for [`Redaction`](crate::Redaction) to say.
 #[derive(Clone, PartialEq)]
 pub struct FieldDiff {
-    /// Where.
+    /// Where the field is, by new names (see [`Rules`]); empty when the values differ as a whole.
     pub path: String,
-    /// Legacy.
+    /// What legacy has there; `None` when the field is absent, which is not the same as null.
     pub legacy: Option<Value>,
-    /// New.
+    /// What new has there; `None` when the field is absent.
     pub new: Option<Value>,
 }
-impl std::fmt::Debug for FieldDiff {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+
+impl fmt::Debug for FieldDiff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = |value: &Option<Value>| value.as_ref().map_or("absent", Value::kind);
         f.debug_struct("FieldDiff")
             .field("path", &self.path)
-            .finish_non_exhaustive()
+            .field("legacy", &format_args!("{}", kind(&self.legacy)))
+            .field("new", &format_args!("{}", kind(&self.new)))
+            .finish()
     }
 }
-/// Compares.
+
+/// The fields in which `legacy` and `new` differ under `rules`; empty when they are equal.
+///
+/// 1. Records are compared by field, lists by index; what one side lacks is one difference, however
+///    much it holds.
+/// 2. Values of different kinds differ, null and absent differ, and floats are equal when their bits
+///    are: `NaN` equals the same `NaN`, and `-0.0` differs from `0.0`.
+/// 3. The order is that of the names and indices, so equal input gives equal output. Fields that a
+///    rename could not place come last.
+/// 4. Deeper than [`MAX_DEPTH`] nothing is compared and everything is reported, so deep input costs no
+///    stack and is never taken for equal.
+///
+/// ```
+/// use changeover_shadow::{Rules, Value, diff};
+/// let legacy = Value::from(serde_json::json!({"state": "ACTIVE", "lines": [1, 2]}));
+/// let new = Value::from(serde_json::json!({"state": "active", "lines": [1]}));
+/// let found = diff(&legacy, &new, &Rules::new());
+/// let paths: Vec<_> = found.iter().map(|field| field.path.as_str()).collect();
+/// assert_eq!(paths, ["lines.1", "state"]);
+/// assert_eq!(found[0].new, None);
+/// ```
 #[must_use]
-pub fn diff(legacy: &Value, new: &Value, _rules: &Rules) -> Vec<FieldDiff> {
-    if legacy == new {
-        return Vec::new();
+pub fn diff(legacy: &Value, new: &Value, rules: &Rules) -> Vec<FieldDiff> {
+    let mut walk = Walk {
+        rules,
+        path: Vec::new(),
+        found: Vec::new(),
+    };
+    if rules.renames().is_empty() {
+        walk.values(Some(legacy), Some(new));
+        return walk.found;
     }
-    vec![FieldDiff {
-        path: String::new(),
-        legacy: Some(legacy.clone()),
-        new: Some(new.clone()),
-    }]
+    let renamed = rename(legacy, rules.renames());
+    walk.views(Some(&renamed.view), Some(new));
+    let mut found = walk.found;
+    for field in &renamed.stranded {
+        if !rules.ignores(&field.from) && !rules.ignores(&field.to) {
+            let legacy = Some(field.value.to_value(MAX_DEPTH));
+            found.push(FieldDiff {
+                path: join(&field.from),
+                legacy,
+                new: None,
+            });
+        }
+    }
+    found
 }
-/// Sets.
-#[derive(Debug, Clone, PartialEq)]
+
+/// What [`diff_sets`] found. `Debug` prints counts alone, since keys can be personal too.
+#[derive(Clone, PartialEq)]
 pub struct SetDiff<K> {
-    /// Missing.
+    /// Keys that legacy alone has, in order.
     pub missing_in_new: Vec<K>,
-    /// Extra.
+    /// Keys that new alone has, in order.
     pub extra_in_new: Vec<K>,
-    /// Different.
+    /// Keys that both have, with the fields that differ, in order.
     pub different: Vec<(K, Vec<FieldDiff>)>,
 }
+
 impl<K> SetDiff<K> {
-    /// Equal?
+    /// Whether the two sets are equal.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.missing_in_new.is_empty() && self.extra_in_new.is_empty() && self.different.is_empty()
     }
+
+    /// Every key that differs in some way, each once: those to look at again, by key.
+    pub fn keys(&self) -> impl Iterator<Item = &K> {
+        let different = self.different.iter().map(|(key, _)| key);
+        self.missing_in_new
+            .iter()
+            .chain(&self.extra_in_new)
+            .chain(different)
+    }
 }
-/// Compares sets.
+
+impl<K> fmt::Debug for SetDiff<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SetDiff")
+            .field("missing_in_new", &self.missing_in_new.len())
+            .field("extra_in_new", &self.extra_in_new.len())
+            .field("different", &self.different.len())
+            .finish()
+    }
+}
+
+/// Compares two lists as sets of keyed rows: their order does not matter, and each row is compared
+/// with its namesake under `rules`.
+///
+/// A difference here is a single look. It is confirmed, or not, by looking again at each of
+/// [`SetDiff::keys`] with [`judge`](crate::judge).
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use changeover_shadow::{Rules, Value, diff_sets};
+/// let legacy = BTreeMap::from([(1, Value::from("a")), (2, Value::from("b"))]);
+/// let new = BTreeMap::from([(2, Value::from("B")), (3, Value::from("c"))]);
+/// let found = diff_sets(&legacy, &new, &Rules::new());
+/// assert_eq!((&found.missing_in_new[..], &found.extra_in_new[..]), (&[1][..], &[3][..]));
+/// assert_eq!(found.different[0].0, 2);
+/// ```
 #[must_use]
 pub fn diff_sets<K: Ord + Clone>(
     legacy: &BTreeMap<K, Value>,
     new: &BTreeMap<K, Value>,
     rules: &Rules,
 ) -> SetDiff<K> {
-    let missing_in_new = legacy
-        .keys()
-        .filter(|key| !new.contains_key(key))
-        .cloned()
-        .collect();
-    let extra_in_new = new
-        .keys()
-        .filter(|key| !legacy.contains_key(key))
-        .cloned()
-        .collect();
-    let mut different = Vec::new();
-    for (key, value) in legacy {
-        if let Some(other) = new.get(key) {
-            let fields = diff(value, other, rules);
-            if !fields.is_empty() {
-                different.push((key.clone(), fields));
+    let extra = new.keys().filter(|key| !legacy.contains_key(key));
+    let mut found = SetDiff {
+        missing_in_new: Vec::new(),
+        extra_in_new: extra.cloned().collect(),
+        different: Vec::new(),
+    };
+    for (key, row) in legacy {
+        let Some(namesake) = new.get(key) else {
+            found.missing_in_new.push(key.clone());
+            continue;
+        };
+        let fields = diff(row, namesake, rules);
+        if !fields.is_empty() {
+            found.different.push((key.clone(), fields));
+        }
+    }
+    found
+}
+
+/// A walk down both values at once. It recurses, at most [`MAX_DEPTH`] deep.
+struct Walk<'a> {
+    rules: &'a Rules,
+    path: Vec<Segment<'a>>,
+    found: Vec<FieldDiff>,
+}
+
+/// Compares one field, of which legacy has `A`.
+type Compare<'a, A> = fn(&mut Walk<'a>, Option<A>, Option<&'a Value>);
+
+impl<'a> Walk<'a> {
+    fn views(&mut self, legacy: Option<&View<'a>>, new: Option<&'a Value>) {
+        match (legacy, new) {
+            (None, new) => self.values(None, new),
+            (Some(View::Whole(legacy)), new) => self.values(Some(legacy), new),
+            // Rules are no deeper than MAX_DEPTH, so an opened view is not either.
+            (Some(View::Record(legacy)), Some(Value::Record(new))) => {
+                let legacy = legacy.iter().map(|(name, field)| (*name, field));
+                self.records(legacy, new, Walk::views);
+            }
+            (Some(View::List(legacy)), Some(Value::List(new))) => {
+                self.lists(legacy.iter(), new, Walk::views);
+            }
+            (Some(legacy), new) => {
+                let legacy = legacy.to_value(self.levels_left());
+                self.report(Some(legacy), new);
             }
         }
     }
-    SetDiff {
-        missing_in_new,
-        extra_in_new,
-        different,
+
+    fn values(&mut self, legacy: Option<&'a Value>, new: Option<&'a Value>) {
+        let open = self.levels_left() > 0;
+        match (legacy, new) {
+            (Some(Value::Record(legacy)), Some(Value::Record(new)))
+                if open || (legacy.is_empty() && new.is_empty()) =>
+            {
+                let legacy = legacy.iter().map(|(name, field)| (name.as_str(), field));
+                self.records(legacy, new, Walk::values);
+            }
+            (Some(Value::List(legacy)), Some(Value::List(new)))
+                if open || (legacy.is_empty() && new.is_empty()) =>
+            {
+                self.lists(legacy.iter(), new, Walk::values);
+            }
+            (Some(legacy), Some(new)) if same_scalar(legacy, new) => {}
+            (legacy, new) => {
+                let legacy = legacy.map(|legacy| cut(legacy, self.levels_left()));
+                self.report(legacy, new);
+            }
+        }
+    }
+
+    /// Merges the fields of two records, both in the order of their names.
+    fn records<A>(
+        &mut self,
+        legacy: impl Iterator<Item = (&'a str, A)>,
+        new: &'a BTreeMap<String, Value>,
+        compare: Compare<'a, A>,
+    ) {
+        let mut legacy = legacy.peekable();
+        let mut new = new
+            .iter()
+            .map(|(name, field)| (name.as_str(), field))
+            .peekable();
+        loop {
+            let (name, order) = match (legacy.peek(), new.peek()) {
+                (None, None) => break,
+                (Some((name, _)), None) => (*name, Ordering::Less),
+                (None, Some((name, _))) => (*name, Ordering::Greater),
+                (Some((name, _)), Some((other, _))) => (*name.min(other), name.cmp(other)),
+            };
+            let in_legacy = if order.is_le() { legacy.next() } else { None };
+            let in_new = if order.is_ge() { new.next() } else { None };
+            let (in_legacy, in_new) = (in_legacy.map(|field| field.1), in_new.map(|field| field.1));
+            self.at(Segment::Field(name), in_legacy, in_new, compare);
+        }
+    }
+
+    fn lists<A>(
+        &mut self,
+        mut legacy: impl ExactSizeIterator<Item = A>,
+        new: &'a [Value],
+        compare: Compare<'a, A>,
+    ) {
+        for index in 0..legacy.len().max(new.len()) {
+            self.at(
+                Segment::Index(index),
+                legacy.next(),
+                new.get(index),
+                compare,
+            );
+        }
+    }
+
+    /// Goes one step down, and does there what the rules say.
+    fn at<A>(
+        &mut self,
+        segment: Segment<'a>,
+        legacy: Option<A>,
+        new: Option<&'a Value>,
+        compare: Compare<'a, A>,
+    ) {
+        self.path.push(segment);
+        match self.rules.treatment(&self.path) {
+            Some(Treatment::Ignore) => {}
+            None => compare(self, legacy, new),
+        }
+        self.path.pop();
+    }
+
+    fn report(&mut self, legacy: Option<Value>, new: Option<&Value>) {
+        let new = new.map(|new| cut(new, self.levels_left()));
+        self.found.push(FieldDiff {
+            path: join(&self.path),
+            legacy,
+            new,
+        });
+    }
+
+    fn levels_left(&self) -> usize {
+        MAX_DEPTH.saturating_sub(self.path.len())
+    }
+}
+
+/// Whether two values that hold no others are the same. Two lists or records never are, here.
+fn same_scalar(legacy: &Value, new: &Value) -> bool {
+    match (legacy, new) {
+        (Value::Null, Value::Null) => true,
+        (Value::Boolean(legacy), Value::Boolean(new)) => legacy == new,
+        (Value::Integer(legacy), Value::Integer(new)) => legacy == new,
+        (Value::Float(legacy), Value::Float(new)) => legacy.to_bits() == new.to_bits(),
+        (Value::Decimal(legacy), Value::Decimal(new)) => legacy == new,
+        (Value::Text(legacy), Value::Text(new)) => legacy == new,
+        (Value::Bytes(legacy), Value::Bytes(new)) => legacy == new,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem;
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn tree() -> impl Strategy<Value = Value> {
+        let scalar = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::Boolean),
+            (0_i64..4).prop_map(Value::Integer),
+            any::<u64>().prop_map(|bits| Value::Float(f64::from_bits(bits))),
+            prop_oneof![Just(f64::NAN), Just(0.0), Just(-0.0)].prop_map(Value::Float),
+            "[0-3]".prop_map(Value::Decimal),
+            "[a-c.*\\\\]{0,2}".prop_map(Value::Text),
+            proptest::collection::vec(any::<u8>(), 0..2).prop_map(Value::Bytes),
+        ];
+        scalar.prop_recursive(5, 40, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::List),
+                proptest::collection::btree_map("[a-c.*]{0,2}", inner, 0..4)
+                    .prop_map(Value::Record),
+            ]
+        })
+    }
+
+    /// The same by bits: what `==` says, but for floats.
+    fn identical(one: &Value, other: &Value) -> bool {
+        diff(one, other, &Rules::new()).is_empty()
+    }
+
+    proptest! {
+        #[test]
+        fn a_value_equals_itself_and_both_directions_agree(one in tree(), other in tree()) {
+            prop_assert_eq!(diff(&one, &one, &Rules::new()), vec![]);
+            let (there, back) = (diff(&one, &other, &Rules::new()), diff(&other, &one, &Rules::new()));
+            let there: Vec<_> = there.into_iter().map(|field| field.path).collect();
+            let back: Vec<_> = back.into_iter().map(|field| field.path).collect();
+            prop_assert_eq!(&there, &back);
+            // An oracle that shares no code: the derived Debug text holds every value.
+            let print_alike = format!("{one:?}") == format!("{other:?}");
+            prop_assert!(print_alike || !there.is_empty(), "different values with an empty diff");
+        }
+
+        #[test]
+        fn ignoring_each_reported_path_leaves_nothing(one in tree(), other in tree()) {
+            let found = diff(&one, &other, &Rules::new());
+            prop_assume!(found.iter().all(|field| !field.path.is_empty()));
+            let rules = found.iter().fold(Rules::new(), |rules, field| rules.ignore(&field.path));
+            prop_assert_eq!(rules.check(), Ok(()));
+            prop_assert_eq!(diff(&one, &other, &rules), vec![]);
+        }
+
+        #[test]
+        fn a_rename_and_its_inverse_change_nothing(inner in tree(), rest in tree()) {
+            let legacy = Value::record([("x", Value::record([("old", inner)])), ("rest", rest)]);
+            let there = Rules::new().rename("x.old", "new.deep.er").rename("rest", "more");
+            let back = Rules::new().rename("new.deep.er", "x.old").rename("more", "rest");
+            let moved = rename(&legacy, there.renames()).view.to_value(MAX_DEPTH);
+            prop_assert!(!identical(&legacy, &moved));
+            prop_assert_eq!(diff(&legacy, &moved, &there), vec![]);
+            prop_assert_eq!(diff(&moved, &legacy, &back), vec![]);
+            let again = rename(&moved, back.renames()).view.to_value(MAX_DEPTH);
+            prop_assert!(identical(&legacy, &again));
+        }
+
+        #[test]
+        fn no_rule_panics_on_any_tree(
+            one in tree(),
+            other in tree(),
+            paths in proptest::collection::vec(r"[ab*.0\\]{0,5}", 4),
+        ) {
+            let rules = Rules::new()
+                .rename(&paths[0], &paths[1])
+                .rename(&paths[2], &paths[3])
+                .ignore(&paths[1]);
+            let _ = (diff(&one, &other, &rules), diff(&one, &one, &rules));
+        }
+    }
+
+    #[test]
+    fn floats_are_compared_by_bits() {
+        let differ = |one: f64, other: f64| !identical(&one.into(), &other.into());
+        assert!(!differ(f64::NAN, f64::NAN));
+        assert!(differ(0.0, -0.0));
+        assert!(differ(0.1 + 0.2, 0.3));
+    }
+
+    #[test]
+    fn null_and_absent_and_kinds_differ() {
+        let one = json!({"a": null, "b": 1, "c": {"d": [1, 2]}}).into();
+        let other = json!({"b": "1", "c": null}).into();
+        let found = diff(&one, &other, &Rules::new());
+        let absent = FieldDiff {
+            path: "a".to_owned(),
+            legacy: Some(Value::Null),
+            new: None,
+        };
+        assert_eq!(found.first(), Some(&absent));
+        let paths: Vec<_> = found.iter().map(|field| field.path.as_str()).collect();
+        assert_eq!(paths, ["a", "b", "c"], "what is absent is one difference");
+    }
+
+    #[test]
+    fn a_stranded_rename_shows_even_if_the_rest_is_equal() {
+        let rules = Rules::new().rename("a", "b");
+        let found = diff(
+            &json!({"a": 1, "b": 2}).into(),
+            &json!({"b": 2}).into(),
+            &rules,
+        );
+        let stranded = FieldDiff {
+            path: "a".to_owned(),
+            legacy: Some(1.into()),
+            new: None,
+        };
+        assert_eq!(found, [stranded]);
+        let ignored = rules.ignore("b");
+        assert!(
+            diff(
+                &json!({"a": 1, "b": 2}).into(),
+                &json!({"b": 3}).into(),
+                &ignored
+            )
+            .is_empty()
+        );
+    }
+
+    /// `levels` lists, one inside the other, around a number.
+    fn nested(levels: usize) -> Value {
+        (0..levels).fold(Value::from(1), |inner, _| Value::List(vec![inner]))
+    }
+
+    #[test]
+    fn what_is_too_deep_is_reported_and_costs_no_stack() {
+        let compared = nested(MAX_DEPTH);
+        assert_eq!(diff(&compared, &compared, &Rules::new()), vec![]);
+        let deep = nested(MAX_DEPTH + 1);
+        let found = diff(&deep, &deep, &Rules::new());
+        assert_eq!(found.len(), 1, "too deep is never equal");
+        assert_eq!(found[0].path.split('.').count(), MAX_DEPTH);
+        let rules = Rules::new().ignore(&found[0].path);
+        assert_eq!(diff(&deep, &deep, &rules), vec![]);
+
+        let bottomless = nested(1_000_000);
+        let row = Value::record([("x", 1)]);
+        assert_eq!(diff(&bottomless, &bottomless, &Rules::new()).len(), 1);
+        assert_eq!(diff(&bottomless, &row, &Rules::new()).len(), 1);
+        assert_eq!(
+            diff(&row, &bottomless, &Rules::new().rename("x", "y.z")).len(),
+            1
+        );
+        // Dropping it is what would overflow: that is the maker's to mind.
+        mem::forget(bottomless);
+    }
+
+    #[test]
+    fn sets_are_compared_by_key() {
+        let rows = |rows: &[(i64, &str)]| {
+            rows.iter()
+                .map(|(key, text)| (*key, Value::from(*text)))
+                .collect::<BTreeMap<_, _>>()
+        };
+        let found = diff_sets(
+            &rows(&[(1, "a"), (2, "b"), (3, "c")]),
+            &rows(&[(3, "c"), (2, "CANARY"), (4, "d")]),
+            &Rules::new(),
+        );
+        assert_eq!(found.keys().collect::<Vec<_>>(), [&1, &4, &2]);
+        assert_eq!(
+            format!("{found:?}"),
+            "SetDiff { missing_in_new: 1, extra_in_new: 1, different: 1 }"
+        );
+        let same = rows(&[(1, "a")]);
+        assert!(diff_sets(&same, &same, &Rules::new()).is_empty());
+    }
+
+    #[test]
+    fn debug_prints_kinds_only() {
+        let found = diff(
+            &json!({"a": "CANARY"}).into(),
+            &json!({}).into(),
+            &Rules::new(),
+        );
+        assert_eq!(
+            format!("{found:?}"),
+            r#"[FieldDiff { path: "a", legacy: text, new: absent }]"#
+        );
     }
 }

@@ -3,14 +3,16 @@
 mod diff;
 mod judge;
 mod observe;
+mod path;
 mod redact;
+mod rename;
 mod reservoir;
 mod rules;
 mod tally;
 mod value;
 mod verdict;
 
-pub use diff::{FieldDiff, SetDiff, diff, diff_sets};
+pub use diff::{FieldDiff, MAX_DEPTH, SetDiff, diff, diff_sets};
 pub use judge::{Answer, Judgement, Look, judge};
 pub use observe::{Json, Observe};
 pub use redact::{Evidence, Redaction};
