@@ -1,44 +1,427 @@
-//! [`Redaction`]
-use crate::{BadRule, FieldDiff};
+//! [`Redaction`]: what of a difference may be shown, which by default is nothing.
+
+use std::fmt::{self, Write as _};
+use std::hash::Hasher as _;
+use std::sync::OnceLock;
+
 use serde::Serialize;
-/// What evidence may show.
-#[derive(Debug, Clone, Default)]
-pub struct Redaction {}
+use siphasher::sip::SipHasher24;
+
+use crate::path::Pattern;
+use crate::{BadRule, FieldDiff, Value};
+
+/// Turns a [`FieldDiff`] into [`Evidence`] that may be logged, stored and served.
+///
+/// 1. By default a value is shown as its kind, its length (bytes of text and bytes, entries of lists
+///    and records) and a keyed hash: `text(5) #1f0c…`. Equal values have equal hashes, so one can see
+///    that the sides hold the same text in two fields, or that one default value is everywhere.
+/// 2. The key of the hash is random and lives as long as the process: hashes of two processes cannot be
+///    compared, and a list of guessed values cannot be tried against stored evidence.
+/// 3. [`show`](Redaction::show) names the fields whose contents may be seen, with all that they hold.
+///    They are shortened to [`Redaction::MAX_SHOWN`] bytes.
+/// 4. Null, absence and the *names* of fields are always shown. Observe a map whose names are personal
+///    (addresses by e-mail, say) as a list instead.
+///
+/// ```
+/// use changeover_shadow::{Redaction, Rules, Value, diff};
+/// let legacy = Value::record([("state", "ACTIVE"), ("email", "ann@example.org")]);
+/// let new = Value::record([("state", "active"), ("email", "bob@example.org")]);
+/// let redaction = Redaction::new().show("state");
+/// redaction.check()?;
+/// let found = diff(&legacy, &new, &Rules::new());
+/// let evidence: Vec<_> = found.iter().map(|field| redaction.field(field)).collect();
+/// assert!(evidence[0].legacy.starts_with("text(15) #"));
+/// assert_eq!(evidence[1].to_string(), r#"state: legacy "ACTIVE", new "active""#);
+/// # Ok::<(), changeover_shadow::BadRule>(())
+/// ```
+#[derive(Clone)]
+pub struct Redaction {
+    shown: Vec<Pattern>,
+    bad: Option<BadRule>,
+    key: (u64, u64),
+}
+
+/// One difference as it may be shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Evidence {
+    /// Where the field is, as in [`FieldDiff::path`]; at most [`Redaction::MAX_SHOWN`] bytes.
+    pub path: String,
+    /// What legacy has, as far as it may be shown.
+    pub legacy: String,
+    /// What new has, as far as it may be shown.
+    pub new: String,
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = if self.path.is_empty() {
+            "(whole)"
+        } else {
+            &self.path
+        };
+        write!(f, "{path}: legacy {}, new {}", self.legacy, self.new)
+    }
+}
+
 impl Redaction {
+    /// The longest text of a path or of a shown value, in bytes, before the `…` that marks a cut.
+    pub const MAX_SHOWN: usize = 256;
+
     /// Shows nothing.
     #[must_use]
     pub fn new() -> Redaction {
-        Redaction::default()
+        static KEY: OnceLock<(u64, u64)> = OnceLock::new();
+        Redaction {
+            shown: Vec::new(),
+            bad: None,
+            key: *KEY.get_or_init(rand::random),
+        }
     }
-    /// Shows a path.
+
+    /// Shows the contents of the field at `path`, with all that it holds. Paths are written as in
+    /// [`Rules`](crate::Rules), by new names.
     #[must_use]
-    pub fn show(self, _path: &str) -> Redaction {
+    pub fn show(mut self, path: &str) -> Redaction {
+        match Pattern::parse(path) {
+            Ok(pattern) => self.shown.push(pattern),
+            Err(bad) => {
+                self.bad.get_or_insert(bad);
+            }
+        }
         self
     }
-    /// Checks.
+
+    /// Says what is wrong with the first path that cannot be used; such a path shows nothing.
     ///
     /// # Errors
-    /// [`BadRule`]
+    ///
+    /// [`BadRule`], naming the path and the remedy.
     pub fn check(&self) -> Result<(), BadRule> {
-        Ok(())
+        self.bad.clone().map_or(Ok(()), Err)
     }
-    /// Redacts.
+
+    /// What may be shown of one difference.
     #[must_use]
     pub fn field(&self, field: &FieldDiff) -> Evidence {
+        let path = Pattern::parse(&field.path);
+        let shown = path.is_ok_and(|path| self.shown.iter().any(|shown| shown.covers(&path)));
+        let text = |value: &Option<Value>| match value {
+            None => "absent".to_owned(),
+            Some(value) if shown => contents(value),
+            Some(value) => self.outline(value),
+        };
+        let (legacy, new) = (text(&field.legacy), text(&field.new));
         Evidence {
-            path: field.path.clone(),
-            legacy: String::new(),
-            new: String::new(),
+            path: shortened(field.path.clone()),
+            legacy,
+            new,
+        }
+    }
+
+    /// Kind, length and hash.
+    fn outline(&self, value: &Value) -> String {
+        let length = match value {
+            Value::Null => return "null".to_owned(),
+            // The length of a number would tell its magnitude.
+            Value::Boolean(_) | Value::Integer(_) | Value::Float(_) | Value::Decimal(_) => None,
+            Value::Text(text) => Some(text.len()),
+            Value::Bytes(bytes) => Some(bytes.len()),
+            Value::List(items) => Some(items.len()),
+            Value::Record(fields) => Some(fields.len()),
+        };
+        let length = length
+            .map(|length| format!("({length})"))
+            .unwrap_or_default();
+        format!("{}{length} #{:016x}", value.kind(), self.hash(value))
+    }
+
+    /// A keyed hash of an encoding in which different values differ. Not recursive: a `FieldDiff` may be
+    /// made by hand, of any depth.
+    fn hash(&self, value: &Value) -> u64 {
+        enum Piece<'a> {
+            Name(&'a str),
+            Value(&'a Value),
+        }
+        let mut hasher = SipHasher24::new_with_keys(self.key.0, self.key.1);
+        let mut pieces = vec![Piece::Value(value)];
+        while let Some(piece) = pieces.pop() {
+            let value = match piece {
+                Piece::Name(name) => {
+                    write_counted(&mut hasher, name.as_bytes());
+                    continue;
+                }
+                Piece::Value(value) => value,
+            };
+            write_counted(&mut hasher, value.kind().as_bytes());
+            match value {
+                Value::Null => {}
+                Value::Boolean(truth) => hasher.write(&[u8::from(*truth)]),
+                Value::Integer(number) => hasher.write(&number.to_le_bytes()),
+                Value::Float(number) => hasher.write(&number.to_bits().to_le_bytes()),
+                Value::Decimal(text) | Value::Text(text) => {
+                    write_counted(&mut hasher, text.as_bytes());
+                }
+                Value::Bytes(bytes) => write_counted(&mut hasher, bytes),
+                Value::List(items) => {
+                    write_count(&mut hasher, items.len());
+                    pieces.extend(items.iter().map(Piece::Value));
+                }
+                Value::Record(fields) => {
+                    write_count(&mut hasher, fields.len());
+                    for (name, field) in fields {
+                        pieces.extend([Piece::Value(field), Piece::Name(name)]);
+                    }
+                }
+            }
+        }
+        hasher.finish()
+    }
+}
+
+impl Default for Redaction {
+    fn default() -> Redaction {
+        Redaction::new()
+    }
+}
+
+/// Without the key.
+impl fmt::Debug for Redaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redaction")
+            .field("shown", &self.shown)
+            .finish_non_exhaustive()
+    }
+}
+
+fn write_count(hasher: &mut SipHasher24, count: usize) {
+    // Wide enough for every platform's usize.
+    hasher.write(&(count as u64).to_le_bytes());
+}
+
+fn write_counted(hasher: &mut SipHasher24, bytes: &[u8]) {
+    write_count(hasher, bytes.len());
+    hasher.write(bytes);
+}
+
+/// The contents of a value that may be seen, on one line.
+fn contents(value: &Value) -> String {
+    let mut text = String::new();
+    push_contents(&mut text, value);
+    shortened(text)
+}
+
+/// Stops once the text is long enough to be cut. Each level adds a byte before it goes deeper, so this
+/// recurses no deeper than the text is long.
+fn push_contents(text: &mut String, value: &Value) {
+    match value {
+        _ if text.len() > Redaction::MAX_SHOWN => {}
+        Value::Null => text.push_str("null"),
+        Value::Boolean(truth) => push(text, format_args!("{truth}")),
+        Value::Integer(number) => push(text, format_args!("{number}")),
+        Value::Float(number) => push(text, format_args!("{number:?}")),
+        Value::Decimal(number) => text.extend(number.chars().take(Redaction::MAX_SHOWN + 1)),
+        Value::Text(inner) => push_quoted(text, inner),
+        Value::Bytes(bytes) => {
+            text.push_str("0x");
+            for byte in bytes.iter().take(Redaction::MAX_SHOWN) {
+                push(text, format_args!("{byte:02x}"));
+            }
+        }
+        Value::List(items) => {
+            text.push('[');
+            for (index, item) in items.iter().enumerate().take(Redaction::MAX_SHOWN) {
+                text.push_str(if index > 0 { ", " } else { "" });
+                push_contents(text, item);
+            }
+            text.push(']');
+        }
+        Value::Record(fields) => {
+            text.push('{');
+            for (index, (name, field)) in fields.iter().enumerate().take(Redaction::MAX_SHOWN) {
+                text.push_str(if index > 0 { ", " } else { "" });
+                push_quoted(text, name);
+                text.push_str(": ");
+                push_contents(text, field);
+            }
+            text.push('}');
         }
     }
 }
-/// Evidence.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Evidence {
-    /// Where.
-    pub path: String,
-    /// Legacy.
-    pub legacy: String,
-    /// New.
-    pub new: String,
+
+/// Quoted with escapes, so that contents cannot forge a line of a log.
+fn push_quoted(text: &mut String, inner: &str) {
+    text.push('"');
+    for c in inner.chars().take(Redaction::MAX_SHOWN + 1) {
+        text.extend(c.escape_debug());
+    }
+    text.push('"');
+}
+
+fn push(text: &mut String, piece: fmt::Arguments<'_>) {
+    text.write_fmt(piece)
+        .expect("writing to a String cannot fail");
+}
+
+fn shortened(mut text: String) -> String {
+    if text.len() > Redaction::MAX_SHOWN {
+        text.truncate(text.floor_char_boundary(Redaction::MAX_SHOWN));
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem;
+
+    use super::*;
+    use crate::{Answer, Judgement, Look, Rules, Verdict, diff, judge};
+
+    const CANARY: &str = "CANARY";
+
+    /// A field of each kind that can carry a canary, at each depth.
+    fn planted(salt: i64) -> Value {
+        let text = format!("{CANARY}{salt}");
+        Value::record([
+            ("text", Value::from(text.as_str())),
+            ("decimal", Value::Decimal(format!("7777777{salt}"))),
+            ("integer", Value::from(7_777_777_000 + salt)),
+            ("bytes", Value::Bytes(text.clone().into_bytes())),
+            ("list", Value::list([text.as_str(), "x"])),
+            (
+                "record",
+                Value::record([("inner", Value::record([("deep", text.as_str())]))]),
+            ),
+        ])
+    }
+
+    fn leaks(text: &str) -> bool {
+        let bytes = format!("{:?}", CANARY.as_bytes());
+        let hex = "43414e415259";
+        let bytes = bytes.trim_matches(['[', ']']);
+        [CANARY, "7777777", bytes, hex]
+            .iter()
+            .any(|canary| text.contains(canary))
+    }
+
+    #[test]
+    fn no_value_is_seen_by_default() {
+        let (legacy, new) = (planted(1), planted(2));
+        let whole = diff(&legacy, &Value::Null, &Rules::new());
+        let fields = diff(&legacy, &new, &Rules::new());
+        let absent = diff(&legacy, &Value::record([("x", 1)]), &Rules::new());
+        assert_eq!((whole.len(), fields.len(), absent.len()), (1, 6, 7));
+        for field in whole.iter().chain(&fields).chain(&absent) {
+            let evidence = Redaction::default().field(field);
+            let json = serde_json::to_string(&evidence).expect("evidence is plain text");
+            for text in [
+                format!("{evidence:?}"),
+                format!("{evidence:#?}"),
+                evidence.to_string(),
+                json,
+            ] {
+                assert!(!leaks(&text), "{text}");
+            }
+            assert!(!leaks(&format!("{field:?}{field:#?}")));
+        }
+        let look = Look {
+            legacy: Answer::Found(legacy),
+            new: Answer::Found(new),
+            versions: None,
+        };
+        let judgement = judge(&look, Some(&look), &Rules::new());
+        assert!(matches!(judgement, Judgement::Final(Verdict::Mismatch(_))));
+        assert!(!leaks(&format!(
+            "{judgement:?}{judgement:#?}{look:?}{look:#?}"
+        )));
+    }
+
+    #[test]
+    fn the_canaries_are_seen_when_they_may_be() {
+        let fields = diff(&planted(1), &planted(2), &Rules::new());
+        let redaction = Redaction::new().show("*");
+        for field in &fields {
+            let text = redaction.field(field).to_string();
+            assert!(leaks(&text), "a blind test proves nothing: {text}");
+        }
+    }
+
+    #[test]
+    fn a_shown_field_does_not_show_the_one_that_holds_it() {
+        let field = |path: &str| FieldDiff {
+            path: path.to_owned(),
+            legacy: Some(CANARY.into()),
+            new: None,
+        };
+        let redaction = Redaction::new().show("a.*.b");
+        for (path, shown) in [
+            ("a.0.b", true),
+            ("a.0.b.c", true),
+            ("a.0", false),
+            ("a", false),
+            ("", false),
+        ] {
+            assert_eq!(
+                leaks(&redaction.field(&field(path)).legacy),
+                shown,
+                "{path:?}"
+            );
+        }
+        assert_eq!(redaction.field(&field("a")).new, "absent");
+        assert_eq!(
+            Redaction::new()
+                .show("a..b")
+                .show("")
+                .check()
+                .map_err(|bad| bad.to_string().len() > 10),
+            Err(true)
+        );
+    }
+
+    #[test]
+    fn hashes_tell_values_apart_and_depend_on_the_key() {
+        let mine = Redaction::new();
+        let values = [
+            Value::from("1"),
+            Value::from(1),
+            Value::Decimal("1".to_owned()),
+            Value::list(["a", "b"]),
+            Value::list(["b", "a"]),
+            Value::list(["ab"]),
+            Value::list([Value::list(["a"]), Value::from("b")]),
+            Value::record([("a", "b")]),
+            Value::Bytes(b"1".to_vec()),
+        ];
+        for (index, one) in values.iter().enumerate() {
+            for (other_index, other) in values.iter().enumerate() {
+                assert_eq!(mine.hash(one) == mine.hash(other), index == other_index);
+            }
+        }
+        let same_process = Redaction::default();
+        assert_eq!(mine.outline(&values[0]), same_process.outline(&values[0]));
+        let other_process = Redaction {
+            key: (mine.key.0 ^ 1, mine.key.1),
+            ..Redaction::new()
+        };
+        assert_ne!(mine.outline(&values[0]), other_process.outline(&values[0]));
+        assert!(!format!("{mine:?}").contains(&mine.key.0.to_string()));
+    }
+
+    #[test]
+    fn what_is_shown_is_bounded_and_stays_on_its_line() {
+        let bottomless = (0..1_000_000).fold(Value::from(1), |inner, _| Value::List(vec![inner]));
+        let field = FieldDiff {
+            path: "é".repeat(1_000),
+            legacy: Some(bottomless),
+            new: Some("line\nforged\u{202e}é".repeat(1_000).into()),
+        };
+        for redaction in [Redaction::new(), Redaction::new().show("*")] {
+            let evidence = redaction.field(&field);
+            for text in [&evidence.path, &evidence.legacy, &evidence.new] {
+                assert!(text.len() <= Redaction::MAX_SHOWN + '…'.len_utf8());
+                assert!(!text.contains('\n'));
+            }
+        }
+        mem::forget(field);
+    }
 }
