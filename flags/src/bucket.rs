@@ -126,6 +126,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_percentage_covers_exactly_its_share_of_the_buckets() {
+        for steps in [0, 1, 1_250, 9_999, 10_000] {
+            let percent = Percent::from_ten_thousandths(steps).expect("in range");
+            let covered = (0..Bucket::COUNT).filter(|n| percent.covers(Bucket(*n)));
+            assert_eq!(covered.count(), usize::from(steps));
+        }
+    }
+
     /// Sequential keys, the least random that there are. The bounds are six standard deviations.
     #[test]
     fn keys_are_spread_evenly() {

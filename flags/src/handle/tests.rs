@@ -455,15 +455,16 @@ fn where_an_edit_meets_an_unsaved_change_the_safer_wins() {
 fn a_save_whose_answer_is_lost_is_not_taken_for_an_edit() {
     let store = Faulty::new();
     let flags = ramped(&store);
-    store.lose_answer.store(true, Ordering::Relaxed);
+    let lose = |lose| store.lose_answer.store(lose, Ordering::Relaxed);
+    lose(true);
     flags.kill("slow").expect_err("as far as is known");
-    flags
-        .set_read_new(percent(60.0))
-        .expect_err("as far as is known");
-    store.lose_answer.store(false, Ordering::Relaxed);
+    lose(false);
     flags.clear_kill().expect("saved");
-    flags.set_read_new(percent(70.0)).expect("saved");
     assert!(!flags.load().kill);
+    lose(true);
+    flags.set_read_new(percent(60.0)).expect_err("unknown");
+    lose(false);
+    flags.set_read_new(percent(70.0)).expect("saved");
     assert_eq!(flags.load().read_new, percent(70.0));
     assert_eq!(store.stored(), flags.saved());
 }
