@@ -219,6 +219,36 @@ mod tests {
     }
 
     #[test]
+    fn the_items_of_a_list_are_one_field() {
+        let reservoir = Reservoir::seeded(9, 9, 1);
+        for path in [
+            "lines.0.price",
+            "lines.17.price",
+            "line1.price",
+            r"a\.0",
+            "",
+            "broken\\",
+        ] {
+            reservoir.offer(evidence(path, 1));
+        }
+        let samples = reservoir.samples();
+        let seen: Vec<_> = samples
+            .fields
+            .iter()
+            .map(|field| (field.path.as_str(), field.seen))
+            .collect();
+        let expected = [
+            ("", 1),
+            (r"a\.0", 1),
+            ("broken\\", 1),
+            ("line1.price", 1),
+            ("lines.*.price", 2),
+        ];
+        assert_eq!(seen, expected);
+        assert_eq!(samples.fields[4].kept[1].path, "lines.17.price");
+    }
+
+    #[test]
     fn the_same_seed_gives_the_same_sample() {
         let sample = |seed| {
             let reservoir = Reservoir::seeded(3, 1, seed);

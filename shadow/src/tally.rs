@@ -65,10 +65,10 @@ impl Tally {
                 .get(index)
                 .map_or(0, |count| count.load(Ordering::Acquire))
         });
-        let total = by_class.iter().sum();
+        let started = self.started.load(Ordering::Relaxed);
         Totals {
-            started: self.started.load(Ordering::Relaxed),
-            total,
+            started,
+            total: by_class.iter().sum(),
             by_class,
         }
     }
@@ -215,6 +215,21 @@ mod tests {
         let totals = tally.snapshot();
         assert_eq!((totals.started, totals.total), (20_000, 20_000));
         assert_eq!(totals.in_flight(), 0);
+    }
+
+    #[test]
+    fn no_read_is_seen_to_end_before_it_starts() {
+        let tally = Arc::new(Tally::new());
+        // One worker alone, and the class that is read last: others would fill the gap.
+        let worker = thread::spawn({
+            let tally = Arc::clone(&tally);
+            move || (0..300_000).for_each(|_| tally.record(Class::Abandoned))
+        });
+        while !worker.is_finished() {
+            let totals = tally.snapshot();
+            assert!(totals.started >= totals.total, "{totals:?}");
+        }
+        worker.join().expect("worker");
     }
 
     #[test]
