@@ -391,6 +391,8 @@ mod tests {
             Value::list([Value::list(["a"]), Value::from("b")]),
             Value::list([Value::from("a"), Value::list(["b"])]),
             Value::list([Value::list(["a", "b"])]),
+            Value::list(["textb", "a"]),
+            Value::list(["b", "atext"]),
             Value::record([("a", "b")]),
             Value::Bytes(b"1".to_vec()),
         ];
