@@ -3,15 +3,22 @@
 #![allow(dead_code, reason = "not every scenario uses every part")]
 
 pub mod postgres;
+mod postgres_install;
+pub mod source;
 pub mod tcp_proxy;
+pub mod tree;
 mod watchdog;
+mod wire;
 
 use tempfile::TempDir;
 
 /// Two SQLite files in a folder of their own, which goes when the [`TempDir`] is dropped:
 /// `(folder, URL of legacy, URL of new)`. The files are created by the first connection.
 pub fn sqlite_pair() -> (TempDir, String, String) {
-    let folder = tempfile::Builder::new().prefix("changeover-sqlite-").tempdir().unwrap();
+    let folder = tempfile::Builder::new()
+        .prefix("changeover-sqlite-")
+        .tempdir()
+        .unwrap();
     let url = |name: &str| format!("sqlite://{}?mode=rwc", folder.path().join(name).display());
     let (legacy, new) = (url("legacy.db"), url("new.db"));
     (folder, legacy, new)
@@ -35,7 +42,9 @@ pub fn fast() -> bool {
 }
 
 fn read_seed(text: &str) -> u64 {
-    text.trim().parse().unwrap_or_else(|_| panic!("CHANGEOVER_SEED is not a number: {text:?}"))
+    text.trim()
+        .parse()
+        .unwrap_or_else(|_| panic!("CHANGEOVER_SEED is not a number: {text:?}"))
 }
 
 mod tests {

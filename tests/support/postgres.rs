@@ -6,12 +6,8 @@
 //! [`Watchdog`] ends what it left.
 
 use std::{
-    env, fs,
+    fs,
     net::TcpListener,
-    os::unix::{
-        fs::{MetadataExt as _, chown},
-        process::CommandExt as _,
-    },
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -24,7 +20,10 @@ use std::{
 
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, postgres::PgConnectOptions};
 
-use super::watchdog::{RunAs, Watchdog, alive, children, signal};
+use super::{
+    postgres_install::{Template, owned_folder, run, template},
+    watchdog::{Watchdog, alive, children, signal},
+};
 
 /// How long a start or an end may take before the test fails. Crash recovery is part of a start.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -57,7 +56,10 @@ impl Postgres {
     /// The address of database `db` over TCP, so that a fault proxy can sit between: user
     /// `postgres`, no password. `"postgres"` is a database that always exists.
     pub fn url(&self, db: &str) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/{db}?sslmode=disable", self.port)
+        format!(
+            "postgres://postgres@127.0.0.1:{}/{db}?sslmode=disable",
+            self.port
+        )
     }
 
     /// The TCP port, which a restart keeps.
@@ -88,18 +90,23 @@ impl Postgres {
     /// Creates a database that compares text as an English dictionary does, as most databases in
     /// production do: there `'a' < 'B'`, unlike in SQLite and in `C`.
     pub async fn create_dictionary_database(&self, name: &str) {
-        self.create(name, "LOCALE_PROVIDER icu ICU_LOCALE 'en-US'").await;
+        self.create(name, "LOCALE_PROVIDER icu ICU_LOCALE 'en-US'")
+            .await;
     }
 
     /// SIGKILL to the postmaster and all its children at once: what a power cut or the kernel's
     /// out-of-memory killer leaves. Returns when all of them are gone.
     pub fn kill9(&self) {
         let mut state = self.lock();
-        let Some(postmaster) = state.postmaster.take() else { return };
+        let Some(postmaster) = state.postmaster.take() else {
+            return;
+        };
         let family = stopped_family(postmaster);
         signal("KILL", &family);
         state.watchdog.reap().unwrap();
-        wait_until("the killed server's processes to end", || !family.iter().any(|p| alive(*p)));
+        wait_until("the killed server's processes to end", || {
+            !family.iter().any(|p| alive(*p))
+        });
     }
 
     /// SIGSTOP to the postmaster and all its children: connections stay open and nothing answers.
@@ -120,7 +127,9 @@ impl Postgres {
     /// brings the server back.
     pub fn stop(&self) {
         let mut state = self.lock();
-        let Some(postmaster) = state.postmaster.take() else { return };
+        let Some(postmaster) = state.postmaster.take() else {
+            return;
+        };
         signal("CONT", &family(postmaster));
         signal("INT", &[postmaster]);
         state.watchdog.reap().unwrap();
@@ -135,7 +144,8 @@ impl Postgres {
         // then the server would refuse to start; ours was reaped, so the file is stale.
         let _ = fs::remove_file(pid_file);
         let mut state = self.lock();
-        self.launch(&mut state).unwrap_or_else(|problem| panic!("{problem}"));
+        self.launch(&mut state)
+            .unwrap_or_else(|problem| panic!("{problem}"));
     }
 
     fn try_start() -> Result<Self, String> {
@@ -145,11 +155,11 @@ impl Postgres {
         for _ in 0..10 {
             let server = Self::prepare(template)?;
             match server.launch(&mut server.lock()) {
-                Ok(()) => {},
+                Ok(()) => {}
                 Err(error) if error.contains("could not bind") => {
                     problem = error;
                     continue;
-                },
+                }
                 Err(error) => return Err(error),
             }
             return Ok(server);
@@ -159,7 +169,10 @@ impl Postgres {
 
     fn prepare(template: &Template) -> Result<Self, String> {
         let (folder, watchdog) = owned_folder(&template.bin, template.run_as)?;
-        run(Command::new("cp").arg("-a").arg(template.folder.join("data")).arg(&folder))?;
+        run(Command::new("cp")
+            .arg("-a")
+            .arg(template.folder.join("data"))
+            .arg(&folder))?;
         let port = free_port()?;
         let settings = folder.join("data/postgresql.conf");
         let text = format!(
@@ -172,7 +185,14 @@ impl Postgres {
         );
         // Written in place, which keeps the file's owner.
         fs::write(&settings, text).map_err(|e| format!("{}: {e}", settings.display()))?;
-        Ok(Self { folder, port, state: Mutex::new(State { watchdog, postmaster: None }) })
+        Ok(Self {
+            folder,
+            port,
+            state: Mutex::new(State {
+                watchdog,
+                postmaster: None,
+            }),
+        })
     }
 
     fn launch(&self, state: &mut State) -> Result<(), String> {
@@ -190,8 +210,18 @@ impl Postgres {
             thread::sleep(Duration::from_millis(5));
         }
         let log = self.log();
-        let start = log.len() - log.lines().rev().take(20).map(|l| l.len() + 1).sum::<usize>().min(log.len());
-        Err(format!("PostgreSQL did not start; the end of its log:\n{}", log.get(start..).unwrap_or(&log)))
+        let start = log.len()
+            - log
+                .lines()
+                .rev()
+                .take(20)
+                .map(|l| l.len() + 1)
+                .sum::<usize>()
+                .min(log.len());
+        Err(format!(
+            "PostgreSQL did not start; the end of its log:\n{}",
+            log.get(start..).unwrap_or(&log)
+        ))
     }
 
     async fn create(&self, name: &str, rest: &str) {
@@ -199,7 +229,10 @@ impl Postgres {
         let options: PgConnectOptions = self.url("postgres").parse().unwrap();
         let mut connection = options.connect().await.unwrap();
         let sql = format!("CREATE DATABASE \"{name}\" TEMPLATE template0 {rest}");
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(sql))
+            .execute(&mut connection)
+            .await
+            .unwrap();
         connection.close().await.unwrap();
     }
 
@@ -211,7 +244,10 @@ impl Postgres {
 /// The server that this process's tests share. Never kill or freeze it.
 pub fn shared() -> &'static Postgres {
     static SHARED: OnceLock<Result<Postgres, String>> = OnceLock::new();
-    SHARED.get_or_init(Postgres::try_start).as_ref().unwrap_or_else(|problem| panic!("{problem}"))
+    SHARED
+        .get_or_init(Postgres::try_start)
+        .as_ref()
+        .unwrap_or_else(|problem| panic!("{problem}"))
 }
 
 /// Two new empty databases of the shared server: `(URL of legacy, URL of new)`.
@@ -232,100 +268,6 @@ async fn fresh(kind: &str) -> String {
     server.url(&name)
 }
 
-/// What `initdb` made, for servers to be copied from.
-struct Template {
-    bin: PathBuf,
-    run_as: RunAs,
-    folder: PathBuf,
-    _watchdog: Watchdog,
-}
-
-fn template() -> Result<&'static Template, String> {
-    static TEMPLATE: OnceLock<Result<Template, String>> = OnceLock::new();
-    TEMPLATE.get_or_init(make_template).as_ref().map_err(Clone::clone)
-}
-
-fn make_template() -> Result<Template, String> {
-    let bin = find_bin(
-        env::var_os("CHANGEOVER_PG_BIN").map(PathBuf::from),
-        Path::new("/usr/lib/postgresql"),
-        &env::var_os("PATH").unwrap_or_default(),
-    )?;
-    let run_as = unprivileged()?;
-    let (folder, watchdog) = owned_folder(&bin, run_as)?;
-    let mut initdb = Command::new(bin.join("initdb"));
-    initdb
-        .args(["--no-sync", "--username=postgres", "--auth=trust"])
-        .args(["--encoding=UTF8", "--locale=C.UTF-8", "--pgdata"])
-        .arg(folder.join("data"))
-        .current_dir(&folder);
-    if let Some((user, group)) = run_as {
-        initdb.uid(user).gid(group);
-    }
-    run(&mut initdb)?;
-    Ok(Template { bin, run_as, folder, _watchdog: watchdog })
-}
-
-/// The folder with `initdb` and `postgres`: the named one, else the highest version installed the
-/// Debian way, else the one on the path.
-fn find_bin(named: Option<PathBuf>, debian: &Path, path: &std::ffi::OsStr) -> Result<PathBuf, String> {
-    let complete = |bin: &Path| bin.join("initdb").exists() && bin.join("postgres").exists();
-    if let Some(bin) = named {
-        return if complete(&bin) {
-            Ok(bin)
-        } else {
-            Err(format!("CHANGEOVER_PG_BIN={}: no initdb and postgres there", bin.display()))
-        };
-    }
-    let mut versions: Vec<(u32, PathBuf)> = fs::read_dir(debian)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
-        .filter(|(_, bin)| complete(bin))
-        .collect();
-    versions.sort();
-    let installed = versions.pop().map(|(_, bin)| bin);
-    installed.or_else(|| env::split_paths(path).find(|bin| complete(bin))).ok_or_else(|| {
-        "these tests start a PostgreSQL server of their own, and none is installed: run \
-         `scripts/test --install`, or name the folder that holds initdb and postgres in \
-         CHANGEOVER_PG_BIN"
-            .to_owned()
-    })
-}
-
-/// PostgreSQL refuses to run as root: then, the ids of its own user, or of `nobody`.
-fn unprivileged() -> Result<RunAs, String> {
-    let me = fs::metadata("/proc/self").map_err(|e| format!("these tests need /proc: {e}"))?;
-    if me.uid() != 0 {
-        return Ok(None);
-    }
-    let users = fs::read_to_string("/etc/passwd").map_err(|e| format!("/etc/passwd: {e}"))?;
-    let ids = |name: &str| {
-        let fields: Vec<&str> =
-            users.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|f| f.first() == Some(&name))?;
-        Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?))
-    };
-    let found = ids("postgres").or_else(|| ids("nobody"));
-    found.map(Some).ok_or_else(|| "root, and neither user postgres nor nobody exists".to_owned())
-}
-
-/// A new folder that the server's user owns and a watchdog removes.
-fn owned_folder(bin: &Path, run_as: RunAs) -> Result<(PathBuf, Watchdog), String> {
-    // A socket's path has 107 bytes, and root's own temporary folder may be closed to others.
-    let ours = env::temp_dir();
-    let base = if run_as.is_some() || ours.as_os_str().len() > 60 { Path::new("/tmp") } else { &ours };
-    let folder = tempfile::Builder::new()
-        .prefix("changeover-pg-")
-        .tempdir_in(base)
-        .map_err(|error| format!("{}: {error}", base.display()))?;
-    if let Some((user, group)) = run_as {
-        chown(folder.path(), Some(user), Some(group)).map_err(|error| error.to_string())?;
-    }
-    let watchdog = Watchdog::over(folder.path(), bin, run_as)?;
-    Ok((folder.keep(), watchdog))
-}
-
 /// A free port below the range from which the kernel takes the near ends of connections: the port
 /// must still be free when a killed server comes back to it.
 fn free_port() -> Result<u16, String> {
@@ -338,7 +280,9 @@ fn free_port() -> Result<u16, String> {
 /// Reads `postmaster.pid` as `pg_ctl` does: line 1 is the pid, line 8 the state.
 fn says_ready(pid_file: &str, pid: u32) -> bool {
     let mut lines = pid_file.lines();
-    lines.next().is_some_and(|line| line.trim() == pid.to_string())
+    lines
+        .next()
+        .is_some_and(|line| line.trim() == pid.to_string())
         && lines.nth(6).is_some_and(|line| line.trim() == "ready")
 }
 
@@ -365,14 +309,6 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
         assert!(started.elapsed() < PATIENCE, "waited in vain for {what}");
         thread::sleep(Duration::from_millis(2));
     }
-}
-
-fn run(command: &mut Command) -> Result<(), String> {
-    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr)))
 }
 
 #[path = "postgres_tests.rs"]

@@ -75,7 +75,11 @@ impl Watchdog {
     pub fn over(folder: &Path, bin: &Path, run_as: RunAs) -> Result<Self, String> {
         let mut command = Command::new("sh");
         // A group of its own: Ctrl-C ends the tests, and the watchdog then ends the server.
-        command.args(["-c", SCRIPT, "watchdog"]).arg(folder).arg(bin).process_group(0);
+        command
+            .args(["-c", SCRIPT, "watchdog"])
+            .arg(folder)
+            .arg(bin)
+            .process_group(0);
         if let Some((user, group)) = run_as {
             command.uid(user).gid(group);
         }
@@ -88,13 +92,20 @@ impl Watchdog {
             .map_err(|error| format!("cannot start sh: {error}"))?;
         let orders = child.stdin.take();
         let answers = BufReader::new(child.stdout.take().ok_or("sh has no stdout")?);
-        Ok(Self { child, orders, answers })
+        Ok(Self {
+            child,
+            orders,
+            answers,
+        })
     }
 
     /// Starts the server and returns the pid of its postmaster.
     pub fn start(&mut self) -> Result<u32, String> {
         let answer = self.order("start")?;
-        answer.trim().parse().map_err(|_| format!("the watchdog answered {answer:?}"))
+        answer
+            .trim()
+            .parse()
+            .map_err(|_| format!("the watchdog answered {answer:?}"))
     }
 
     /// Waits until the postmaster has ended, so that its pid is free; returns its exit code.
@@ -133,7 +144,9 @@ pub fn signal(name: &str, pids: &[u32]) {
 
 /// The processes whose parent is `pid`, at this moment.
 pub fn children(pid: u32) -> Vec<u32> {
-    let Ok(folder) = fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(folder) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     folder
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
