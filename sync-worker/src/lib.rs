@@ -3,3 +3,13 @@
 pub mod image;
 pub mod mapping;
 pub mod store;
+pub mod copy;
+pub mod drain;
+pub mod backfill;
+pub mod verify;
+pub mod repair;
+pub mod pace;
+pub mod metrics;
+pub mod progress;
+#[cfg(test)]
+mod memory;

@@ -1,0 +1,465 @@
+//! Copying history: [`Backfill`], a sweep over the authority's keys in pages.
+//!
+//! A page is a copy like any other, so live writes and deletes need no lock: a row that was never
+//! stamped carries the lowest version, and every write outranks it.
+//!
+//! # Rules
+//!
+//! 1. A page's place is the last key *read*; only an empty page ends the sweep.
+//! 2. The cursor passes a page only when each of its keys is on the follower or held at the
+//!    authority. It is committed with the data of the *next* page: a page may refuse keys, and
+//!    those are held before the cursor passes them. A crash repeats at most one page.
+//! 3. What cannot be settled now (a store that does not answer, an authority whose base is not
+//!    raised yet) is tried again, from reading on, after a pause.
+//! 4. Any number of backfills may run: they waste work, nothing else.
+//!
+//! Speed and pause are changed through [`BackfillControl`] while it runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::copy::{Copier, CopySource};
+use crate::pace::{Backoff, Pace, RowsPerSecond};
+use crate::store::{Cursor, StoreError};
+
+/// How a backfill goes about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackfillOptions {
+    /// Keys per page, at least 1.
+    pub page: u32,
+    /// Keys per second; `None` is unlimited.
+    pub rate: Option<RowsPerSecond>,
+    /// How often in a row a page may fail before the backfill gives up; `None` is never.
+    pub attempts: Option<u32>,
+    /// The first pause after a failure; later ones double.
+    pub first_pause: Duration,
+    /// The longest pause after a failure.
+    pub longest_pause: Duration,
+    /// Seeds the jitter of pauses.
+    pub seed: u64,
+}
+
+impl Default for BackfillOptions {
+    /// Pages of 500, unlimited, never giving up, pauses from 100 ms to 30 s, a random seed.
+    fn default() -> BackfillOptions {
+        BackfillOptions {
+            page: 500,
+            rate: None,
+            attempts: None,
+            first_pause: Duration::from_millis(100),
+            longest_pause: Duration::from_secs(30),
+            seed: rand::random(),
+        }
+    }
+}
+
+/// How far a backfill has come.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Progress {
+    /// Keys passed, earlier runs included.
+    pub passed: u64,
+    /// Keys in the root table: exact or an estimate, so `passed` may end above or below it.
+    pub estimate: u64,
+    /// Keys per second of this run so far, 0 before the first page.
+    pub rows_per_second: f64,
+    /// Keys of this run that were held back.
+    pub held: u64,
+    /// Whether the sweep reached the end.
+    pub done: bool,
+}
+
+/// Changes a backfill while it runs. A clone controls the same one.
+#[derive(Debug, Clone)]
+pub struct BackfillControl {
+    pace: Arc<Pace>,
+    paused: watch::Sender<bool>,
+}
+
+impl BackfillControl {
+    /// Stops before the next page.
+    pub fn pause(&self) {
+        self.paused.send_replace(true);
+    }
+
+    /// Goes on.
+    pub fn resume(&self) {
+        self.paused.send_replace(false);
+    }
+
+    /// Whether it is paused.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        *self.paused.borrow()
+    }
+
+    /// Changes the rate, also for a page that waits already. `None` is unlimited.
+    pub fn set_rate(&self, rate: Option<RowsPerSecond>) {
+        self.pace.set(rate);
+    }
+
+    /// The rate at the moment.
+    #[must_use]
+    pub fn rate(&self) -> Option<RowsPerSecond> {
+        self.pace.rate()
+    }
+
+    async fn not_paused(&self) {
+        let mut paused = self.paused.subscribe();
+        // The sender lives in `self`: waiting cannot fail.
+        let _ = paused.wait_for(|paused| !paused).await;
+    }
+}
+
+/// The sweep that copies every key once.
+#[derive(Debug)]
+pub struct Backfill {
+    copier: Copier,
+    options: BackfillOptions,
+    control: BackfillControl,
+}
+
+/// What one page did.
+struct Passed {
+    /// The new cursor.
+    cursor: Cursor,
+    rows: u64,
+    held: u64,
+}
+
+impl Backfill {
+    /// A backfill through `copier`.
+    #[must_use]
+    pub fn new(copier: Copier, options: BackfillOptions) -> Backfill {
+        let pace = Arc::new(Pace::new(options.rate));
+        let control = BackfillControl {
+            pace,
+            paused: watch::Sender::new(false),
+        };
+        Backfill {
+            copier,
+            options,
+            control,
+        }
+    }
+
+    /// What changes this backfill while it runs.
+    #[must_use]
+    pub fn control(&self) -> BackfillControl {
+        self.control.clone()
+    }
+
+    /// Sweeps from where the follower's cursor stands to the end, and tells `report` after each
+    /// page. Returns at once when the cursor says done.
+    ///
+    /// Cancellation safe: dropped at any await, the next run resumes from the cursor.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when a store refuses for a reason that waiting does not mend, or when a page
+    /// has failed [`BackfillOptions::attempts`] times in a row.
+    pub async fn run(
+        &self,
+        mut report: impl FnMut(Progress) + Send,
+    ) -> Result<Progress, StoreError> {
+        let BackfillOptions {
+            first_pause,
+            longest_pause,
+            seed,
+            ..
+        } = self.options;
+        let mut backoff = Backoff::new(first_pause, longest_pause, seed);
+        let mut cursor = loop {
+            match self.copier.follower().cursor().await {
+                Ok(cursor) => break cursor,
+                Err(error) => self.wait(&mut backoff, error).await?,
+            }
+        };
+        let begun = Instant::now();
+        let mut progress = Progress {
+            passed: cursor.passed,
+            estimate: self.copier.authority().estimate().await.unwrap_or(0),
+            rows_per_second: 0.0,
+            held: 0,
+            done: cursor.done,
+        };
+        let mut rows = 0;
+        while !cursor.done {
+            match self.pass(&cursor).await {
+                Ok(Some(passed)) => {
+                    backoff.reset();
+                    rows += passed.rows;
+                    progress.held += passed.held;
+                    cursor = passed.cursor;
+                }
+                Ok(None) => {
+                    tracing::warn!("keys lie below the follower's base; the page is tried again");
+                    tokio::time::sleep(backoff.next_pause()).await;
+                    continue;
+                }
+                Err(error) => {
+                    self.wait(&mut backoff, error).await?;
+                    continue;
+                }
+            }
+            progress.passed = cursor.passed;
+            progress.done = cursor.done;
+            let seconds = begun.elapsed().as_secs_f64();
+            progress.rows_per_second = if seconds > 0.0 {
+                rows as f64 / seconds
+            } else {
+                0.0
+            };
+            self.show(&progress);
+            report(progress);
+        }
+        self.show(&progress);
+        Ok(progress)
+    }
+
+    /// Passes one page; `None` when some of its keys could neither be copied nor held.
+    async fn pass(&self, cursor: &Cursor) -> Result<Option<Passed>, StoreError> {
+        self.control.not_paused().await;
+        let meters = self.copier.meters();
+        // The wait comes before the read, so that what is copied was not read long ago.
+        meters.throttled(self.control.pace.take(0).await);
+        let page = self
+            .copier
+            .authority()
+            .page(cursor.last.as_ref(), self.options.page.max(1));
+        let page = page.await?;
+        let Some(last) = page.last else {
+            let cursor = Cursor {
+                done: true,
+                ..cursor.clone()
+            };
+            self.copier.follower().save_cursor(&cursor).await?;
+            return Ok(Some(Passed {
+                cursor,
+                rows: 0,
+                held: 0,
+            }));
+        };
+        let rows = page.stamped.len() as u64;
+        // Rows read are rows paid for, whatever becomes of them: the wait is the next page's.
+        self.control
+            .pace
+            .spend(u32::try_from(rows).unwrap_or(u32::MAX));
+        let copied = self
+            .copier
+            .copy_stamped(page.stamped, Some(cursor), CopySource::Backfill)
+            .await?;
+        if copied.unrecorded > 0 {
+            meters.pages_retried.increment(1);
+            return Ok(None);
+        }
+        let held = copied.left.len() as u64;
+        meters.pages_copied.increment(1);
+        meters.rows_held.increment(held);
+        meters.rows_copied.increment(rows.saturating_sub(held));
+        let cursor = Cursor {
+            last: Some(last),
+            passed: cursor.passed + rows,
+            done: false,
+        };
+        Ok(Some(Passed { cursor, rows, held }))
+    }
+
+    /// Pauses after a failure, or gives up with it.
+    async fn wait(&self, backoff: &mut Backoff, error: StoreError) -> Result<(), StoreError> {
+        self.copier.meters().pages_retried.increment(1);
+        let spent = self
+            .options
+            .attempts
+            .is_some_and(|most| backoff.failures() + 1 >= most);
+        if spent || !error.is_transient() {
+            return Err(error);
+        }
+        let pause = backoff.next_pause();
+        tracing::warn!(%error, ?pause, "a page of the backfill failed and is tried again");
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    fn show(&self, progress: &Progress) {
+        let ratio = match (progress.done, progress.estimate) {
+            (true, _) => 1.0,
+            (false, 0) => 0.0,
+            (false, estimate) => (progress.passed as f64 / estimate as f64).min(1.0),
+        };
+        self.copier.meters().cursor_ratio.set(ratio);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::{Fault, Memory, Op, key};
+    use crate::store::HoldKind;
+
+    fn options(page: u32) -> BackfillOptions {
+        BackfillOptions {
+            page,
+            seed: 1,
+            ..BackfillOptions::default()
+        }
+    }
+
+    fn history(rows: i64) -> Memory {
+        let memory = Memory::default();
+        (1..=rows).for_each(|id| memory.history(id, "row"));
+        memory
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn history_arrives_and_a_second_run_has_nothing_to_do() -> Result<(), StoreError> {
+        let memory = history(25);
+        let backfill = Backfill::new(memory.copier(), options(10));
+        let mut pages = Vec::new();
+        let progress = backfill.run(|progress| pages.push(progress.passed)).await?;
+        assert_eq!(pages, [10, 20, 25, 25]);
+        assert!(progress.done && progress.passed == 25 && progress.estimate == 25);
+        assert!(memory.agrees() && memory.dirty_ids().is_empty());
+        memory.state().log.clear();
+        assert!(backfill.run(|_| ()).await?.done);
+        assert!(!memory.state().log.contains(&Op::Page));
+        Ok(())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_of_held_keys_does_not_end_it_and_is_held_before_it_is_passed()
+    -> Result<(), StoreError> {
+        let memory = history(6);
+        for (id, text) in [(3, "unmappable"), (4, "refused")] {
+            memory.history(id, text);
+        }
+        let backfill = Backfill::new(memory.copier(), options(2));
+        let progress = backfill.run(|progress| {
+            let cursor = memory.state().cursor.clone();
+            assert!(
+                cursor.passed < progress.passed || progress.done,
+                "it trails by one page"
+            );
+            if cursor.last >= Some(key(4)) {
+                assert!(memory.hold_of(3).is_some() && memory.hold_of(4).is_some());
+            }
+        });
+        let progress = progress.await?;
+        assert_eq!((progress.passed, progress.held), (6, 2));
+        assert_eq!(memory.dirty_ids(), [key(3), key(4)]);
+        assert_eq!(memory.hold_of(4), Some(HoldKind::Blocked));
+        Ok(())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hold_that_fails_keeps_the_cursor_back() {
+        let memory = history(4);
+        memory.history(2, "refused");
+        memory.fault(Op::Hold, Fault::Refused);
+        let backfill = Backfill::new(memory.copier(), options(2));
+        assert!(backfill.run(|_| ()).await.is_err());
+        assert_eq!(memory.state().cursor, Cursor::default());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_resumes_where_it_was_dropped() -> Result<(), StoreError> {
+        let memory = history(40);
+        let slow = BackfillOptions {
+            rate: RowsPerSecond::new(10),
+            ..options(10)
+        };
+        let backfill = Backfill::new(memory.copier(), slow);
+        let within = Duration::from_millis(1_500);
+        assert!(
+            tokio::time::timeout(within, backfill.run(|_| ()))
+                .await
+                .is_err()
+        );
+        assert_eq!(memory.state().cursor.last, Some(key(10)));
+        memory.state().log.clear();
+        backfill.control().set_rate(None);
+        assert_eq!(backfill.run(|_| ()).await?.passed, 40);
+        let pages = memory
+            .state()
+            .log
+            .iter()
+            .filter(|op| **op == Op::Page)
+            .count();
+        assert_eq!(pages, 4, "from the second page on, and the empty one");
+        assert!(memory.agrees());
+        Ok(())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rate_holds_and_a_pause_stops_it() -> Result<(), StoreError> {
+        let memory = history(100);
+        let paced = BackfillOptions {
+            rate: RowsPerSecond::new(20),
+            ..options(10)
+        };
+        let backfill = Backfill::new(memory.copier(), paced);
+        let control = backfill.control();
+        let begun = Instant::now();
+        let pausing = async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            control.pause();
+            assert!(control.is_paused());
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert!(memory.state().cursor.passed < 60);
+            control.resume();
+        };
+        let (progress, ()) = tokio::join!(backfill.run(|_| ()), pausing);
+        assert!(progress?.done);
+        let took = begun.elapsed().as_secs_f64();
+        assert!((64.0..=67.0).contains(&took), "{took}");
+        Ok(())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_are_tried_again_until_the_limit() -> Result<(), StoreError> {
+        let memory = history(4);
+        for op in [Op::Page, Op::Apply, Op::Apply, Op::SaveCursor] {
+            memory.fault(op, Fault::AnswerLost);
+        }
+        assert!(
+            Backfill::new(memory.copier(), options(2))
+                .run(|_| ())
+                .await?
+                .done
+        );
+        assert!(memory.agrees() && memory.state().faults.is_empty());
+
+        let memory = history(4);
+        (0..3).for_each(|_| memory.fault(Op::Page, Fault::Lost));
+        let limited = BackfillOptions {
+            attempts: Some(3),
+            ..options(2)
+        };
+        assert!(
+            Backfill::new(memory.copier(), limited)
+                .run(|_| ())
+                .await
+                .is_err()
+        );
+        assert!(memory.state().faults.is_empty());
+        Ok(())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_below_the_base_is_not_passed() -> Result<(), StoreError> {
+        let memory = history(4);
+        let base = changeover_flags::Version::base(1);
+        memory.state().follower_base = base;
+        let backfill = Backfill::new(memory.copier(), options(2));
+        let raise = async {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert_eq!(memory.state().cursor.passed, 0);
+            memory.state().base = base;
+        };
+        let (progress, ()) = tokio::join!(backfill.run(|_| ()), raise);
+        assert!(progress?.done && memory.agrees());
+        Ok(())
+    }
+}

@@ -1,0 +1,713 @@
+//! The one operation that moves data: [`Copier::copy`].
+//!
+//! A copy reads images and versions from the authority at one instant, writes them to the
+//! follower, each fenced by its version, and then tells the authority what arrived. Dual write,
+//! backfill, drain and repair are this operation with another choice of keys.
+//!
+//! # Rules
+//!
+//! 1. A copy may run twice, late, out of order, next to itself, or be dropped at any await: the
+//!    follower's fence makes every such copy a copy of nothing.
+//! 2. A key is marked synced only after the follower *answered* that it holds the copied version
+//!    or a newer one. An error is never an answer: the copy may have arrived, or may yet.
+//! 3. A mark that fails is not a failed copy. The follower holds the data; the key merely stays
+//!    dirty and is copied, to no effect, once more. It is counted in
+//!    `changeover_mark_failures_total` and in [`CopyReport::unmarked`].
+//! 4. Where a unique value changes hands, its holders are read again together with the key and
+//!    written in one transaction. A conflict that outlives that, at unchanged versions, is the
+//!    authority's own data that the follower does not allow: the key is held, and says so.
+//! 5. A key below the follower's base is left as it is and not held: once the authority's base is
+//!    raised, it is read at a higher version.
+//!
+//! # Not promised
+//!
+//! That the follower is up to date when a copy returns: a later write may be under way. That is
+//! what dirty keys and the [`drain`](crate::drain) are for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use changeover_flags::{Entity, Key, Version};
+use tokio::time::Instant;
+
+use crate::metrics::{Meters, Outcome};
+use crate::store::{Applied, Authority, Cursor, Follower, Hold, HoldKind, Stamped, StoreError};
+
+/// Who asks for a copy: a label, nothing else differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopySource {
+    /// The write that has just happened.
+    Inline,
+    /// The drain of dirty keys.
+    Drain,
+    /// The sweep over history.
+    Backfill,
+    /// A repair.
+    Repair,
+}
+
+impl CopySource {
+    pub(crate) const ALL: [CopySource; 4] = [
+        CopySource::Inline,
+        CopySource::Drain,
+        CopySource::Backfill,
+        CopySource::Repair,
+    ];
+
+    /// The word in metric labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            CopySource::Inline => "inline",
+            CopySource::Drain => "drain",
+            CopySource::Backfill => "backfill",
+            CopySource::Repair => "repair",
+        }
+    }
+}
+
+/// What a copy did. Keys that were copied only because they held a unique value of an asked key
+/// are included.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CopyReport {
+    /// Keys whose image was written.
+    pub applied: usize,
+    /// Keys that the follower already held at this version or a newer one.
+    pub stale: usize,
+    /// Keys that are not known to be on the follower, and why, without values.
+    pub left: Vec<(Key, String)>,
+    /// How many of `left` the authority was not told about: keys below the follower's base. Who
+    /// forgets such a key (a cursor that passes it) loses it.
+    pub unrecorded: usize,
+    /// Keys that were copied, but whose mark was not confirmed: they stay dirty and are copied
+    /// once more.
+    pub unmarked: usize,
+}
+
+/// Copies keys of one entity. A clone shares everything.
+#[derive(Clone)]
+pub struct Copier {
+    authority: Arc<dyn Authority>,
+    follower: Arc<dyn Follower>,
+    meters: Arc<Meters>,
+}
+
+impl std::fmt::Debug for Copier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Copier").finish_non_exhaustive()
+    }
+}
+
+impl Copier {
+    /// The most rounds in which a unique value is followed from holder to holder.
+    pub const MAX_ROUNDS: usize = 8;
+
+    /// The most keys that are written together because unique values pass between them.
+    pub const MAX_GROUP: usize = 64;
+
+    /// A copier from `authority` to `follower`. Registers the metrics of `entity`.
+    #[must_use]
+    pub fn new(
+        entity: &Entity,
+        authority: Arc<dyn Authority>,
+        follower: Arc<dyn Follower>,
+    ) -> Copier {
+        Copier {
+            authority,
+            follower,
+            meters: Arc::new(Meters::new(entity)),
+        }
+    }
+
+    /// The side that is read.
+    #[must_use]
+    pub fn authority(&self) -> &Arc<dyn Authority> {
+        &self.authority
+    }
+
+    /// The side that is written.
+    #[must_use]
+    pub fn follower(&self) -> &Arc<dyn Follower> {
+        &self.follower
+    }
+
+    /// What this entity's operations count into.
+    #[must_use]
+    pub fn meters(&self) -> &Arc<Meters> {
+        &self.meters
+    }
+
+    /// Copies `keys` as they are on the authority after this call began. Repeated keys count once.
+    ///
+    /// Cancellation safe: dropped at any await, each key was copied or is still dirty.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when a store did not answer. Some keys may have been copied all the same;
+    /// those whose copy was confirmed are marked, nothing else is known.
+    pub async fn copy(&self, keys: &[Key], source: CopySource) -> Result<CopyReport, StoreError> {
+        let keys: Vec<Key> = keys
+            .iter()
+            .cloned()
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
+        if keys.is_empty() {
+            return Ok(CopyReport::default());
+        }
+        let run = Run::new(self, source, &keys);
+        let stamped = self.read(&keys).await?;
+        run.copy(stamped, None).await
+    }
+
+    /// Copies what was read before: a page of a sweep is a copy like any other. `cursor` is
+    /// recorded on the follower with these images; it must only speak of keys that are settled
+    /// already, since it stands even where some of these images are refused.
+    ///
+    /// Cancellation safe, as [`copy`](Copier::copy).
+    ///
+    /// # Errors
+    ///
+    /// As [`copy`](Copier::copy).
+    pub async fn copy_stamped(
+        &self,
+        stamped: Vec<Stamped>,
+        cursor: Option<&Cursor>,
+        source: CopySource,
+    ) -> Result<CopyReport, StoreError> {
+        let keys: Vec<Key> = stamped.iter().map(|one| one.key.clone()).collect();
+        Run::new(self, source, &keys).copy(stamped, cursor).await
+    }
+
+    async fn read(&self, keys: &[Key]) -> Result<Vec<Stamped>, StoreError> {
+        let stamped = self.authority.read(keys).await?;
+        answered("authority", "reading images", keys.len(), stamped.len())?;
+        Ok(stamped)
+    }
+}
+
+/// A store that answers fewer or more than it was asked cannot be matched with the question.
+pub(crate) fn answered(
+    store: &str,
+    doing: &str,
+    asked: usize,
+    got: usize,
+) -> Result<(), StoreError> {
+    if asked == got {
+        return Ok(());
+    }
+    Err(StoreError::Refused {
+        store: store.to_owned(),
+        doing: doing.to_owned(),
+        advice: format!("it answered {got} of {asked} keys, which is a defect of this adapter"),
+        source: None,
+    })
+}
+
+/// One copy under way. However it ends, dropped included, each of its keys is counted once.
+struct Run<'a> {
+    copier: &'a Copier,
+    source: CopySource,
+    begun: Instant,
+    /// `None` until the key is settled.
+    keys: BTreeMap<Key, Option<Settled>>,
+}
+
+struct Settled {
+    outcome: Outcome,
+    version: Version,
+    reason: String,
+}
+
+impl<'a> Run<'a> {
+    fn new(copier: &'a Copier, source: CopySource, keys: &[Key]) -> Run<'a> {
+        let keys = keys.iter().map(|key| (key.clone(), None)).collect();
+        Run {
+            copier,
+            source,
+            begun: Instant::now(),
+            keys,
+        }
+    }
+
+    async fn copy(
+        mut self,
+        stamped: Vec<Stamped>,
+        cursor: Option<&Cursor>,
+    ) -> Result<CopyReport, StoreError> {
+        let images = self.take_images(stamped);
+        let copied = self.write(images, cursor).await;
+        // What was confirmed, and what can have no image, is told even if the rest failed.
+        let unmarked = self.mark().await;
+        self.hold().await?;
+        copied?;
+        Ok(self.report(unmarked))
+    }
+
+    /// Writes images to the follower and settles each of their keys, unless a store fails.
+    async fn write(
+        &mut self,
+        images: Vec<Stamped>,
+        cursor: Option<&Cursor>,
+    ) -> Result<(), StoreError> {
+        let follower = &self.copier.follower;
+        if images.is_empty() {
+            return match cursor {
+                Some(cursor) => follower.save_cursor(cursor).await,
+                None => Ok(()),
+            };
+        }
+        let answers = follower.apply(&images, cursor).await?;
+        answered("follower", "copying", images.len(), answers.len())?;
+        let mut conflicts = Vec::new();
+        for (copy, answer) in images.into_iter().zip(answers) {
+            if let Some(holders) = self.settle(&copy.key, copy.version, answer) {
+                conflicts.push((copy.key, copy.version, holders));
+            }
+        }
+        for (key, version, holders) in conflicts {
+            // An earlier group may have taken this key along.
+            if self.is_open(&key) {
+                self.copy_group(key, version, holders).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sorts out the keys that can have no image.
+    fn take_images(&mut self, stamped: Vec<Stamped>) -> Vec<Stamped> {
+        let (images, without): (Vec<_>, Vec<_>) =
+            stamped.into_iter().partition(|one| one.image.is_ok());
+        for one in without {
+            if let Err(reason) = one.image {
+                let held = Applied::Held(Hold {
+                    kind: HoldKind::Blocked,
+                    reason,
+                });
+                self.settle(&one.key, one.version, held);
+            }
+        }
+        images
+    }
+
+    /// Follows the unique values of `key` to their holders, and writes them all together.
+    async fn copy_group(
+        &mut self,
+        key: Key,
+        version: Version,
+        holders: Vec<Key>,
+    ) -> Result<(), StoreError> {
+        let mut open = vec![(key.clone(), version)];
+        let mut group: BTreeSet<Key> = holders.into_iter().chain([key]).collect();
+        let mut before = Vec::new();
+        for _ in 0..Copier::MAX_ROUNDS {
+            if group.len() > Copier::MAX_GROUP {
+                break;
+            }
+            let keys: Vec<Key> = group.iter().cloned().collect();
+            for key in &keys {
+                self.keys.entry(key.clone()).or_insert(None);
+            }
+            let stamped = self.copier.read(&keys).await?;
+            let versions: Vec<Version> = stamped.iter().map(|one| one.version).collect();
+            let images = self.take_images(stamped);
+            let answers = self.copier.follower.apply_group(&images).await?;
+            answered("follower", "copying a group", images.len(), answers.len())?;
+            let mut refused = Vec::new();
+            for (copy, answer) in images.into_iter().zip(answers) {
+                if let Some(holders) = self.settle(&copy.key, copy.version, answer) {
+                    refused.push((copy.key, copy.version, holders));
+                }
+            }
+            let known = group.len();
+            group.extend(refused.iter().flat_map(|(_, _, holders)| holders).cloned());
+            if group.len() == known && versions == before {
+                // The same images were refused twice, next to those of every holder.
+                for (key, version, holders) in refused {
+                    let outcome = self.standoff(&holders);
+                    self.set(&key, version, outcome.0, outcome.1.to_owned());
+                }
+                return Ok(());
+            }
+            open = refused
+                .into_iter()
+                .map(|(key, version, _)| (key, version))
+                .collect();
+            if open.is_empty() {
+                return Ok(());
+            }
+            before = if group.len() == known {
+                versions
+            } else {
+                Vec::new()
+            };
+        }
+        let reason =
+            "its unique values change hands faster, or between more keys, than a copy follows";
+        for (key, version) in open {
+            self.set(&key, version, Outcome::Conflict, reason.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Why a key cannot have a unique value although its holders were written with it.
+    fn standoff(&self, holders: &[Key]) -> (Outcome, &'static str) {
+        let held = |key: &Key| {
+            let outcome = self
+                .keys
+                .get(key)
+                .and_then(|key| key.as_ref())
+                .map(|key| key.outcome);
+            matches!(
+                outcome,
+                Some(Outcome::Waiting | Outcome::Blocked | Outcome::BehindBase)
+            )
+        };
+        if holders.iter().any(held) {
+            let reason = "a unique value of its image still belongs to a key that is held itself";
+            return (Outcome::Waiting, reason);
+        }
+        (
+            Outcome::Blocked,
+            "a unique value of its image also belongs to another key of the authority",
+        )
+    }
+
+    /// Notes an answer; hands back the holders of a conflict, which is no end yet.
+    fn settle(&mut self, key: &Key, version: Version, answer: Applied) -> Option<Vec<Key>> {
+        let (outcome, reason) = match answer {
+            Applied::Applied => (Outcome::Applied, String::new()),
+            Applied::Stale => (Outcome::Stale, String::new()),
+            Applied::BehindBase => {
+                let reason = "its version lies below the follower's base: raise the authority's";
+                (Outcome::BehindBase, reason.to_owned())
+            }
+            Applied::Held(hold) => match hold.kind {
+                HoldKind::Waiting => (Outcome::Waiting, hold.reason),
+                HoldKind::Blocked => (Outcome::Blocked, hold.reason),
+            },
+            Applied::Conflict(holders) => return Some(holders),
+        };
+        self.set(key, version, outcome, reason);
+        None
+    }
+
+    fn set(&mut self, key: &Key, version: Version, outcome: Outcome, reason: String) {
+        let before = self
+            .keys
+            .get(key)
+            .and_then(Option::as_ref)
+            .map(|key| key.outcome);
+        // A later round finds what an earlier one wrote: that key was applied.
+        let outcome = match (before, outcome) {
+            (Some(Outcome::Applied), Outcome::Stale) => Outcome::Applied,
+            (_, outcome) => outcome,
+        };
+        self.keys.insert(
+            key.clone(),
+            Some(Settled {
+                outcome,
+                version,
+                reason,
+            }),
+        );
+    }
+
+    fn is_open(&self, key: &Key) -> bool {
+        matches!(self.keys.get(key), Some(None))
+    }
+
+    /// Tells the authority what arrived; answers how many of these keys stay dirty for nothing.
+    async fn mark(&self) -> usize {
+        let copied =
+            |settled: &Settled| matches!(settled.outcome, Outcome::Applied | Outcome::Stale);
+        let marks: Vec<(Key, Version)> = self
+            .settled()
+            .filter(|(_, settled)| copied(settled))
+            .map(|(key, settled)| (key.clone(), settled.version))
+            .collect();
+        if marks.is_empty() {
+            return 0;
+        }
+        match self.copier.authority.mark_synced(&marks).await {
+            Ok(()) => 0,
+            Err(error) => {
+                let keys = marks.len();
+                self.copier.meters.mark_failures.increment(keys as u64);
+                tracing::warn!(%error, keys, "copied keys stay dirty, since marking them failed");
+                keys
+            }
+        }
+    }
+
+    /// Records at the authority which keys were refused, and why.
+    async fn hold(&self) -> Result<(), StoreError> {
+        for (key, settled) in self.settled() {
+            let kind = match settled.outcome {
+                Outcome::Waiting | Outcome::Conflict => HoldKind::Waiting,
+                Outcome::Blocked => HoldKind::Blocked,
+                Outcome::Applied | Outcome::Stale | Outcome::BehindBase | Outcome::Error => {
+                    continue;
+                }
+            };
+            let hold = Hold {
+                kind,
+                reason: settled.reason.clone(),
+            };
+            self.copier
+                .authority
+                .hold(key, settled.version, &hold)
+                .await?;
+        }
+        Ok(())
+    }
+
+    fn settled(&self) -> impl Iterator<Item = (&Key, &Settled)> {
+        self.keys
+            .iter()
+            .filter_map(|(key, settled)| Some((key, settled.as_ref()?)))
+    }
+
+    fn report(&self, unmarked: usize) -> CopyReport {
+        let mut report = CopyReport {
+            unmarked,
+            ..CopyReport::default()
+        };
+        for (key, settled) in self.settled() {
+            match settled.outcome {
+                Outcome::Applied => report.applied += 1,
+                Outcome::Stale => report.stale += 1,
+                outcome => {
+                    report.unrecorded += usize::from(outcome == Outcome::BehindBase);
+                    report.left.push((key.clone(), settled.reason.clone()));
+                }
+            }
+        }
+        report
+    }
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        let meters = &self.copier.meters;
+        for outcome in Outcome::ALL {
+            let keys = self.keys.values().filter(|settled| {
+                settled
+                    .as_ref()
+                    .map_or(Outcome::Error, |settled| settled.outcome)
+                    == outcome
+            });
+            let keys = keys.count() as u64;
+            if keys > 0 {
+                meters.copied(self.source, outcome, keys);
+            }
+        }
+        meters.copy_took(self.source, self.begun.elapsed());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+
+    use super::*;
+    use crate::memory::{Fault, Memory, Op, key};
+
+    async fn copy(memory: &Memory, ids: &[i64]) -> Result<CopyReport, StoreError> {
+        let keys: Vec<Key> = ids.iter().map(|id| key(*id)).collect();
+        memory.copier().copy(&keys, CopySource::Inline).await
+    }
+
+    #[tokio::test]
+    async fn a_copied_key_is_clean_and_copying_it_again_changes_nothing() -> Result<(), StoreError>
+    {
+        let memory = Memory::default();
+        memory.write(1, "one");
+        memory.write(2, "two");
+        let report = copy(&memory, &[2, 1, 2]).await?;
+        assert_eq!((report.applied, report.stale, report.left.len()), (2, 0, 0));
+        assert!(memory.agrees() && memory.dirty_ids().is_empty());
+        assert_eq!(copy(&memory, &[1, 2]).await?.stale, 2);
+        memory.delete(1);
+        assert_eq!(copy(&memory, &[1]).await?.applied, 1);
+        assert!(memory.agrees() && memory.dirty_ids().is_empty());
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn nothing_is_marked_on_an_answer_that_did_not_come() {
+        for fault in [Fault::Lost, Fault::AnswerLost, Fault::Refused] {
+            let memory = Memory::default();
+            memory.write(1, "one");
+            memory.fault(Op::Apply, fault);
+            assert!(copy(&memory, &[1]).await.is_err());
+            assert_eq!(memory.dirty_ids(), [key(1)], "{fault:?}");
+            assert!(!memory.state().log.contains(&Op::Mark), "{fault:?}");
+            assert!(copy(&memory, &[1]).await.is_ok());
+            assert!(
+                memory.agrees() && memory.dirty_ids().is_empty(),
+                "{fault:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lost_mark_is_a_copied_key_that_stays_dirty() -> Result<(), StoreError> {
+        let memory = Memory::default();
+        memory.write(1, "one");
+        memory.fault(Op::Mark, Fault::Lost);
+        let report = copy(&memory, &[1]).await?;
+        assert_eq!(
+            (report.applied, report.unmarked, report.left.len()),
+            (1, 1, 0)
+        );
+        assert_eq!(memory.dirty_ids(), [key(1)]);
+        assert_eq!(copy(&memory, &[1]).await?.stale, 1);
+        assert!(memory.dirty_ids().is_empty());
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn unique_values_that_change_hands_arrive_together() -> Result<(), StoreError> {
+        let memory = Memory::default();
+        let names = ["a", "b", "c", "d"];
+        for (id, name) in (1..).zip(names) {
+            memory.write_unique(id, "row", Some(name));
+        }
+        copy(&memory, &[1, 2, 3, 4]).await?;
+        // Each takes its neighbour's: the group is found holder by holder.
+        for (id, name) in (1..).zip(["b", "c", "d", "a"]) {
+            memory.write_unique(id, "row", Some(name));
+        }
+        let report = copy(&memory, &[1]).await?;
+        assert_eq!((report.applied, report.left.len()), (4, 0));
+        assert!(memory.agrees() && memory.dirty_ids().is_empty());
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_conflict_that_the_authority_has_itself_is_blocked() -> Result<(), StoreError> {
+        let memory = Memory::default();
+        memory.write_unique(1, "one", Some("same"));
+        copy(&memory, &[1]).await?;
+        memory.write_unique(2, "two", Some("same"));
+        let report = copy(&memory, &[2]).await?;
+        assert_eq!(report.left.len(), 1, "{report:?}");
+        assert_eq!(memory.hold_of(2), Some(HoldKind::Blocked));
+        assert_eq!(memory.hold_of(1), None);
+        assert_eq!(memory.dirty_ids(), [key(2)]);
+        memory.write_unique(1, "one", None);
+        copy(&memory, &[2]).await?;
+        assert!(memory.agrees() && memory.dirty_ids().is_empty());
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_conflict_with_a_key_that_is_held_itself_waits() -> Result<(), StoreError> {
+        let memory = Memory::default();
+        memory.write_unique(1, "one", Some("same"));
+        copy(&memory, &[1]).await?;
+        memory.write_unique(1, "unmappable", None);
+        memory.write_unique(2, "two", Some("same"));
+        copy(&memory, &[2]).await?;
+        assert_eq!(memory.hold_of(1), Some(HoldKind::Blocked));
+        assert_eq!(memory.hold_of(2), Some(HoldKind::Waiting));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_key_below_the_base_is_neither_marked_nor_held() -> Result<(), StoreError> {
+        let memory = Memory::default();
+        memory.write(1, "one");
+        memory.state().follower_base = Version::base(1);
+        let report = copy(&memory, &[1]).await?;
+        assert_eq!((report.left.len(), report.unrecorded), (1, 1));
+        assert_eq!(
+            (memory.dirty_ids(), memory.hold_of(1)),
+            (vec![key(1)], None)
+        );
+        memory.state().base = Version::base(1);
+        assert_eq!(copy(&memory, &[1]).await?.applied, 1);
+        assert!(memory.dirty_ids().is_empty());
+        Ok(())
+    }
+
+    fn outcomes(snapshotter: &Snapshotter) -> BTreeMap<String, u64> {
+        let mut outcomes = BTreeMap::new();
+        for (name, _, _, value) in snapshotter.snapshot().into_vec() {
+            if name.key().name() != "changeover_copies_total" {
+                continue;
+            }
+            let label = name.key().labels().find(|label| label.key() == "outcome");
+            if let (Some(label), DebugValue::Counter(keys)) = (label, value) {
+                *outcomes.entry(label.value().to_owned()).or_default() += keys;
+            }
+        }
+        outcomes
+    }
+
+    /// Each key of each copy ends in one counter, whatever becomes of it.
+    #[test]
+    fn the_counters_sum_up_to_the_keys_asked_for() {
+        let recorder = DebuggingRecorder::new();
+        let snapshotter = recorder.snapshotter();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime of this thread");
+        metrics::with_local_recorder(&recorder, || {
+            let memory = Memory::default();
+            let copier = memory.copier();
+            assert_eq!(
+                outcomes(&snapshotter).len(),
+                7,
+                "every series stands at 0 from the start"
+            );
+            assert_eq!(outcomes(&snapshotter).values().sum::<u64>(), 0);
+            for (id, text) in [(1, "one"), (2, "refused"), (3, "orphan"), (4, "unmappable")] {
+                memory.write(id, text);
+            }
+            memory.write_unique(5, "five", Some("same"));
+            memory.write_unique(6, "six", Some("same"));
+            let keys: Vec<Key> = (1..=6).map(key).collect();
+            runtime.block_on(async {
+                let report = copier
+                    .copy(&keys, CopySource::Drain)
+                    .await
+                    .expect("no fault is set");
+                assert_eq!(report.applied + report.stale + report.left.len(), 6);
+                memory.fault(Op::Read, Fault::Lost);
+                copier
+                    .copy(&keys, CopySource::Drain)
+                    .await
+                    .expect_err("its read is lost");
+                memory.fault(Op::Apply, Fault::AnswerLost);
+                copier
+                    .copy(&keys, CopySource::Drain)
+                    .await
+                    .expect_err("its answer is lost");
+                memory.fault(Op::Apply, Fault::Hangs);
+                let hanging = copier.copy(&keys, CopySource::Drain);
+                let dropped = tokio::time::timeout(std::time::Duration::from_secs(9), hanging);
+                dropped.await.expect_err("it hangs, and is dropped");
+            });
+        });
+        // The key that has no image is blocked whatever the follower answers, once it was read.
+        let counted: BTreeMap<String, u64> = outcomes(&snapshotter)
+            .into_iter()
+            .filter(|(_, keys)| *keys > 0)
+            .collect();
+        let expected = [
+            ("applied", 2),
+            ("blocked", 5),
+            ("waiting", 1),
+            ("error", 16),
+        ];
+        let expected: BTreeMap<String, u64> = expected
+            .into_iter()
+            .map(|(outcome, keys)| (outcome.to_owned(), keys))
+            .collect();
+        assert_eq!(counted, expected);
+    }
+}

@@ -1,0 +1,522 @@
+//! Copying what is dirty: [`Drain`], passes over the authority's dirty keys.
+//!
+//! Whatever a crash, a dropped call, a full queue or an out-of-band write left behind is dirty by
+//! the commit that caused it, and the drain copies it.
+//!
+//! # Rules
+//!
+//! 1. A pass goes by key from the first dirty key to the last and then starts again, so keys that
+//!    are held or fail never keep others from their turn.
+//! 2. Keys are copied in batches, several at a time. A batch that fails for a reason that may lie
+//!    in one key is tried again key by key.
+//! 3. Held keys are retried at a slower pace than others, but always retried.
+//! 4. Any number of drains may run: they waste work, nothing else.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use changeover_flags::Key;
+use futures_util::{StreamExt, stream};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::copy::{Copier, CopyReport, CopySource};
+use crate::pace::Backoff;
+use crate::store::{Dirty, HoldKind, Lag, StoreError};
+
+/// How a drain goes about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainOptions {
+    /// Keys per copy, at least 1.
+    pub batch: u32,
+    /// Copies at a time, at least 1.
+    pub concurrency: u32,
+    /// The pause after a pass that found nothing to do.
+    pub idle_pause: Duration,
+    /// How long keys that wait for others rest between retries.
+    pub waiting_pause: Duration,
+    /// How long blocked keys rest between retries.
+    pub blocked_pause: Duration,
+    /// The first pause after a failure; later ones double.
+    pub first_pause: Duration,
+    /// The longest pause after a failure.
+    pub longest_pause: Duration,
+    /// Seeds the jitter of pauses.
+    pub seed: u64,
+}
+
+impl Default for DrainOptions {
+    /// Batches of 100, 4 at a time, 200 ms idle, waiting keys each second, blocked ones each 30 s,
+    /// pauses from 100 ms to 10 s, a random seed.
+    fn default() -> DrainOptions {
+        DrainOptions {
+            batch: 100,
+            concurrency: 4,
+            idle_pause: Duration::from_millis(200),
+            waiting_pause: Duration::from_secs(1),
+            blocked_pause: Duration::from_secs(30),
+            first_pause: Duration::from_millis(100),
+            longest_pause: Duration::from_secs(10),
+            seed: rand::random(),
+        }
+    }
+}
+
+/// What one pass did.
+#[derive(Debug, Default)]
+pub struct DrainReport {
+    /// Dirty keys found, those skipped included.
+    pub seen: u64,
+    /// Keys whose image was written, or was there already.
+    pub copied: u64,
+    /// Keys that were tried and are held.
+    pub left: u64,
+    /// Held keys whose time had not come.
+    pub skipped: u64,
+    /// Keys whose copy failed.
+    pub failed: u64,
+    /// Copied keys whose mark failed: the next pass finds them again.
+    pub unmarked: u64,
+    /// Some of the keys that were left, and why: at most [`DrainReport::MAX_SAMPLES`].
+    pub samples: Vec<(Key, String)>,
+    /// The last failure.
+    pub error: Option<StoreError>,
+}
+
+impl DrainReport {
+    /// The most samples that a report carries.
+    pub const MAX_SAMPLES: usize = 20;
+
+    /// Whether nothing was dirty.
+    #[must_use]
+    pub const fn found_nothing(&self) -> bool {
+        self.seen == 0
+    }
+
+    fn add(&mut self, keys: usize, copied: Result<CopyReport, StoreError>) {
+        match copied {
+            Ok(copied) => {
+                self.copied += (copied.applied + copied.stale) as u64;
+                self.left += copied.left.len() as u64;
+                self.unmarked += copied.unmarked as u64;
+                let room = Self::MAX_SAMPLES - self.samples.len().min(Self::MAX_SAMPLES);
+                self.samples.extend(copied.left.into_iter().take(room));
+            }
+            Err(error) => {
+                self.failed += keys as u64;
+                self.error = Some(error);
+            }
+        }
+    }
+}
+
+/// Which held keys a pass tries.
+#[derive(Debug, Clone, Copy)]
+struct Tries {
+    waiting: bool,
+    blocked: bool,
+}
+
+impl Tries {
+    const ALL: Tries = Tries {
+        waiting: true,
+        blocked: true,
+    };
+
+    fn includes(self, dirty: &Dirty) -> bool {
+        match dirty.hold.as_ref().map(|hold| hold.kind) {
+            None => true,
+            Some(HoldKind::Waiting) => self.waiting,
+            Some(HoldKind::Blocked) => self.blocked,
+        }
+    }
+}
+
+/// When held keys were last tried.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tried {
+    waiting: Option<Instant>,
+    blocked: Option<Instant>,
+}
+
+/// Copies dirty keys. A clone is the same drain: pausing one pauses all.
+#[derive(Debug, Clone)]
+pub struct Drain {
+    copier: Copier,
+    options: DrainOptions,
+    paused: watch::Sender<bool>,
+    tried: Arc<Mutex<Tried>>,
+}
+
+impl Drain {
+    /// A drain through `copier`.
+    #[must_use]
+    pub fn new(copier: Copier, options: DrainOptions) -> Drain {
+        Drain {
+            copier,
+            options,
+            paused: watch::Sender::new(false),
+            tried: Arc::default(),
+        }
+    }
+
+    /// Stops before the next page of dirty keys.
+    pub fn pause(&self) {
+        self.paused.send_replace(true);
+    }
+
+    /// Goes on.
+    pub fn resume(&self) {
+        self.paused.send_replace(false);
+    }
+
+    /// Whether it is paused.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        *self.paused.borrow()
+    }
+
+    /// One pass over every dirty key, held ones included. Copies that fail are counted in the
+    /// report. Cancellation safe.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the dirty keys could not be listed.
+    pub async fn once(&self) -> Result<DrainReport, StoreError> {
+        self.pass(Tries::ALL).await
+    }
+
+    /// Passes until the authority counts no dirty key, or until `within` has passed; answers what
+    /// it counted last. Without a limit this waits for held keys as long as it takes.
+    /// Cancellation safe.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when a store refuses for a reason that waiting does not mend.
+    pub async fn until_clean(&self, within: Option<Duration>) -> Result<Lag, StoreError> {
+        let last = Mutex::new(Lag {
+            dirty: u64::MAX,
+            ..Lag::default()
+        });
+        let passes = self.pass_until_clean(&last);
+        match within {
+            None => passes.await,
+            Some(within) => match tokio::time::timeout(within, passes).await {
+                Ok(ended) => ended,
+                Err(_) => Ok(*last.lock().unwrap_or_else(PoisonError::into_inner)),
+            },
+        }
+    }
+
+    async fn pass_until_clean(&self, last: &Mutex<Lag>) -> Result<Lag, StoreError> {
+        let mut backoff = self.backoff();
+        loop {
+            let passed = self.pass(self.due()).await;
+            let lag = match self.lag().await {
+                Ok(lag) => lag,
+                Err(error) if error.is_transient() => {
+                    tokio::time::sleep(backoff.next_pause()).await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            *last.lock().unwrap_or_else(PoisonError::into_inner) = lag;
+            if lag.dirty == 0 {
+                return Ok(lag);
+            }
+            match passed {
+                Ok(DrainReport {
+                    error: Some(error), ..
+                })
+                | Err(error) => {
+                    if !error.is_transient() {
+                        return Err(error);
+                    }
+                    tokio::time::sleep(backoff.next_pause()).await;
+                }
+                Ok(report) if report.copied > report.unmarked => backoff.reset(),
+                // Nothing moved: the next pass would find the same keys.
+                Ok(_) => {
+                    let pause = self.options.idle_pause.min(self.options.waiting_pause);
+                    tokio::time::sleep(backoff.jitter(pause)).await;
+                }
+            }
+        }
+    }
+
+    /// Passes for ever, until `stop` ends. Failures are logged, counted, and followed by a pause
+    /// that grows. Stopping drops the copies under way, which is safe.
+    pub async fn run(&self, stop: impl Future<Output = ()> + Send) {
+        tokio::select! {
+            biased;
+            () = stop => {}
+            () = self.forever() => {}
+        }
+    }
+
+    async fn forever(&self) {
+        let mut backoff = self.backoff();
+        loop {
+            let passed = self.pass(self.due()).await;
+            // Gauges only: a lag that cannot be asked shows as a pass that fails, soon.
+            let _ = self.lag().await;
+            let pause = match passed {
+                Ok(DrainReport {
+                    error: Some(error), ..
+                })
+                | Err(error) => {
+                    let pause = backoff.next_pause();
+                    tracing::warn!(%error, ?pause, "a pass over the dirty keys failed in part");
+                    pause
+                }
+                Ok(report) if report.unmarked > 0 => backoff.next_pause(),
+                Ok(report) => {
+                    backoff.reset();
+                    // Without progress the next pass would find the same keys.
+                    if report.copied > 0 {
+                        Duration::ZERO
+                    } else {
+                        self.options.idle_pause
+                    }
+                }
+            };
+            // A pause of nothing must still let others run.
+            if pause.is_zero() {
+                tokio::task::yield_now().await;
+            } else {
+                tokio::time::sleep(backoff.jitter(pause)).await;
+            }
+        }
+    }
+
+    async fn pass(&self, tries: Tries) -> Result<DrainReport, StoreError> {
+        let meters = self.copier.meters();
+        let passed = self.pass_pages(tries).await;
+        let failed = passed.as_ref().map_or(true, |report| report.failed > 0);
+        if failed {
+            &meters.passes_failed
+        } else {
+            &meters.passes_complete
+        }
+        .increment(1);
+        passed
+    }
+
+    async fn pass_pages(&self, tries: Tries) -> Result<DrainReport, StoreError> {
+        let batch = self.options.batch.max(1);
+        let concurrency = self.options.concurrency.max(1);
+        let mut report = DrainReport::default();
+        let mut after: Option<Key> = None;
+        loop {
+            self.not_paused().await;
+            let limit = batch.saturating_mul(concurrency);
+            // Every copy of the page before has ended: nothing that holds a connection waits here.
+            let page = self.copier.authority().dirty(after.as_ref(), limit).await?;
+            let Some(last) = page.last() else {
+                return Ok(report);
+            };
+            after = Some(last.key.clone());
+            report.seen += page.len() as u64;
+            let keys: Vec<Key> = page
+                .iter()
+                .filter(|key| tries.includes(key))
+                .map(|key| key.key.clone())
+                .collect();
+            report.skipped += (page.len() - keys.len()) as u64;
+            let batches: Vec<Vec<Key>> = keys.chunks(batch as usize).map(<[Key]>::to_vec).collect();
+            let mut copies = stream::iter(batches)
+                .map(|keys| self.copy(keys))
+                .buffer_unordered(concurrency as usize);
+            while let Some(copied) = copies.next().await {
+                for (keys, copied) in copied {
+                    report.add(keys, copied);
+                }
+            }
+        }
+    }
+
+    /// Copies a batch; key by key if the batch is refused, so that one key does not cost the rest.
+    async fn copy(&self, keys: Vec<Key>) -> Vec<(usize, Result<CopyReport, StoreError>)> {
+        let copied = self.copier.copy(&keys, CopySource::Drain).await;
+        let one_key_may_be_at_fault = matches!(
+            copied,
+            Err(StoreError::Refused { .. } | StoreError::Busy { .. })
+        );
+        if keys.len() < 2 || !one_key_may_be_at_fault {
+            return vec![(keys.len(), copied)];
+        }
+        let mut each = Vec::new();
+        for key in keys {
+            let copied = self
+                .copier
+                .copy(std::slice::from_ref(&key), CopySource::Drain)
+                .await;
+            each.push((1, copied));
+        }
+        each
+    }
+
+    /// Which held keys have rested long enough. Asking notes that they are tried now.
+    fn due(&self) -> Tries {
+        let now = Instant::now();
+        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = |last: &mut Option<Instant>, pause: Duration| {
+            let due = last.is_none_or(|last| now - last >= pause);
+            if due {
+                *last = Some(now);
+            }
+            due
+        };
+        Tries {
+            waiting: due(&mut tried.waiting, self.options.waiting_pause),
+            blocked: due(&mut tried.blocked, self.options.blocked_pause),
+        }
+    }
+
+    async fn lag(&self) -> Result<Lag, StoreError> {
+        let lag = self.copier.authority().lag().await?;
+        let meters = self.copier.meters();
+        meters.dirty.set(lag.dirty as f64);
+        meters.waiting.set(lag.waiting as f64);
+        meters.blocked.set(lag.blocked as f64);
+        Ok(lag)
+    }
+
+    fn backoff(&self) -> Backoff {
+        let DrainOptions {
+            first_pause,
+            longest_pause,
+            seed,
+            ..
+        } = self.options;
+        Backoff::new(first_pause, longest_pause, seed)
+    }
+
+    async fn not_paused(&self) {
+        let mut paused = self.paused.subscribe();
+        // The sender lives in `self`: waiting cannot fail.
+        let _ = paused.wait_for(|paused| !paused).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::{Fault, Memory, Op, key};
+
+    fn options() -> DrainOptions {
+        DrainOptions {
+            batch: 2,
+            concurrency: 2,
+            seed: 1,
+            ..DrainOptions::default()
+        }
+    }
+
+    fn dirty(rows: i64) -> Memory {
+        let memory = Memory::default();
+        (1..=rows).for_each(|id| memory.write(id, "row"));
+        memory
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pass_reaches_every_key_behind_held_ones() -> Result<(), StoreError> {
+        let memory = dirty(11);
+        (1..=8).for_each(|id| memory.write(id, "refused"));
+        let drain = Drain::new(memory.copier(), options());
+        let report = drain.once().await?;
+        assert_eq!((report.seen, report.copied, report.left), (11, 3, 8));
+        assert_eq!(memory.dirty_ids().len(), 8);
+        assert_eq!(report.samples.len(), 8);
+        Ok(())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_unreadable_key_does_not_cost_its_batch() -> Result<(), StoreError> {
+        let memory = dirty(6);
+        memory.state().unreadable.insert(key(3));
+        let report = Drain::new(memory.copier(), options()).once().await?;
+        assert_eq!((report.copied, report.failed), (5, 1));
+        assert_eq!(memory.dirty_ids(), [key(3)]);
+        Ok(())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_runs_through_failures_and_stops_when_told() {
+        let memory = dirty(9);
+        for op in [Op::Dirty, Op::Apply, Op::Mark, Op::Lag] {
+            memory.fault(op, Fault::AnswerLost);
+        }
+        let drain = Drain::new(memory.copier(), options());
+        drain.run(tokio::time::sleep(Duration::from_secs(60))).await;
+        assert!(memory.agrees() && memory.dirty_ids().is_empty());
+        assert!(memory.state().faults.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clean_within_a_limit_or_an_honest_count() -> Result<(), StoreError> {
+        let memory = dirty(5);
+        let drain = Drain::new(memory.copier(), options());
+        assert_eq!(drain.until_clean(None).await?, Lag::default());
+        memory.write(3, "orphan");
+        let lag = drain.until_clean(Some(Duration::from_secs(5))).await?;
+        assert_eq!(
+            lag,
+            Lag {
+                dirty: 1,
+                waiting: 1,
+                blocked: 0
+            }
+        );
+        let arrives = async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            memory.state().parent = true;
+        };
+        let (lag, ()) = tokio::join!(drain.until_clean(None), arrives);
+        assert_eq!(lag?.dirty, 0);
+        assert!(memory.agrees());
+        Ok(())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn blocked_keys_are_retried_rarely_and_waiting_ones_sooner() {
+        let memory = dirty(0);
+        memory.write(1, "refused");
+        let drain = Drain::new(memory.copier(), options());
+        drain
+            .run(tokio::time::sleep(Duration::from_secs(100)))
+            .await;
+        let tried = |memory: &Memory| {
+            memory
+                .state()
+                .log
+                .iter()
+                .filter(|op| **op == Op::Apply)
+                .count()
+        };
+        let blocked = tried(&memory);
+        assert!((3..=6).contains(&blocked), "{blocked}");
+        memory.write(1, "orphan");
+        drain
+            .run(tokio::time::sleep(Duration::from_secs(100)))
+            .await;
+        let waiting = tried(&memory) - blocked;
+        assert!((60..=110).contains(&waiting), "{waiting}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_paused_drain_copies_nothing() {
+        let memory = dirty(3);
+        let drain = Drain::new(memory.copier(), options());
+        drain.pause();
+        drain
+            .clone()
+            .run(tokio::time::sleep(Duration::from_secs(60)))
+            .await;
+        assert_eq!(memory.dirty_ids().len(), 3);
+        drain.resume();
+        assert!(!drain.is_paused());
+        drain.run(tokio::time::sleep(Duration::from_secs(1))).await;
+        assert!(memory.dirty_ids().is_empty());
+    }
+}

@@ -1,0 +1,38 @@
+//! How far things are: [`Progress::read`], one look at both sides.
+
+use crate::store::{Authority, Cursor, Follower, Lag, StoreError};
+
+/// How far backfill and drain have come.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Dirty and held keys.
+    pub lag: Lag,
+    /// The backfill's cursor. It trails the backfill by one page.
+    pub cursor: Cursor,
+    /// Keys in the root table: exact or an estimate.
+    pub estimate: u64,
+}
+
+impl Progress {
+    /// Asks both sides. The answers are of three moments, close to each other.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when a store did not answer.
+    pub async fn read(
+        authority: &dyn Authority,
+        follower: &dyn Follower,
+    ) -> Result<Progress, StoreError> {
+        Ok(Progress {
+            lag: authority.lag().await?,
+            cursor: follower.cursor().await?,
+            estimate: authority.estimate().await?,
+        })
+    }
+
+    /// Whether every key is on the follower: history was swept and nothing is dirty.
+    #[must_use]
+    pub const fn is_caught_up(&self) -> bool {
+        self.cursor.done && self.lag.dirty == 0
+    }
+}

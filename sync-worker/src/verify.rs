@@ -1,0 +1,694 @@
+//! Proving that both sides agree: [`Verify`], key by key, with a second look.
+//!
+//! A verify runs while writes go on. What a first look finds unequal is looked at again, in an
+//! order that makes the answer certain: a difference is reported only when it was there while
+//! neither version moved.
+//!
+//! # What a key can be
+//!
+//! | class | means | clean |
+//! | --- | --- | --- |
+//! | `equal` | equal versions, equal data | yes |
+//! | `lagging` | the authority is newer and says so (dirty), or is being written all the time | yes |
+//! | `waiting`, `blocked` | dirty and held, with the reason beside the key | yes |
+//! | `pending` | history that no finished backfill has passed | no |
+//! | `divergent` | equal versions, different data: a defect, or a write past every guard | no |
+//! | `missing` | equal versions (or a finished backfill and no dirt), and its rows are not there | no |
+//! | `extra` | the follower holds rows where the authority has none, and no lag explains it | no |
+//! | `follower_ahead` | the follower's version is above the authority's: commits were lost | no |
+//! | `unrecorded` | the authority is newer and does not say so: a defect of the protocol | no |
+//!
+//! # Sweeps
+//!
+//! Three: the authority's keys; keys that were stamped and have no rows any more; keys that the
+//! follower holds and the authority has no rows of. A key without an image may be counted by more
+//! than one of them.
+//!
+//! A verify that compared nothing is not clean unless both sides are empty: a blind instrument
+//! reads zero, too.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use changeover_flags::{Key, Version};
+use changeover_shadow::{Evidence, FieldDiff, Redaction, Rules, Value, diff};
+use serde::Serialize;
+
+use crate::copy::{Copier, answered};
+use crate::store::{Hold, HoldKind, Observed, Stamped, StoreError};
+
+/// What a compared key is; the table above says what each means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// Equal versions, equal data.
+    Equal,
+    /// The authority is newer, and says so.
+    Lagging,
+    /// Dirty, held until something else arrives.
+    Waiting,
+    /// Dirty, refused for good.
+    Blocked,
+    /// Not passed by a backfill yet.
+    Pending,
+    /// Equal versions, different data.
+    Divergent,
+    /// Its rows are not on the follower, and nothing says that they should not be.
+    Missing,
+    /// Rows on the follower alone.
+    Extra,
+    /// The follower's version is above the authority's.
+    FollowerAhead,
+    /// The authority is newer and does not say so.
+    Unrecorded,
+}
+
+impl Class {
+    pub(crate) const ALL: [Class; 10] = [
+        Class::Equal,
+        Class::Lagging,
+        Class::Waiting,
+        Class::Blocked,
+        Class::Pending,
+        Class::Divergent,
+        Class::Missing,
+        Class::Extra,
+        Class::FollowerAhead,
+        Class::Unrecorded,
+    ];
+
+    /// The word in reports and metric labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Class::Equal => "equal",
+            Class::Lagging => "lagging",
+            Class::Waiting => "waiting",
+            Class::Blocked => "blocked",
+            Class::Pending => "pending",
+            Class::Divergent => "divergent",
+            Class::Missing => "missing",
+            Class::Extra => "extra",
+            Class::FollowerAhead => "follower_ahead",
+            Class::Unrecorded => "unrecorded",
+        }
+    }
+
+    /// Whether a clean report may contain such keys.
+    #[must_use]
+    pub const fn is_clean(self) -> bool {
+        matches!(
+            self,
+            Class::Equal | Class::Lagging | Class::Waiting | Class::Blocked
+        )
+    }
+}
+
+/// How a verify goes about it.
+#[derive(Debug, Clone)]
+pub struct VerifyOptions {
+    /// Keys per page, at least 1.
+    pub page: u32,
+    /// The most samples kept per class.
+    pub samples: usize,
+    /// How often a key that keeps moving is looked at again before it counts as lagging.
+    pub looks: u32,
+    /// What counts as equal. The left side of a rule is what should be there.
+    pub rules: Rules,
+    /// What samples may show of values. Nothing by default.
+    pub redaction: Redaction,
+}
+
+impl Default for VerifyOptions {
+    /// Pages of 500, 20 samples per class, 3 looks, no rules, no values.
+    fn default() -> VerifyOptions {
+        VerifyOptions {
+            page: 500,
+            samples: 20,
+            looks: 3,
+            rules: Rules::default(),
+            redaction: Redaction::default(),
+        }
+    }
+}
+
+/// One key that is not equal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Sample {
+    /// The key, as it is: without it nobody could look.
+    pub key: String,
+    /// What it is.
+    pub class: Class,
+    /// The authority's version.
+    pub authority: i64,
+    /// The follower's version, if a copy ever arrived.
+    pub follower: Option<i64>,
+    /// The fields that differ, redacted: `legacy` is what should be there, `new` what is.
+    pub fields: Vec<Evidence>,
+    /// Why there is no image, or why the key is held.
+    pub reason: Option<String>,
+}
+
+/// What a verify found. Serializable as it is: values are redacted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
+pub struct VerifyReport {
+    /// Keys compared.
+    pub compared: u64,
+    /// Keys by class. Their sum is `compared`.
+    pub classes: BTreeMap<Class, u64>,
+    /// Some keys of every class but `equal`.
+    pub samples: Vec<Sample>,
+    /// Whether both sides were found without any key.
+    pub empty: bool,
+    /// Whether the backfill was done when the verify began.
+    pub backfilled: bool,
+}
+
+impl VerifyReport {
+    /// How many keys of `class` were found.
+    #[must_use]
+    pub fn count(&self, class: Class) -> u64 {
+        self.classes.get(&class).copied().unwrap_or(0)
+    }
+
+    /// Whether this proves agreement up to recorded lag: something was compared (or there is
+    /// nothing), and no key is of a class that lag does not explain.
+    #[must_use]
+    pub fn clean(&self) -> bool {
+        let seen = self.compared > 0 || self.empty;
+        seen && self
+            .classes
+            .iter()
+            .all(|(class, keys)| class.is_clean() || *keys == 0)
+    }
+}
+
+/// Compares every key of both sides.
+#[derive(Debug, Clone)]
+pub struct Verify {
+    copier: Copier,
+    options: VerifyOptions,
+}
+
+/// A verify under way.
+struct Sweep {
+    report: VerifyReport,
+    holds: BTreeMap<Key, Hold>,
+}
+
+/// What a look at one key found, with all that a report tells of it.
+struct Found {
+    key: Key,
+    class: Class,
+    authority: Version,
+    follower: Option<Version>,
+    fields: Vec<FieldDiff>,
+    reason: Option<String>,
+}
+
+impl Verify {
+    /// The most held keys that are told from lagging ones.
+    const MAX_HOLDS: usize = 100_000;
+
+    /// A verify of the two sides of `copier`. It copies nothing.
+    #[must_use]
+    pub fn new(copier: Copier, options: VerifyOptions) -> Verify {
+        Verify { copier, options }
+    }
+
+    /// Sweeps both sides. Cancellation safe: it changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when a store did not answer. What was found until then is lost: an unfinished
+    /// verify proves nothing.
+    pub async fn run(&self) -> Result<VerifyReport, StoreError> {
+        let backfilled = self.copier.follower().cursor().await?.done;
+        let report = VerifyReport {
+            backfilled,
+            ..VerifyReport::default()
+        };
+        let mut sweep = Sweep {
+            report,
+            holds: self.holds().await?,
+        };
+        let mut keys = self.sweep_authority(&mut sweep).await?;
+        keys += self.sweep_deleted(&mut sweep).await?;
+        keys += self.sweep_follower(&mut sweep).await?;
+        sweep.report.empty = keys == 0;
+        Ok(sweep.report)
+    }
+
+    async fn sweep_authority(&self, sweep: &mut Sweep) -> Result<u64, StoreError> {
+        let mut after: Option<Key> = None;
+        let mut keys = 0;
+        loop {
+            let page = self
+                .copier
+                .authority()
+                .page(after.as_ref(), self.page())
+                .await?;
+            let Some(last) = page.last else {
+                return Ok(keys);
+            };
+            keys += page.stamped.len() as u64;
+            after = Some(last);
+            self.compare(page.stamped, sweep).await?;
+        }
+    }
+
+    /// Deleted keys that the follower never heard of; those it did are in the next sweep.
+    async fn sweep_deleted(&self, sweep: &mut Sweep) -> Result<u64, StoreError> {
+        let mut after: Option<Key> = None;
+        let mut seen = 0;
+        loop {
+            let keys = self
+                .copier
+                .authority()
+                .stamped_keys(after.as_ref(), self.page())
+                .await?;
+            let Some(last) = keys.last() else {
+                return Ok(seen);
+            };
+            after = Some(last.clone());
+            seen += keys.len() as u64;
+            let held = self.copier.follower().versions(&keys).await?;
+            answered("follower", "reading versions", keys.len(), held.len())?;
+            let unheld = keys
+                .into_iter()
+                .zip(held)
+                .filter(|(_, held)| held.is_none());
+            let unheld: Vec<Key> = unheld.map(|(key, _)| key).collect();
+            self.compare_gone(&unheld, sweep).await?;
+        }
+    }
+
+    async fn sweep_follower(&self, sweep: &mut Sweep) -> Result<u64, StoreError> {
+        let mut after: Option<Key> = None;
+        let mut seen = 0;
+        loop {
+            let keys = self
+                .copier
+                .follower()
+                .held_keys(after.as_ref(), self.page())
+                .await?;
+            let Some(last) = keys.last() else {
+                return Ok(seen);
+            };
+            after = Some(last.clone());
+            seen += keys.len() as u64;
+            self.compare_gone(&keys, sweep).await?;
+        }
+    }
+
+    /// Compares those of `keys` that have no image: the first sweep has seen the others.
+    async fn compare_gone(&self, keys: &[Key], sweep: &mut Sweep) -> Result<(), StoreError> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let mut gone = self.read(keys).await?;
+        gone.retain(|one| one.image.as_ref().is_ok_and(crate::image::Image::is_empty));
+        self.compare(gone, sweep).await
+    }
+
+    /// The first look, and a second one at whatever is not equal.
+    async fn compare(&self, stamped: Vec<Stamped>, sweep: &mut Sweep) -> Result<(), StoreError> {
+        let (images, without): (Vec<_>, Vec<_>) =
+            stamped.into_iter().partition(|one| one.image.is_ok());
+        let mut again: Vec<Key> = without.into_iter().map(|one| one.key).collect();
+        for (one, observed) in images.iter().zip(self.observe(&images).await?) {
+            let equal =
+                observed.version == Some(one.version) && self.differences(&observed).is_empty();
+            if equal {
+                self.count(Class::Equal, &mut sweep.report);
+            } else {
+                again.push(one.key.clone());
+            }
+        }
+        let mut found = Vec::new();
+        for look in 1..=self.options.looks.max(1) {
+            if again.is_empty() {
+                break;
+            }
+            let last = look == self.options.looks.max(1);
+            found.extend(
+                self.look_again(&mut again, sweep.report.backfilled, last)
+                    .await?,
+            );
+        }
+        for one in found {
+            self.note(one, sweep);
+        }
+        Ok(())
+    }
+
+    /// Looks at `keys` so that what is found is certain, and leaves in `keys` those that moved
+    /// meanwhile; on the `last` look these are called lagging.
+    ///
+    /// The order proves it. A follower version read *before* the authority's and above it is
+    /// ahead. A key that was clean at a version that did not move must be on the follower when it
+    /// is observed *afterwards*.
+    async fn look_again(
+        &self,
+        keys: &mut Vec<Key>,
+        backfilled: bool,
+        last: bool,
+    ) -> Result<Vec<Found>, StoreError> {
+        let before = self.copier.follower().versions(keys).await?;
+        answered("follower", "reading versions", keys.len(), before.len())?;
+        let stamped = self.read(keys).await?;
+        let dirty = self.copier.authority().dirty_among(keys).await?;
+        let dirty: BTreeSet<Key> = dirty.into_iter().collect();
+        let images: Vec<Stamped> = stamped
+            .iter()
+            .filter(|one| one.image.is_ok())
+            .cloned()
+            .collect();
+        let observed = self.observe(&images).await?;
+        let mut observed: BTreeMap<Key, Observed> = observed
+            .into_iter()
+            .map(|one| (one.key.clone(), one))
+            .collect();
+        let after = self.copier.authority().versions(keys).await?;
+        answered("authority", "reading versions", keys.len(), after.len())?;
+        let mut found = Vec::new();
+        keys.clear();
+        for ((one, before), after) in stamped.into_iter().zip(before).zip(after) {
+            let dirty = dirty.contains(&one.key);
+            let seen = observed.remove(&one.key);
+            let follower = seen.as_ref().map_or(before, |seen| seen.version);
+            let fields = seen
+                .as_ref()
+                .map(|seen| self.differences(seen))
+                .unwrap_or_default();
+            let moved = one.version != after;
+            let class = if before.is_some_and(|before| before > one.version) {
+                Some(Class::FollowerAhead)
+            } else if moved {
+                last.then_some(Class::Lagging)
+            } else {
+                Some(judge(&one, seen.as_ref(), &fields, dirty, backfilled))
+            };
+            let Some(class) = class else {
+                keys.push(one.key);
+                continue;
+            };
+            let reason = one.image.err();
+            found.push(Found {
+                key: one.key,
+                class,
+                authority: one.version,
+                follower,
+                fields,
+                reason,
+            });
+        }
+        Ok(found)
+    }
+
+    /// The keys that are held as the verify begins, and why: one pass over the dirty keys, since
+    /// asking per page would cost one per page.
+    async fn holds(&self) -> Result<BTreeMap<Key, Hold>, StoreError> {
+        let mut holds = BTreeMap::new();
+        let mut after: Option<Key> = None;
+        loop {
+            let page = self
+                .copier
+                .authority()
+                .dirty(after.as_ref(), self.page())
+                .await?;
+            let Some(last) = page.last() else {
+                return Ok(holds);
+            };
+            after = Some(last.key.clone());
+            holds.extend(
+                page.into_iter()
+                    .filter_map(|dirty| Some((dirty.key, dirty.hold?))),
+            );
+            if holds.len() >= Self::MAX_HOLDS {
+                return Ok(holds);
+            }
+        }
+    }
+
+    async fn observe(&self, images: &[Stamped]) -> Result<Vec<Observed>, StoreError> {
+        if images.is_empty() {
+            return Ok(Vec::new());
+        }
+        let observed = self.copier.follower().observe(images).await?;
+        answered("follower", "observing", images.len(), observed.len())?;
+        Ok(observed)
+    }
+
+    async fn read(&self, keys: &[Key]) -> Result<Vec<Stamped>, StoreError> {
+        let stamped = self.copier.authority().read(keys).await?;
+        answered("authority", "reading images", keys.len(), stamped.len())?;
+        Ok(stamped)
+    }
+
+    fn differences(&self, observed: &Observed) -> Vec<FieldDiff> {
+        if observed.expected == observed.actual {
+            return Vec::new();
+        }
+        diff(&observed.expected, &observed.actual, &self.options.rules)
+    }
+
+    fn count(&self, class: Class, report: &mut VerifyReport) {
+        self.copier.meters().verified(class);
+        report.compared += 1;
+        *report.classes.entry(class).or_default() += 1;
+    }
+
+    fn note(&self, mut found: Found, sweep: &mut Sweep) {
+        if found.class == Class::Lagging
+            && let Some(hold) = sweep.holds.get(&found.key)
+        {
+            found.class = match hold.kind {
+                HoldKind::Waiting => Class::Waiting,
+                HoldKind::Blocked => Class::Blocked,
+            };
+            found.reason = Some(hold.reason.clone());
+        }
+        let report = &mut sweep.report;
+        self.count(found.class, report);
+        let full = report.count(found.class) > self.options.samples as u64;
+        if found.class == Class::Equal || full {
+            return;
+        }
+        report.samples.push(Sample {
+            key: found.key.to_string(),
+            class: found.class,
+            authority: found.authority.0,
+            follower: found.follower.map(|version| version.0),
+            fields: found
+                .fields
+                .iter()
+                .map(|field| self.options.redaction.field(field))
+                .collect(),
+            reason: found.reason,
+        });
+    }
+
+    fn page(&self) -> u32 {
+        self.options.page.max(1)
+    }
+}
+
+/// The class of a key whose authority version did not move while it was looked at.
+fn judge(
+    one: &Stamped,
+    seen: Option<&Observed>,
+    fields: &[FieldDiff],
+    dirty: bool,
+    backfilled: bool,
+) -> Class {
+    let Some(seen) = seen else {
+        // It has no image: held, or on its way to be.
+        return match (dirty, backfilled) {
+            (true, _) => Class::Lagging,
+            (false, false) => Class::Pending,
+            (false, true) => Class::Unrecorded,
+        };
+    };
+    match seen.version {
+        Some(version) if version > one.version => Class::FollowerAhead,
+        Some(version) if version == one.version => differing(seen, fields),
+        _ if dirty => Class::Lagging,
+        Some(_) => Class::Unrecorded,
+        // Never copied, and clean.
+        None if fields.is_empty() && is_blank(&seen.expected) => Class::Equal,
+        None if !is_blank(&seen.expected) && !backfilled => Class::Pending,
+        None => differing(seen, fields),
+    }
+}
+
+/// The class of a key at equal versions.
+fn differing(seen: &Observed, fields: &[FieldDiff]) -> Class {
+    match (is_blank(&seen.expected), is_blank(&seen.actual)) {
+        _ if fields.is_empty() && seen.version.is_some() => Class::Equal,
+        (false, true) => Class::Missing,
+        (true, false) => Class::Extra,
+        _ if seen.version.is_none() => Class::Missing,
+        _ => Class::Divergent,
+    }
+}
+
+/// Whether a record by target holds no row.
+fn is_blank(value: &Value) -> bool {
+    let empty = |rows: &Value| match rows {
+        Value::Null => true,
+        Value::List(rows) => rows.is_empty(),
+        Value::Record(rows) => rows.is_empty(),
+        _ => false,
+    };
+    match value {
+        Value::Record(targets) => targets.values().all(empty),
+        other => empty(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backfill::{Backfill, BackfillOptions};
+    use crate::drain::{Drain, DrainOptions};
+    use crate::memory::{Fault, Memory, Op, Row, key};
+
+    async fn verify(memory: &Memory) -> Result<VerifyReport, StoreError> {
+        let options = VerifyOptions {
+            page: 3,
+            ..VerifyOptions::default()
+        };
+        Verify::new(memory.copier(), options).run().await
+    }
+
+    /// Seven rows of history, backfilled, then one written and one deleted, drained.
+    async fn settled() -> Result<Memory, StoreError> {
+        let memory = Memory::default();
+        (1..=7).for_each(|id| memory.history(id, "row"));
+        Backfill::new(memory.copier(), BackfillOptions::default())
+            .run(|_| ())
+            .await?;
+        memory.write(1, "written");
+        memory.delete(7);
+        Drain::new(memory.copier(), DrainOptions::default())
+            .once()
+            .await?;
+        Ok(memory)
+    }
+
+    fn tamper(memory: &Memory, id: i64, text: &str) {
+        let row = Row {
+            text: text.into(),
+            unique: None,
+        };
+        memory.state().held.insert(key(id), row);
+    }
+
+    async fn only(memory: &Memory, class: Class) -> Result<VerifyReport, StoreError> {
+        let report = verify(memory).await?;
+        assert_eq!(report.compared, report.classes.values().sum::<u64>());
+        let others = report.compared - report.count(Class::Equal);
+        assert_eq!((others, report.count(class)), (1, 1), "{report:?}");
+        assert_eq!(report.clean(), class.is_clean());
+        Ok(report)
+    }
+
+    #[tokio::test]
+    async fn two_sides_that_agree_are_clean_and_nothing_compared_is_not() -> Result<(), StoreError>
+    {
+        let memory = settled().await?;
+        let report = verify(&memory).await?;
+        assert!(report.clean(), "{report:?}");
+        assert_eq!((report.compared, report.count(Class::Equal)), (7, 7));
+        assert!(
+            verify(&Memory::default()).await?.clean(),
+            "both sides are empty"
+        );
+        assert!(
+            !VerifyReport::default().clean(),
+            "a blind verify is never clean"
+        );
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn each_defect_is_told_by_its_class() -> Result<(), StoreError> {
+        let memory = settled().await?;
+        tamper(&memory, 2, "other");
+        let report = only(&memory, Class::Divergent).await?;
+        assert_eq!(report.samples[0].key, key(2).as_str());
+        assert!(!report.samples[0].fields.is_empty());
+        assert!(!serde_json::to_string(&report).is_ok_and(|text| text.contains("other")));
+
+        let memory = settled().await?;
+        memory.state().held.remove(&key(3));
+        only(&memory, Class::Missing).await?;
+
+        let memory = settled().await?;
+        tamper(&memory, 7, "resurrected");
+        only(&memory, Class::Extra).await?;
+
+        let memory = settled().await?;
+        tamper(&memory, 99, "nobody's");
+        only(&memory, Class::Extra).await?;
+
+        let memory = settled().await?;
+        memory.state().fences.insert(key(4), Version(9));
+        only(&memory, Class::FollowerAhead).await?;
+
+        let memory = settled().await?;
+        memory.state().fences.insert(key(1), Version(0));
+        only(&memory, Class::Unrecorded).await?;
+
+        let memory = settled().await?;
+        memory.state().held.remove(&key(5));
+        memory.state().fences.remove(&key(5));
+        only(&memory, Class::Missing).await?;
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn lag_is_told_from_defects() -> Result<(), StoreError> {
+        let memory = settled().await?;
+        memory.write(2, "newer");
+        only(&memory, Class::Lagging).await?;
+
+        let memory = settled().await?;
+        memory.write(2, "refused");
+        Drain::new(memory.copier(), DrainOptions::default())
+            .once()
+            .await?;
+        let report = only(&memory, Class::Blocked).await?;
+        assert!(report.samples[0].reason.is_some());
+
+        let memory = settled().await?;
+        memory.write(2, "unmappable");
+        Drain::new(memory.copier(), DrainOptions::default())
+            .once()
+            .await?;
+        only(&memory, Class::Blocked).await?;
+
+        let memory = settled().await?;
+        memory.history(8, "row");
+        memory.state().cursor.done = false;
+        only(&memory, Class::Pending).await?;
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_store_that_does_not_answer_is_no_verdict() -> Result<(), StoreError> {
+        let memory = settled().await?;
+        memory.fault(Op::Observe, Fault::Lost);
+        assert!(verify(&memory).await.is_err());
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn samples_are_bounded_and_the_count_is_not() -> Result<(), StoreError> {
+        let memory = settled().await?;
+        (100..150).for_each(|id| tamper(&memory, id, "nobody's"));
+        let report = verify(&memory).await?;
+        assert_eq!((report.count(Class::Extra), report.samples.len()), (50, 20));
+        Ok(())
+    }
+}
