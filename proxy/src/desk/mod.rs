@@ -1,0 +1,265 @@
+//! What all clones of a layer share, whatever the type of their calls: [`Handle`].
+
+mod drain;
+mod sweep;
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use changeover_flags::{Entity, Flags, Key, Percent, Role, Snapshot};
+use changeover_shadow::{Redaction, Reservoir, Rules, Samples, Tally, Totals};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+use thiserror::Error;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+pub use drain::Drained;
+
+use crate::call::{Kind, Operation, Touched};
+use crate::limits::Limits;
+use crate::metrics::{CopyEnd, InFlight, Metrics, Shed};
+use crate::pins::{PinCount, Pins, Ticket};
+use crate::port::{BoxError, Ended, Followed, Versions};
+use crate::token::Token;
+use crate::unit::{Home, Room};
+
+/// Follows keys without a request: what a unit of work and the sweeper do.
+pub(crate) type FollowKeys =
+    Box<dyn Fn(Touched, Ended) -> BoxFuture<'static, Followed> + Send + Sync>;
+
+/// The handle of one entity's layer: tokens, units of work, what was counted, the drain. Clones
+/// share it, with all clones of the layer.
+#[derive(Clone)]
+pub struct Handle {
+    pub(crate) desk: Arc<Desk>,
+}
+
+pub(crate) struct Desk {
+    pub(crate) flags: Flags,
+    pub(crate) pins: Arc<Pins>,
+    pub(crate) versions: Box<dyn Versions>,
+    pub(crate) follow_keys: FollowKeys,
+    pub(crate) limits: Limits,
+    pub(crate) metrics: Metrics,
+    pub(crate) rules: Rules,
+    pub(crate) redaction: Redaction,
+    pub(crate) tally: Arc<Tally>,
+    pub(crate) reservoir: Reservoir,
+    pub(crate) seed: u64,
+    pub(crate) draws: AtomicU64,
+    pub(crate) write_room: Arc<Semaphore>,
+    pub(crate) copy_room: Arc<Semaphore>,
+    pub(crate) shadow_room: Arc<Semaphore>,
+    pub(crate) writes: TaskTracker,
+    pub(crate) copies: TaskTracker,
+    pub(crate) shadows: TaskTracker,
+    pub(crate) sweeping: AtomicBool,
+}
+
+/// No token could be made: the authority did not tell its versions.
+#[derive(Debug, Error)]
+#[error("asking the authority for the versions of a token")]
+pub struct NoToken {
+    source: BoxError,
+}
+
+/// The freshness port did not answer as it should.
+#[derive(Debug, Clone, Copy, Error)]
+enum Unanswered {
+    #[error("no answer in time")]
+    Slow,
+    #[error("the freshness port panicked")]
+    Panicked,
+    #[error("the freshness port answered for other keys than it was asked")]
+    Miscounted,
+}
+
+impl Handle {
+    /// The entity.
+    #[must_use]
+    pub fn entity(&self) -> &Entity {
+        self.desk.flags.entity()
+    }
+
+    /// The flags by which its calls are routed.
+    #[must_use]
+    pub fn flags(&self) -> &Flags {
+        &self.desk.flags
+    }
+
+    /// A token for what was just written to or read from the authority: a read that carries it is
+    /// not older. One of no keys, or of too many, sends reads to the authority.
+    ///
+    /// Cancellation safe: it only asks.
+    ///
+    /// # Errors
+    ///
+    /// [`NoToken`] when the authority does not tell its versions within
+    /// [`Limits::ask_time`](crate::Limits::ask_time).
+    pub async fn token(&self, keys: impl IntoIterator<Item = Key>) -> Result<Token, NoToken> {
+        let keys: Vec<Key> = keys.into_iter().take(Token::MAX_KEYS + 1).collect();
+        if keys.is_empty() || keys.len() > Token::MAX_KEYS {
+            return Ok(Token::everything(self.entity().clone()));
+        }
+        let asked = keys.clone();
+        let held = self
+            .desk
+            .ask(|versions| versions.held(Role::Authority, asked))
+            .await;
+        match held {
+            Ok(held) if held.len() == keys.len() => Ok(Token::new(
+                self.entity().clone(),
+                keys.into_iter().zip(held),
+            )),
+            Ok(_) => Err(NoToken {
+                source: Unanswered::Miscounted.into(),
+            }),
+            Err(source) => Err(NoToken { source }),
+        }
+    }
+
+    /// How many pins are held.
+    #[must_use]
+    pub fn pins(&self) -> PinCount {
+        self.desk.pins.count()
+    }
+
+    /// What shadow reads found so far.
+    #[must_use]
+    pub fn compared(&self) -> Totals {
+        self.desk.tally.snapshot()
+    }
+
+    /// Redacted examples of what differs, by field.
+    #[must_use]
+    pub fn samples(&self) -> Samples {
+        self.desk.reservoir.samples()
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("entity", self.entity())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Desk {
+    /// The one snapshot of a call.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let snapshot = self.flags.load();
+        self.metrics.believe(&snapshot);
+        snapshot
+    }
+
+    /// Whether this process knows that what is read is ahead of the follower.
+    pub(crate) fn pinned(&self, operation: &Operation) -> bool {
+        let tolerant = operation.kind == Kind::List && operation.lag_tolerant;
+        !tolerant
+            && self
+                .pins
+                .holds(&operation.touched, operation.routing.as_deref())
+    }
+
+    /// Whether a fresh draw falls into `percent`. Lock-free, and the same in every run of a seed.
+    pub(crate) fn draw(&self, percent: Percent) -> bool {
+        if percent == Percent::ZERO || percent == Percent::HUNDRED {
+            return percent == Percent::HUNDRED;
+        }
+        let number = self.draws.fetch_add(1, Ordering::Relaxed);
+        let mut random = SmallRng::seed_from_u64(self.seed.wrapping_add(number));
+        percent.draw(random.random_range(0..10_000))
+    }
+
+    /// Asks the freshness port, within its time.
+    pub(crate) async fn ask<T>(
+        &self,
+        question: impl FnOnce(&dyn Versions) -> BoxFuture<'static, Result<T, BoxError>>,
+    ) -> Result<T, BoxError> {
+        let asked = catch_unwind(AssertUnwindSafe(|| question(self.versions.as_ref())));
+        let Ok(asked) = asked else {
+            return Err(Unanswered::Panicked.into());
+        };
+        let asked = AssertUnwindSafe(asked).catch_unwind();
+        match tokio::time::timeout(self.limits.ask_time, asked).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_panic)) => Err(Unanswered::Panicked.into()),
+            Err(_elapsed) => Err(Unanswered::Slow.into()),
+        }
+    }
+
+    /// Where an abandoned write goes on, and its place in the count.
+    pub(crate) fn home(&self) -> (Option<Home>, Room) {
+        let home = tokio::runtime::Handle::try_current()
+            .ok()
+            .map(|runtime| Home {
+                runtime,
+                tracker: self.writes.clone(),
+                limit: self.limits.write_time,
+                abandoned: self.metrics.abandoned.clone(),
+            });
+        (home, Room::of(&self.write_room))
+    }
+
+    /// Follows a write that has ended, in the background; its pins stay if there is no room.
+    pub(crate) fn copy(
+        self: &Arc<Self>,
+        mut ticket: Ticket,
+        follow: impl FnOnce() -> BoxFuture<'static, Followed>,
+    ) {
+        ticket.end();
+        let count = self.metrics.copy();
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            self.metrics.shed(Shed::NoRuntime);
+            return count.end(self.metrics.copy_counter(CopyEnd::Skipped));
+        };
+        let Ok(room) = Arc::clone(&self.copy_room).try_acquire_owned() else {
+            self.metrics.shed(Shed::Copies);
+            count.end(self.metrics.copy_counter(CopyEnd::Skipped));
+            return self.sweep_soon(&runtime);
+        };
+        // Taken before the port is called: what it reads from here on is what this write left.
+        let began = self.pins.now();
+        let following = catch_unwind(AssertUnwindSafe(follow));
+        let desk = Arc::clone(self);
+        let in_flight = InFlight::new(&self.metrics.copies_in_flight);
+        let task = async move {
+            let end = desk.followed(following).await;
+            if end == CopyEnd::Applied {
+                ticket.copied(began);
+            } else {
+                drop(ticket);
+                desk.sweep_soon(&tokio::runtime::Handle::current());
+            }
+            desk.metrics.pins(desk.pins.count());
+            count.end(desk.metrics.copy_counter(end));
+            drop((room, in_flight));
+        };
+        drop(self.copies.spawn_on(task, &runtime));
+    }
+
+    async fn followed(
+        &self,
+        following: std::thread::Result<BoxFuture<'static, Followed>>,
+    ) -> CopyEnd {
+        let Ok(following) = following else {
+            return CopyEnd::Panic;
+        };
+        let following = AssertUnwindSafe(following).catch_unwind();
+        match tokio::time::timeout(self.limits.copy_time, following).await {
+            Ok(Ok(Followed::Applied)) => CopyEnd::Applied,
+            Ok(Ok(Followed::Left(why))) => {
+                tracing::debug!(entity = %self.flags.entity(), why, "copy left to the worker");
+                CopyEnd::Left
+            }
+            Ok(Err(_panic)) => CopyEnd::Panic,
+            Err(_elapsed) => CopyEnd::Timeout,
+        }
+    }
+}

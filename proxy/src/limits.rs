@@ -1,0 +1,64 @@
+//! [`Limits`]: how much of everything, and for how long.
+
+use std::time::Duration;
+
+/// Bounds of one layer, per entity and process. Nothing waits or grows without one.
+///
+/// ```
+/// use changeover_proxy::Limits;
+/// let limits = Limits { copies: 16, ..Limits::default() };
+/// assert_eq!(limits.pins, 65_536);
+/// # assert_eq!(limits.copies, 16);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Keys pinned at once, and scopes; what does not fit pins the entity. Default 65,536.
+    pub pins: usize,
+    /// Writes at once, those without a caller among them. Beyond it a write waits before it
+    /// begins. Default 10,000.
+    pub writes: usize,
+    /// How long a write goes on without its caller. Default 60 s.
+    pub write_time: Duration,
+    /// Background copies at once. Beyond it the copy is skipped and the worker drains.
+    /// Default 256.
+    pub copies: usize,
+    /// How long one copy may take. Default 10 s.
+    pub copy_time: Duration,
+    /// How long the follower has for a read, before the authority is asked instead; never more
+    /// than half of the caller's own deadline. Default 250 ms.
+    pub follower_time: Duration,
+    /// How long the freshness port has for a question. Default 100 ms.
+    pub ask_time: Duration,
+    /// Shadow reads at once. Beyond it they are shed. Default 64.
+    pub shadows: usize,
+    /// How long each call of a shadow read may take. Default 1 s.
+    pub shadow_time: Duration,
+    /// How long a difference has to heal before the second look. Default 500 ms.
+    pub second_look_after: Duration,
+    /// A shadow read is shed when the caller's own answer took longer. Default 1 s.
+    pub shed_over: Duration,
+    /// How often pins without a copy are asked after. Default 1 s.
+    pub sweep_every: Duration,
+    /// How many keys one such question names. Default 1,000.
+    pub sweep_keys: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            pins: 65_536,
+            writes: 10_000,
+            write_time: Duration::from_secs(60),
+            copies: 256,
+            copy_time: Duration::from_secs(10),
+            follower_time: Duration::from_millis(250),
+            ask_time: Duration::from_millis(100),
+            shadows: 64,
+            shadow_time: Duration::from_secs(1),
+            second_look_after: Duration::from_millis(500),
+            shed_over: Duration::from_secs(1),
+            sweep_every: Duration::from_secs(1),
+            sweep_keys: 1_000,
+        }
+    }
+}

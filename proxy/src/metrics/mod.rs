@@ -1,0 +1,237 @@
+//! What is counted. Every handle is registered once, when the layer is built, so every series is
+//! present at 0 from the start; labels carry no key, no value and no error text.
+//!
+//! | metric | labels | |
+//! | --- | --- | --- |
+//! | `changeover_calls_total` | `entity`, `op`, `route`, `outcome` | every call ends in exactly one; `route` is `authority`, `follower` or `none`, `outcome` is `ok`, `error`, `unknown`, `rejected`, `fallback` (answered by the authority after the follower failed) or `cancelled` |
+//! | `changeover_call_duration_seconds` | `entity`, `op` | what the caller waited for, or the whole write if the caller left |
+//! | `changeover_store_call_duration_seconds` | `entity`, `store`, `kind`, `outcome` | calls of a store: `read`, `write`, `shadow`; `ok`, `error`, `timeout` |
+//! | `changeover_fallbacks_total` | `entity`, `reason` | `not_found`, `error`, `timeout`, `panic` |
+//! | `changeover_copies_total` | `entity`, `source`, `outcome` | `source` is `inline`; every write of a copying stage ends in exactly one of `applied`, `left`, `timeout`, `panic`, `skipped`, `abandoned` |
+//! | `changeover_compares_total` | `entity`, `class` | every sampled read that was answered ends in exactly one |
+//! | `changeover_shed_total` | `entity`, `reason` | `copies`: no room for a copy; `no_runtime`; `shadows`: no room for a shadow read; `slow`: the authority was slow; `closing` |
+//! | `changeover_writes_abandoned_total` | `entity` | writes whose caller left while they ran |
+//! | `changeover_tasks_in_flight` | `entity`, `kind` | `write`, `copy`, `shadow` |
+//! | `changeover_pins` | `entity`, `kind` | `key`, `scope` |
+//! | `changeover_read_percent`, `changeover_kill_switch` | `entity` | what this instance believes |
+
+mod call;
+mod guard;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use changeover_flags::{Entity, Place, Snapshot};
+use changeover_shadow::Class;
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+
+use call::Operations;
+pub(crate) use call::{Call, End};
+pub(crate) use guard::{InFlight, Once};
+
+use crate::pins::PinCount;
+
+/// The name under which operations run that were not declared in the builder.
+pub const OTHER: &str = "other";
+
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident => $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum $name { $($variant),+ }
+
+        impl $name {
+            const ALL: &'static [$name] = &[$($name::$variant),+];
+
+            const fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $text),+ }
+            }
+        }
+    };
+}
+
+labels!(
+    /// How a copy ended.
+    CopyEnd {
+        Applied => "applied",
+        Left => "left",
+        Timeout => "timeout",
+        Panic => "panic",
+        Skipped => "skipped",
+        Abandoned => "abandoned",
+    }
+);
+
+labels!(
+    /// Why the authority was asked after the follower.
+    Fallback { NotFound => "not_found", Error => "error", Timeout => "timeout", Panic => "panic" }
+);
+
+labels!(
+    /// Why background work was not done.
+    Shed {
+        Copies => "copies",
+        NoRuntime => "no_runtime",
+        Shadows => "shadows",
+        Slow => "slow",
+        Closing => "closing",
+    }
+);
+
+labels!(
+    /// What a store was asked for.
+    StoreKind { Read => "read", Write => "write", Shadow => "shadow" }
+);
+
+labels!(
+    /// How a store's call ended.
+    StoreEnd { Ok => "ok", Error => "error", Timeout => "timeout" }
+);
+
+impl StoreEnd {
+    pub(crate) fn of<T, E>(answer: &Result<T, E>) -> StoreEnd {
+        if answer.is_ok() {
+            StoreEnd::Ok
+        } else {
+            StoreEnd::Error
+        }
+    }
+}
+
+/// All handles of one entity.
+pub(crate) struct Metrics {
+    operations: Operations,
+    stores: Vec<Histogram>,
+    fallbacks: Vec<Counter>,
+    copies: Vec<Counter>,
+    compares: Vec<Counter>,
+    shed: Vec<Counter>,
+    pub(crate) abandoned: Counter,
+    pub(crate) writes_in_flight: Gauge,
+    pub(crate) copies_in_flight: Gauge,
+    pub(crate) shadows_in_flight: Gauge,
+    pinned_keys: Gauge,
+    pinned_scopes: Gauge,
+    read_percent: Gauge,
+    kill_switch: Gauge,
+    /// The percentage and the kill switch as last published, packed.
+    believed: AtomicU32,
+}
+
+impl Metrics {
+    /// Registers every series with the recorder in force.
+    pub(crate) fn new(entity: &Entity, operations: &[&'static str]) -> Metrics {
+        let entity = entity.as_str().to_owned();
+        let stores = Place::ALL.into_iter().flat_map(|store| {
+            StoreKind::ALL
+                .iter()
+                .flat_map(move |kind| StoreEnd::ALL.iter().map(move |end| (store, kind, end)))
+        });
+        let store = |(store, kind, end): (Place, &StoreKind, &StoreEnd)| {
+            histogram!("changeover_store_call_duration_seconds", "entity" => entity.clone(),
+                "store" => store.as_str(), "kind" => kind.as_str(), "outcome" => end.as_str())
+        };
+        let in_flight = |kind: &'static str| gauge!("changeover_tasks_in_flight", "entity" => entity.clone(), "kind" => kind);
+        let metrics = Metrics {
+            operations: Operations::new(&entity, operations),
+            stores: stores.map(store).collect(),
+            fallbacks: zeroes(
+                Fallback::ALL,
+                |reason| counter!("changeover_fallbacks_total", "entity" => entity.clone(), "reason" => reason.as_str()),
+            ),
+            copies: zeroes(
+                CopyEnd::ALL,
+                |end| counter!("changeover_copies_total", "entity" => entity.clone(), "source" => "inline", "outcome" => end.as_str()),
+            ),
+            compares: zeroes(
+                &Class::ALL,
+                |class| counter!("changeover_compares_total", "entity" => entity.clone(), "class" => class.as_str()),
+            ),
+            shed: zeroes(
+                Shed::ALL,
+                |reason| counter!("changeover_shed_total", "entity" => entity.clone(), "reason" => reason.as_str()),
+            ),
+            abandoned: counter!("changeover_writes_abandoned_total", "entity" => entity.clone()),
+            writes_in_flight: in_flight("write"),
+            copies_in_flight: in_flight("copy"),
+            shadows_in_flight: in_flight("shadow"),
+            pinned_keys: gauge!("changeover_pins", "entity" => entity.clone(), "kind" => "key"),
+            pinned_scopes: gauge!("changeover_pins", "entity" => entity.clone(), "kind" => "scope"),
+            read_percent: gauge!("changeover_read_percent", "entity" => entity.clone()),
+            kill_switch: gauge!("changeover_kill_switch", "entity" => entity.clone()),
+            believed: AtomicU32::new(u32::MAX),
+        };
+        metrics.abandoned.absolute(0);
+        for gauge in [
+            &metrics.writes_in_flight,
+            &metrics.copies_in_flight,
+            &metrics.shadows_in_flight,
+        ] {
+            gauge.set(0.0);
+        }
+        metrics.pins(PinCount::default());
+        metrics
+    }
+
+    /// Begins a call of the operation `name`.
+    pub(crate) fn call(&self, name: &str) -> Call {
+        self.operations.begin(name)
+    }
+
+    /// A store answered after `took`.
+    pub(crate) fn store(&self, store: Place, kind: StoreKind, end: StoreEnd, took: Duration) {
+        let index = (store as usize * StoreKind::ALL.len() + kind as usize) * StoreEnd::ALL.len();
+        if let Some(histogram) = self.stores.get(index + end as usize) {
+            histogram.record(took.as_secs_f64());
+        }
+    }
+
+    pub(crate) fn fallback(&self, reason: Fallback) {
+        count(&self.fallbacks, reason as usize);
+    }
+
+    pub(crate) fn shed(&self, reason: Shed) {
+        count(&self.shed, reason as usize);
+    }
+
+    pub(crate) fn compared(&self, class: Class) {
+        count(&self.compares, class as usize);
+    }
+
+    /// Begins a copy, which counts as abandoned unless it ends otherwise.
+    pub(crate) fn copy(&self) -> Once {
+        Once::new(self.copy_counter(CopyEnd::Abandoned))
+    }
+
+    pub(crate) fn copy_counter(&self, end: CopyEnd) -> Counter {
+        self.copies
+            .get(end as usize)
+            .cloned()
+            .unwrap_or_else(Counter::noop)
+    }
+
+    pub(crate) fn pins(&self, pins: PinCount) {
+        self.pinned_keys.set(pins.keys as f64);
+        self.pinned_scopes.set(pins.scopes as f64);
+    }
+
+    /// Publishes what this instance believes, when it changed.
+    pub(crate) fn believe(&self, flags: &Snapshot) {
+        let packed = u32::from(flags.read_new.ten_thousandths()) << 1 | u32::from(flags.kill);
+        if self.believed.swap(packed, Ordering::Relaxed) != packed {
+            self.read_percent.set(flags.read_new.as_f64());
+            self.kill_switch.set(f64::from(u8::from(flags.kill)));
+        }
+    }
+}
+
+fn zeroes<T>(labels: &[T], register: impl Fn(&T) -> Counter) -> Vec<Counter> {
+    let counters = labels.iter().map(register);
+    counters.inspect(|counter| counter.absolute(0)).collect()
+}
+
+fn count(counters: &[Counter], index: usize) {
+    if let Some(counter) = counters.get(index) {
+        counter.increment(1);
+    }
+}

@@ -1,0 +1,138 @@
+//! What the application told a layer about its calls, shared by all clones.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use changeover_flags::{Bucket, Snapshot};
+use changeover_shadow::{Answer, Observe};
+
+use crate::call::{Ack, Classify, Duplicate, Failure, KeylessReads, Operation, Outcome};
+use crate::desk::Desk;
+use crate::metrics::{Call, End};
+use crate::port::Follow;
+use crate::refused::Refused;
+use crate::route::{Circumstances, Route, route};
+
+/// Whether an answer shows the row that was asked for.
+pub(crate) type Found<Res> = Box<dyn Fn(&Res) -> bool + Send + Sync>;
+
+pub(crate) struct Plan<Req, Res, E> {
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) classify: Box<dyn Classify<Req, Res>>,
+    pub(crate) observe: Arc<dyn Observe<Res>>,
+    pub(crate) found: Found<Res>,
+    pub(crate) follow: Arc<dyn Follow<Req>>,
+    pub(crate) duplicate: Arc<dyn Duplicate<Req>>,
+    pub(crate) outcome: Box<dyn Outcome<E>>,
+    pub(crate) keyless: KeylessReads,
+    pub(crate) strict: bool,
+    pub(crate) ack: Ack,
+}
+
+/// A call that has a route.
+pub(crate) struct Routed {
+    pub(crate) operation: Operation,
+    pub(crate) snapshot: Snapshot,
+    pub(crate) circumstances: Circumstances,
+    pub(crate) route: Route,
+    pub(crate) call: Call,
+}
+
+impl<Req: 'static, Res: 'static, E: 'static> Plan<Req, Res, E> {
+    /// Takes the call's one snapshot and asks the table, with what is known without waiting.
+    pub(crate) fn route(&self, request: &Req) -> Result<Routed, Refused> {
+        let operation = self.classify.operation(request);
+        let mut call = self.desk.metrics.call(operation.name);
+        let snapshot = self.desk.snapshot();
+        let circumstances = match self.circumstances(&operation, &snapshot) {
+            Ok(circumstances) => circumstances,
+            Err(refused) => {
+                call.on_drop(End::Rejected);
+                return Err(refused);
+            }
+        };
+        match route(&snapshot, operation.kind, circumstances) {
+            Ok(route) => Ok(Routed {
+                operation,
+                snapshot,
+                circumstances,
+                route,
+                call,
+            }),
+            Err(source) => {
+                call.on_drop(End::Rejected);
+                Err(Refused::UnknownStage {
+                    operation: operation.name,
+                    source,
+                })
+            }
+        }
+    }
+
+    fn circumstances(
+        &self,
+        operation: &Operation,
+        snapshot: &Snapshot,
+    ) -> Result<Circumstances, Refused> {
+        let stage = match snapshot.serving() {
+            Ok(stage) if operation.kind.is_read() && stage.copies() && !snapshot.kill => stage,
+            // The table looks at none of them.
+            _ => return Ok(Circumstances::default()),
+        };
+        let pinned = self.desk.pinned(operation);
+        if pinned {
+            // A write that ended outside of any runtime has left its pin to nobody.
+            self.desk.sweep_if_idle();
+        }
+        // A percentage decides in one stage alone.
+        let decides = stage.authority() == changeover_flags::Place::Legacy;
+        Ok(Circumstances {
+            pinned,
+            covered: decides && self.covered(operation, snapshot)?,
+            sampled: self.desk.draw(snapshot.sample),
+            plain: tokio::runtime::Handle::try_current().is_err(),
+            ..Circumstances::default()
+        })
+    }
+
+    fn covered(&self, operation: &Operation, snapshot: &Snapshot) -> Result<bool, Refused> {
+        match (operation.bucket_text(), self.keyless) {
+            (Some(text), _) => Ok(snapshot
+                .read_new
+                .covers(Bucket::of(self.desk.flags.entity(), text))),
+            (None, KeylessReads::Authority) => Ok(false),
+            (None, KeylessReads::Draw) => Ok(self.desk.draw(snapshot.read_new)),
+            (None, KeylessReads::Refuse) => Err(Refused::NoKey {
+                operation: operation.name,
+            }),
+        }
+    }
+
+    /// What an answer looks like to the comparison. A panic of the observer is a failed look.
+    pub(crate) fn observed(&self, answer: &Result<Res, E>) -> Answer {
+        observed(self.observe.as_ref(), answer)
+    }
+
+    /// What an error of a write means; a panic of the hook means nothing.
+    pub(crate) fn failure(&self, error: &E) -> Failure {
+        let failure = catch_unwind(AssertUnwindSafe(|| self.outcome.failure(error)));
+        failure.unwrap_or(Failure::Unknown)
+    }
+
+    /// A second request, if there can be one.
+    pub(crate) fn second(&self, request: &Req) -> Option<Req> {
+        let second = catch_unwind(AssertUnwindSafe(|| self.duplicate.duplicate(request)));
+        second.unwrap_or(None)
+    }
+}
+
+/// What an answer looks like to the comparison. A panic of the observer is a failed look.
+pub(crate) fn observed<Res, E>(observe: &dyn Observe<Res>, answer: &Result<Res, E>) -> Answer {
+    match answer {
+        Ok(answer) => {
+            let observed = catch_unwind(AssertUnwindSafe(|| observe.observe(answer)));
+            observed.map_or(Answer::Failed, Answer::from)
+        }
+        Err(_) => Answer::Failed,
+    }
+}

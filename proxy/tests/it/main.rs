@@ -1,0 +1,21 @@
+//! The layers around two stores in memory, under paused time.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod world;
+
+/// A caller that leaves at every await.
+mod cancelled;
+/// Shadow reads and their verdicts.
+mod compared;
+/// Every call ends in exactly one counter.
+mod counted;
+/// A follower that fails in every way.
+mod follower;
+/// What keeps a read at the authority.
+mod fresh;
+/// What a service made by the layers is.
+mod shape;
+/// Transactions of the application.
+mod transactions;
+/// Outcomes, two writers, bulk writes, generated ids, overflow.
+mod writes;
