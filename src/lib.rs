@@ -1,1 +1,18 @@
-//! changeover
+//! `changeover` moves a live application from legacy tables to new tables: no downtime, no lost
+//! write, and a way back at every step.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`proxy`] | Tower layers: dual write, shadow read, routing by percentage |
+//! | [`flags`] | stage, read percentage, sampling, kill switch |
+//! | [`shadow`] | comparing: values, rules, verdicts, tally |
+//! | [`worker`] | install, copy, backfill, drain, verify, repair |
+//! | [`wiring`] | the layers' ports, answered by the worker |
+//! | [`cli`] | the command line as a function, for binaries with mappings in Rust |
+
+pub use changeover_flags as flags;
+pub use changeover_proxy as proxy;
+pub use changeover_shadow as shadow;
+pub use changeover_sync_worker as worker;
+
+pub mod wiring;

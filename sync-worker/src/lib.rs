@@ -1,7 +1,10 @@
 //! Stamp, copy and fence: the worker of a changeover.
 
+pub mod dialect;
 pub mod image;
 pub mod mapping;
+pub mod migration;
+pub mod preflight;
 pub mod store;
 pub mod copy;
 pub mod drain;

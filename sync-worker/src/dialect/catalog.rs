@@ -1,0 +1,86 @@
+//! Tables as the database describes them.
+
+/// A table.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Table {
+    /// Its name, as the configuration gave it.
+    pub name: String,
+    /// Its columns, in order.
+    pub columns: Vec<Column>,
+    /// Sets of columns that are unique, without condition; the primary key first.
+    pub unique: Vec<Unique>,
+    /// The columns of each index, in order: what can be searched.
+    pub indexes: Vec<Vec<String>>,
+    /// References from this table.
+    pub references: Vec<Reference>,
+    /// References to this table.
+    pub referenced_by: Vec<Reference>,
+}
+
+/// A set of columns that is unique.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unique {
+    /// The columns, in order.
+    pub columns: Vec<String>,
+    /// Whether it is the primary key.
+    pub primary: bool,
+}
+
+/// A foreign key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// The table that refers.
+    pub from: String,
+    /// The columns that refer.
+    pub columns: Vec<String>,
+    /// The table referred to.
+    pub to: String,
+    /// Whether deleting or changing a row over there changes rows over here (`CASCADE`,
+    /// `SET NULL`, `SET DEFAULT`).
+    pub cascades: bool,
+}
+
+/// A column.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// Its type without length and precision, as written in a cast.
+    pub sql_type: String,
+    /// Its type with length and precision.
+    pub full_type: String,
+    /// Whether it refuses `NULL`.
+    pub not_null: bool,
+    /// Its default, as SQL.
+    pub default: Option<String>,
+    /// Whether the database numbers it by itself (serial, identity, integer primary key).
+    pub generated: bool,
+    /// Whether it is computed from other columns.
+    pub computed: bool,
+}
+
+impl Table {
+    /// The column of this name.
+    #[must_use]
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// Whether these columns, in any order, are exactly a unique set.
+    #[must_use]
+    pub fn is_unique(&self, columns: &[String]) -> bool {
+        self.unique.iter().any(|unique| same_set(&unique.columns, columns))
+    }
+
+    /// Whether an index starts with these columns, in any order.
+    #[must_use]
+    pub fn is_indexed(&self, columns: &[String]) -> bool {
+        self.indexes
+            .iter()
+            .any(|index| index.len() >= columns.len() && same_set(&index[..columns.len()], columns))
+    }
+}
+
+fn same_set(a: &[String], b: &[String]) -> bool {
+    a.len() == b.len() && a.iter().all(|column| b.contains(column))
+}

@@ -1,0 +1,408 @@
+//! The [`Follower`] in SQL, the same for every engine.
+//!
+//! A copy is one transaction: mark the session as a copier, check the mapping revision, resolve
+//! lookups, raise the fence, allocate ids, add shared rows, delete what the image no longer has,
+//! write what it has, keep the cursor, commit. The fence comes before any row: where it is refused
+//! nothing else happens.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use changeover_flags::{Entity, Key, Place, Version};
+use changeover_shadow::Value;
+use futures_util::FutureExt;
+
+use super::authority::{integer, key_at};
+use super::catalog::{Column, Table};
+use super::session::{Database, DbError, ErrorClass, Session, on_session};
+use super::statement::Statement;
+use super::{Dialect, tables};
+use crate::mapping::{Belongs, Identity, Lookup, Mapping, Ownership, Target};
+use crate::store::{
+    Answer, Applied, Cursor, Follower, Hold, HoldKind, Observed, Stamped, StoreError,
+};
+
+mod observe;
+mod resolve;
+mod write;
+
+/// The side that takes copies, in SQL.
+#[derive(Clone)]
+pub struct SqlFollower {
+    database: Database,
+    entity: Entity,
+    place: Place,
+    mapping: Arc<dyn Mapping>,
+    targets: Arc<Vec<TargetTable>>,
+    lookups: Arc<Vec<LookupTable>>,
+    /// Keys of rows without a fence row, found by the last sweep that started.
+    strays: Arc<Mutex<BTreeSet<Key>>>,
+}
+
+impl std::fmt::Debug for SqlFollower {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqlFollower")
+            .field("entity", &self.entity)
+            .field("place", &self.place)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A target with the catalog's view of it.
+#[derive(Debug)]
+struct TargetTable {
+    target: Target,
+    table: Table,
+    /// The mapped columns, in the mapping's order.
+    columns: Vec<Column>,
+    /// The columns that tell rows apart.
+    identity: Vec<Column>,
+    /// The generated id, if there is one.
+    id: Option<Column>,
+    /// Columns that no mapping names and no database computes: they survive copies.
+    unmapped: Vec<Column>,
+}
+
+impl TargetTable {
+    /// The columns that a copy writes: the mapped ones, and a generated id before them where the
+    /// rows are the key's own.
+    fn written(&self) -> Vec<&Column> {
+        self.own_id().into_iter().chain(&self.columns).collect()
+    }
+
+    /// The generated id of an owned target.
+    fn own_id(&self) -> Option<&Column> {
+        self.id.as_ref().filter(|_| self.target.is_owned())
+    }
+
+    /// The positions of the identity columns among [`written`](TargetTable::written).
+    fn identity_positions(&self) -> Vec<usize> {
+        let written = self.written();
+        self.identity
+            .iter()
+            .filter_map(|column| written.iter().position(|other| other.name == column.name))
+            .collect()
+    }
+
+    fn belongs(&self) -> Option<&Belongs> {
+        match &self.target.ownership {
+            Ownership::Owned { belongs, .. } => Some(belongs),
+            Ownership::Shared { .. } => None,
+        }
+    }
+
+    fn is_generated(&self) -> bool {
+        matches!(&self.target.ownership, Ownership::Owned { identity: Identity::Generated(_), .. })
+    }
+}
+
+/// A lookup with the catalog's view of it.
+#[derive(Debug)]
+struct LookupTable {
+    lookup: Lookup,
+    by: Column,
+    value: Column,
+}
+
+/// Why one try to apply copies ended.
+enum Refusal {
+    /// The data was refused: by which class of constraint.
+    Data(DbError),
+    /// The store did not do it.
+    Store(StoreError),
+}
+
+impl SqlFollower {
+    /// The follower of `entity` at `place`. `tables` are the tables that the mapping names, as the
+    /// catalog describes them; `None` when one of them, or a column, is missing.
+    #[must_use]
+    pub fn new(
+        database: Database,
+        entity: Entity,
+        place: Place,
+        mapping: Arc<dyn Mapping>,
+        tables: &[Table],
+    ) -> Option<SqlFollower> {
+        let find = |name: &str| tables.iter().find(|table| table.name == name);
+        let shape = mapping.shape();
+        let targets = shape
+            .targets
+            .iter()
+            .map(|target| target_table(target, find(&target.table)?))
+            .collect::<Option<Vec<_>>>()?;
+        let lookups = shape
+            .lookups
+            .iter()
+            .map(|lookup| {
+                let table = find(&lookup.table)?;
+                Some(LookupTable {
+                    lookup: lookup.clone(),
+                    by: table.column(&lookup.by)?.clone(),
+                    value: table.column(&lookup.value)?.clone(),
+                })
+            })
+            .collect::<Option<Vec<_>>>()?;
+        Some(SqlFollower {
+            database,
+            entity,
+            place,
+            targets: Arc::new(targets),
+            lookups: Arc::new(lookups),
+            mapping,
+            strays: Arc::default(),
+        })
+    }
+
+    fn dialect(&self) -> &dyn Dialect {
+        self.database.dialect()
+    }
+
+    fn here<'d>(&self, statement: Statement<'d>, alias: &str) -> Statement<'d> {
+        statement
+            .sql(&format!("{alias}entity = "))
+            .text(self.entity.as_str())
+            .sql(&format!(" AND {alias}place = "))
+            .text(self.place.as_str())
+    }
+
+    /// Applies copies together if the follower takes them together; otherwise halves them until
+    /// those that are refused stand alone.
+    async fn apply_parts(
+        &self,
+        copies: &[Stamped],
+        cursor: Option<&Cursor>,
+    ) -> Result<Vec<Applied>, StoreError> {
+        let mut outcomes: Vec<Option<Applied>> = vec![None; copies.len()];
+        let mut parts = vec![(0, copies.len())];
+        while let Some((from, to)) = parts.pop() {
+            let Some(part) = copies.get(from..to) else { continue };
+            let whole = part.len() == copies.len();
+            let answer = match self.apply_once(part, false, cursor.filter(|_| whole)).await {
+                Ok(answer) => answer,
+                Err(Refusal::Store(error)) => return Err(error),
+                Err(Refusal::Data(_)) if part.len() > 1 => {
+                    let middle = from + part.len() / 2;
+                    parts.push((middle, to));
+                    parts.push((from, middle));
+                    continue;
+                }
+                Err(Refusal::Data(error)) => vec![self.refused(part, error).await?],
+            };
+            for (slot, outcome) in outcomes.iter_mut().skip(from).zip(answer) {
+                *slot = Some(outcome);
+            }
+        }
+        Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or(Applied::BehindBase)).collect())
+    }
+
+    /// What the refusal of a single copy means.
+    async fn refused(&self, part: &[Stamped], error: DbError) -> Result<Applied, StoreError> {
+        let held = |kind, reason| Ok(Applied::Held(Hold { kind, reason }));
+        match error.class {
+            ErrorClass::ForeignKey => held(HoldKind::Waiting, error.summary),
+            ErrorClass::Unique => {
+                let holders = self.holders(part).await?;
+                if holders.is_empty() {
+                    held(HoldKind::Blocked, error.summary)
+                } else {
+                    Ok(Applied::Conflict(holders))
+                }
+            }
+            _ => held(HoldKind::Blocked, error.summary),
+        }
+    }
+
+    fn holders<'a>(&'a self, copies: &'a [Stamped]) -> Answer<'a, Vec<Key>> {
+        on_session!(self, "asking who holds a unique value of", |session| self
+            .holders_in(session, copies))
+    }
+
+    async fn group(&self, copies: &[Stamped]) -> Result<Vec<Applied>, StoreError> {
+        match self.apply_once(copies, true, None).await {
+            Ok(answer) => Ok(answer),
+            Err(Refusal::Store(error)) => Err(error),
+            Err(Refusal::Data(error)) if error.class == ErrorClass::Unique => {
+                // Either keys outside the group hold a value, or the group's own keys claim one
+                // value twice.
+                let outside = self.holders(copies).await?;
+                let others = |mine: &Key| {
+                    copies.iter().map(|copy| copy.key.clone()).filter(|key| key != mine).collect()
+                };
+                Ok(copies
+                    .iter()
+                    .map(|copy| {
+                        let holders =
+                            if outside.is_empty() { others(&copy.key) } else { outside.clone() };
+                        Applied::Conflict(holders)
+                    })
+                    .collect())
+            }
+            Err(Refusal::Data(error)) => {
+                let waits = error.class == ErrorClass::ForeignKey;
+                let kind = if waits { HoldKind::Waiting } else { HoldKind::Blocked };
+                let hold = Hold { kind, reason: error.summary };
+                Ok(vec![Applied::Held(hold); copies.len()])
+            }
+        }
+    }
+
+    async fn cursor_in(&self, session: &mut dyn Session) -> Result<Cursor, DbError> {
+        let statement = Statement::of(self.dialect(), "SELECT cursor, passed, done FROM ")
+            .table(tables::BACKFILL)
+            .sql(" WHERE ");
+        let statement = self
+            .here(statement, "")
+            .sql(" AND revision = ")
+            .int(self.mapping.shape().revision);
+        let rows = session.fetch(statement).await?;
+        Ok(rows.first().map_or_else(Cursor::default, |row| Cursor {
+            last: key_at(row, 0),
+            passed: row.get(1).map_or(0, integer).unsigned_abs(),
+            done: matches!(row.get(2), Some(Value::Boolean(true) | Value::Integer(1))),
+        }))
+    }
+
+    async fn save_cursor_in(
+        &self,
+        session: &mut dyn Session,
+        cursor: &Cursor,
+    ) -> Result<(), DbError> {
+        let last = cursor.last.as_ref().map_or(Value::Null, |key| Value::Text(key.as_str().into()));
+        let statement = Statement::of(self.dialect(), "INSERT INTO ")
+            .table(tables::BACKFILL)
+            .sql(" (entity, place, revision, cursor, passed, done) SELECT ")
+            .text(self.entity.as_str())
+            .sql(", ")
+            .text(self.place.as_str())
+            .sql(", ")
+            .int(self.mapping.shape().revision)
+            .sql(", ")
+            .bind(last, "text")
+            .sql(", ")
+            .int(i64::try_from(cursor.passed).unwrap_or(i64::MAX))
+            .sql(&format!(", {}", self.dialect().boolean(cursor.done)))
+            .sql(
+                " WHERE true ON CONFLICT (entity, place) DO UPDATE SET revision = excluded.revision, \
+                 cursor = excluded.cursor, passed = excluded.passed, done = excluded.done",
+            );
+        session.execute(statement).await?;
+        Ok(())
+    }
+
+    async fn versions_in(
+        &self,
+        session: &mut dyn Session,
+        keys: &[Key],
+    ) -> Result<Vec<Option<Version>>, DbError> {
+        let statement = Statement::of(self.dialect(), "SELECT c.key, c.version FROM ")
+            .table(tables::KEY)
+            .sql(" c WHERE ");
+        let statement = self
+            .here(statement, "c.")
+            .sql(" AND c.key IN (SELECT r.key FROM ")
+            .keys("r", keys)
+            .sql(")");
+        let rows = session.fetch(statement).await?;
+        let found: std::collections::HashMap<Key, Version> = rows
+            .iter()
+            .filter_map(|row| Some((key_at(row, 0)?, Version(integer(row.get(1)?)))))
+            .collect();
+        Ok(keys.iter().map(|key| found.get(key).copied()).collect())
+    }
+
+    async fn held_keys_in(
+        &self,
+        session: &mut dyn Session,
+        after: Option<&Key>,
+        limit: u32,
+    ) -> Result<Vec<Key>, DbError> {
+        if after.is_none() {
+            let strays = self.strays_in(session).await?;
+            *self.strays.lock().unwrap_or_else(PoisonError::into_inner) = strays;
+        }
+        let statement =
+            Statement::of(self.dialect(), "SELECT key FROM ").table(tables::KEY).sql(" WHERE ");
+        let mut statement = self.here(statement, "");
+        if let Some(key) = after {
+            statement = statement.sql(" AND key > ").text(key.as_str());
+        }
+        let statement = statement.sql(" ORDER BY key LIMIT ").int(limit.into());
+        let mut keys: BTreeSet<Key> =
+            session.fetch(statement).await?.iter().filter_map(|row| key_at(row, 0)).collect();
+        let full = keys.len() >= limit as usize;
+        let strays = self.strays.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = keys.last().cloned().filter(|_| full);
+        keys.extend(
+            strays
+                .iter()
+                .filter(|key| after.is_none_or(|after| *key > after))
+                .filter(|key| last.as_ref().is_none_or(|last| *key <= last))
+                .cloned(),
+        );
+        Ok(keys.into_iter().take(limit as usize).collect())
+    }
+}
+
+fn target_table(target: &Target, table: &Table) -> Option<TargetTable> {
+    let columns = |names: &[String]| {
+        names.iter().map(|name| table.column(name).cloned()).collect::<Option<Vec<_>>>()
+    };
+    let id = match target.id_column() {
+        Some(name) => Some(table.column(name)?.clone()),
+        None => None,
+    };
+    let unmapped = table
+        .columns
+        .iter()
+        .filter(|column| {
+            !target.columns.contains(&column.name)
+                && target.id_column() != Some(column.name.as_str())
+                && !column.computed
+        })
+        .cloned()
+        .collect();
+    Some(TargetTable {
+        columns: columns(&target.columns)?,
+        identity: columns(&target.identity_columns())?,
+        id,
+        unmapped,
+        table: table.clone(),
+        target: target.clone(),
+    })
+}
+
+impl Follower for SqlFollower {
+    fn apply<'a>(
+        &'a self,
+        copies: &'a [Stamped],
+        cursor: Option<&'a Cursor>,
+    ) -> Answer<'a, Vec<Applied>> {
+        self.apply_parts(copies, cursor).boxed()
+    }
+
+    fn apply_group<'a>(&'a self, copies: &'a [Stamped]) -> Answer<'a, Vec<Applied>> {
+        self.group(copies).boxed()
+    }
+
+    fn observe<'a>(&'a self, copies: &'a [Stamped]) -> Answer<'a, Vec<Observed>> {
+        on_session!(self, "reading copies of", |session| self.observe_in(session, copies))
+    }
+
+    fn held_keys<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Vec<Key>> {
+        on_session!(self, "listing held keys of", |session| self
+            .held_keys_in(session, after, limit))
+    }
+
+    fn versions<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Version>>> {
+        on_session!(self, "asking for versions of", |session| self.versions_in(session, keys))
+    }
+
+    fn cursor(&self) -> Answer<'_, Cursor> {
+        on_session!(self, "reading the backfill's cursor of", |session| self.cursor_in(session))
+    }
+
+    fn save_cursor<'a>(&'a self, cursor: &'a Cursor) -> Answer<'a, ()> {
+        on_session!(self, "keeping the backfill's cursor of", |session| self
+            .save_cursor_in(session, cursor))
+    }
+}

@@ -1,0 +1,368 @@
+//! What the follower holds beside what it should hold.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use changeover_flags::Key;
+use changeover_shadow::Value;
+
+use super::resolve::{Copy, Resolved, tag};
+use super::write::{bound, numbered, owned_rows};
+use super::{SqlFollower, TargetTable};
+use crate::dialect::authority::{key_at, text};
+use crate::dialect::catalog::Column;
+use crate::dialect::session::{DbError, Session};
+use crate::dialect::statement::{RowColumn, Statement};
+use crate::dialect::tables;
+use crate::mapping::Belongs;
+use crate::store::{Observed, Stamped};
+
+/// Rows by key, then by row name.
+type RowsByKey = HashMap<String, BTreeMap<String, Value>>;
+
+impl SqlFollower {
+    pub(super) async fn observe_in(
+        &self,
+        session: &mut dyn Session,
+        copies: &[Stamped],
+    ) -> Result<Vec<Observed>, DbError> {
+        session.script(self.dialect().begin_snapshot()).await?;
+        let keys: Vec<Key> = copies.iter().map(|copy| copy.key.clone()).collect();
+        let versions = self.versions_in(session, &keys).await?;
+        let nothing = crate::image::Image::empty(self.targets.len());
+        let images: Vec<Copy<'_>> = copies
+            .iter()
+            .map(|copy| (copy.key.as_str(), copy.image.as_ref().unwrap_or(&nothing)))
+            .collect();
+        let mut resolved = Resolved::default();
+        self.resolve_lookups(session, &images, &mut resolved).await?;
+        self.resolve_ids(session, &images, false, &mut resolved).await?;
+        let mut expected: HashMap<String, BTreeMap<String, Value>> = HashMap::new();
+        let mut actual: HashMap<String, BTreeMap<String, Value>> = HashMap::new();
+        for (index, target) in self.targets.iter().enumerate() {
+            let (should, is) = if target.target.is_owned() {
+                let should = self.expected_owned(session, &images, index, target, &resolved).await?;
+                (should, self.actual_owned(session, &images, target).await?)
+            } else {
+                self.resolve_shared(session, &images, index, target, &mut resolved).await?;
+                self.shared(session, &images, index, target, &resolved).await?
+            };
+            for (all, found) in [(&mut expected, should), (&mut actual, is)] {
+                for (key, rows) in found {
+                    all.entry(key).or_default().insert(target.target.name.clone(), Value::Record(rows));
+                }
+            }
+        }
+        session.script("COMMIT").await?;
+        Ok(keys
+            .into_iter()
+            .zip(versions)
+            .map(|(key, version)| Observed {
+                version,
+                expected: Value::Record(expected.remove(key.as_str()).unwrap_or_default()),
+                actual: Value::Record(actual.remove(key.as_str()).unwrap_or_default()),
+                key,
+            })
+            .collect())
+    }
+
+    /// The image's rows of an owned target, as the follower's columns would hold them.
+    async fn expected_owned(
+        &self,
+        session: &mut dyn Session,
+        images: &[Copy<'_>],
+        index: usize,
+        target: &TargetTable,
+        resolved: &Resolved,
+    ) -> Result<RowsByKey, DbError> {
+        let columns: Vec<Column> = target.written().into_iter().cloned().collect();
+        let mut keys = Vec::new();
+        let mut rows = Vec::new();
+        for image in images {
+            for row in owned_rows(std::slice::from_ref(image), index, target, resolved) {
+                keys.push(image.0.to_owned());
+                rows.push(row);
+            }
+        }
+        let rows = self.dialect().normalise(session, &columns, rows).await?;
+        Ok(by_key(keys.into_iter().zip(rows), &columns, target))
+    }
+
+    /// The rows of an owned target that belong to these keys.
+    async fn actual_owned(
+        &self,
+        session: &mut dyn Session,
+        images: &[Copy<'_>],
+        target: &TargetTable,
+    ) -> Result<RowsByKey, DbError> {
+        let dialect = self.dialect();
+        let columns: Vec<Column> = target.written().into_iter().cloned().collect();
+        let select: Vec<String> = columns
+            .iter()
+            .map(|column| dialect.exact(&format!("t.{}", dialect.quote(&column.name))))
+            .collect();
+        let statement = match target.belongs() {
+            Some(Belongs::Key(names)) => {
+                let holding: Vec<Column> =
+                    names.iter().filter_map(|name| target.table.column(name)).cloned().collect();
+                let mut rows = self.key_values(images.iter().map(|(key, _)| *key), &holding);
+                for (row, (key, _)) in rows.iter_mut().zip(images) {
+                    row.push(text(key));
+                }
+                let mut typed = holding.clone();
+                typed.push(Column { sql_type: "text".into(), ..Column::default() });
+                let same: Vec<String> = names
+                    .iter()
+                    .enumerate()
+                    .map(|(n, name)| format!("t.{} = r.c{n}", dialect.quote(name)))
+                    .collect();
+                let statement = Statement::of(
+                    dialect,
+                    &format!("SELECT r.c{}, {} FROM ", holding.len(), select.join(", ")),
+                );
+                bound(statement, &typed, &rows)
+                    .sql(" CROSS JOIN ")
+                    .table(&target.target.table)
+                    .sql(&format!(" t WHERE {}", same.join(" AND ")))
+            }
+            Some(Belongs::Row { column, target: parent }) => {
+                let parent = self.targets.get(*parent);
+                let id = parent.and_then(|parent| parent.id.as_ref());
+                let id = dialect.cast("m.id", id.map_or("text", |column| &column.sql_type));
+                let keys: Vec<Vec<Value>> = images.iter().map(|(key, _)| vec![text(key)]).collect();
+                let statement =
+                    Statement::of(dialect, &format!("SELECT m.key, {} FROM ", select.join(", ")))
+                        .table(tables::ID)
+                        .sql(" m CROSS JOIN ")
+                        .table(&target.target.table)
+                        .sql(" t WHERE ");
+                self.here(statement, "m.")
+                    .sql(" AND m.target = ")
+                    .text(parent.map_or("", |parent| &parent.target.name))
+                    .sql(" AND m.key IN (SELECT r.key FROM ")
+                    .rows("r", &[RowColumn::new("key", "text")], &keys)
+                    .sql(&format!(") AND t.{} = {id}", dialect.quote(column)))
+            }
+            None => return Ok(HashMap::new()),
+        };
+        let rows = session.fetch(statement).await?;
+        let found = rows.into_iter().filter_map(|mut row| {
+            let values = row.split_off(1);
+            let key = key_at(&row, 0)?;
+            let values: Vec<Value> = values
+                .into_iter()
+                .zip(&columns)
+                .map(|(value, column)| dialect.decode(value, &column.sql_type))
+                .collect();
+            Some((key.as_str().to_owned(), values))
+        });
+        Ok(by_key(found, &columns, target))
+    }
+
+    /// The shared rows that these images name: what they should say, and what they say.
+    async fn shared(
+        &self,
+        session: &mut dyn Session,
+        images: &[Copy<'_>],
+        index: usize,
+        target: &TargetTable,
+        resolved: &Resolved,
+    ) -> Result<(RowsByKey, RowsByKey), DbError> {
+        let dialect = self.dialect();
+        let mut keys = Vec::new();
+        let mut rows = Vec::new();
+        for image in images {
+            for row in owned_rows(std::slice::from_ref(image), index, target, resolved) {
+                keys.push(image.0.to_owned());
+                rows.push(row);
+            }
+        }
+        let positions = target.identity_positions();
+        let asked: Vec<Vec<Value>> = (0i64..)
+            .zip(&rows)
+            .map(|(position, row)| {
+                positions
+                    .iter()
+                    .filter_map(|p| row.get(*p).cloned())
+                    .chain([Value::Integer(position)])
+                    .collect()
+            })
+            .collect();
+        let mut typed = target.identity.clone();
+        typed.push(Column { sql_type: "bigint".into(), ..Column::default() });
+        let same: Vec<String> = target
+            .identity
+            .iter()
+            .enumerate()
+            .map(|(n, column)| format!("t.{} = r.c{n}", dialect.quote(&column.name)))
+            .collect();
+        let select: Vec<String> = target
+            .columns
+            .iter()
+            .map(|column| dialect.exact(&format!("t.{}", dialect.quote(&column.name))))
+            .collect();
+        let mut found = Vec::new();
+        for asked in asked.chunks(dialect.rows_limit(typed.len())) {
+            let statement = Statement::of(
+                dialect,
+                &format!("SELECT r.c{}, {} FROM ", target.identity.len(), select.join(", ")),
+            );
+            let statement = bound(statement, &typed, asked)
+                .sql(" CROSS JOIN ")
+                .table(&target.target.table)
+                .sql(&format!(" t WHERE {}", same.join(" AND ")));
+            for mut row in session.fetch(statement).await? {
+                let values = row.split_off(1);
+                if let Some(Value::Integer(position)) = row.first()
+                    && let Some(key) = usize::try_from(*position).ok().and_then(|p| keys.get(p))
+                {
+                    let values: Vec<Value> = values
+                        .into_iter()
+                        .zip(&target.columns)
+                        .map(|(value, column)| dialect.decode(value, &column.sql_type))
+                        .collect();
+                    found.push((key.clone(), values));
+                }
+            }
+        }
+        let rows = dialect.normalise(session, &target.columns, rows).await?;
+        let should = by_key(keys.into_iter().zip(rows), &target.columns, target);
+        Ok((should, by_key(found.into_iter(), &target.columns, target)))
+    }
+
+    /// Keys, other than these, whose rows hold a unique value that these images want.
+    pub(super) async fn holders_in(
+        &self,
+        session: &mut dyn Session,
+        copies: &[Stamped],
+    ) -> Result<Vec<Key>, DbError> {
+        let images: Vec<Copy<'_>> = copies
+            .iter()
+            .filter_map(|copy| Some((copy.key.as_str(), copy.image.as_ref().ok()?)))
+            .collect();
+        let mut resolved = Resolved::default();
+        self.resolve_lookups(session, &images, &mut resolved).await?;
+        self.resolve_ids(session, &images, false, &mut resolved).await?;
+        let mut holders = BTreeSet::new();
+        for (index, target) in self.targets.iter().enumerate() {
+            if !target.target.is_owned() {
+                self.resolve_shared(session, &images, index, target, &mut resolved).await?;
+                continue;
+            }
+            let written: Vec<Column> = target.written().into_iter().cloned().collect();
+            let rows = owned_rows(&images, index, target, &resolved);
+            for unique in &target.table.unique {
+                let positions: Option<Vec<usize>> = unique
+                    .columns
+                    .iter()
+                    .map(|name| written.iter().position(|column| column.name == *name))
+                    .collect();
+                let Some(positions) = positions else { continue };
+                let columns: Vec<Column> =
+                    positions.iter().filter_map(|p| written.get(*p)).cloned().collect();
+                let values: Vec<Vec<Value>> = rows
+                    .iter()
+                    .map(|row| positions.iter().filter_map(|p| row.get(*p).cloned()).collect())
+                    .collect();
+                holders.extend(self.owners(session, target, &columns, &values).await?);
+            }
+        }
+        for (key, _) in images {
+            holders.remove(&Key::new(key));
+        }
+        Ok(holders.into_iter().collect())
+    }
+
+    /// The keys of the rows of `target` that hold these values.
+    async fn owners(
+        &self,
+        session: &mut dyn Session,
+        target: &TargetTable,
+        columns: &[Column],
+        values: &[Vec<Value>],
+    ) -> Result<Vec<Key>, DbError> {
+        let dialect = self.dialect();
+        let names: Vec<String> =
+            columns.iter().map(|column| format!("t.{}", dialect.quote(&column.name))).collect();
+        let (select, join) = match self.owner_of(target) {
+            Some(parts) => parts,
+            None => return Ok(Vec::new()),
+        };
+        let statement = Statement::of(dialect, &format!("SELECT {select} FROM "))
+            .table(&target.target.table)
+            .sql(&format!(" t{join} WHERE ({}) IN (SELECT {} FROM ", names.join(", "), numbered("r", names.len())));
+        let statement = bound(statement, columns, values).sql(")");
+        Ok(session.fetch(statement).await?.iter().filter_map(|row| key_at(row, 0)).collect())
+    }
+
+    /// The key of a row `t` of an owned target: what to select, and what to join.
+    fn owner_of(&self, target: &TargetTable) -> Option<(String, String)> {
+        let dialect = self.dialect();
+        match target.belongs()? {
+            Belongs::Key(names) => {
+                let columns: Vec<String> =
+                    names.iter().map(|name| format!("t.{}", dialect.quote(name))).collect();
+                Some((dialect.key_text(&columns), String::new()))
+            }
+            Belongs::Row { column, target: parent } => {
+                let parent = self.targets.get(*parent)?;
+                let id = dialect.cast("m.id", &parent.id.as_ref()?.sql_type);
+                let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
+                Some((
+                    "m.key".into(),
+                    format!(
+                        " JOIN {} m ON m.entity = {} AND m.place = {} AND m.target = {} AND {id} = t.{}",
+                        dialect.table(tables::ID),
+                        literal(self.entity.as_str()),
+                        literal(self.place.as_str()),
+                        literal(&parent.target.name),
+                        dialect.quote(column)
+                    ),
+                ))
+            }
+        }
+    }
+
+    /// Keys of owned rows that no copy ever wrote.
+    pub(super) async fn strays_in(
+        &self,
+        session: &mut dyn Session,
+    ) -> Result<BTreeSet<Key>, DbError> {
+        let dialect = self.dialect();
+        let mut strays = BTreeSet::new();
+        for target in self.targets.iter() {
+            let Some(Belongs::Key(names)) = target.belongs() else { continue };
+            let columns: Vec<String> =
+                names.iter().map(|name| format!("t.{}", dialect.quote(name))).collect();
+            let key = dialect.key_text(&columns);
+            let statement = Statement::of(dialect, &format!("SELECT DISTINCT {key} FROM "))
+                .table(&target.target.table)
+                .sql(" t WHERE NOT EXISTS (SELECT 1 FROM ")
+                .table(tables::KEY)
+                .sql(" c WHERE ");
+            let statement =
+                self.here(statement, "c.").sql(&format!(" AND c.key = {key}) LIMIT 10000"));
+            strays.extend(session.fetch(statement).await?.iter().filter_map(|row| key_at(row, 0)));
+        }
+        Ok(strays)
+    }
+}
+
+/// Rows as records, named by their identity.
+fn by_key(
+    rows: impl Iterator<Item = (String, Vec<Value>)>,
+    columns: &[Column],
+    target: &TargetTable,
+) -> RowsByKey {
+    let mut found = RowsByKey::new();
+    for (key, values) in rows {
+        let fields: BTreeMap<String, Value> =
+            columns.iter().map(|column| column.name.clone()).zip(values).collect();
+        let name: Vec<String> = target
+            .identity
+            .iter()
+            .map(|column| fields.get(&column.name).map(tag).unwrap_or_default())
+            .collect();
+        found.entry(key).or_default().insert(name.join(","), Value::Record(fields));
+    }
+    found
+}

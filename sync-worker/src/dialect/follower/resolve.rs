@@ -1,0 +1,317 @@
+//! From an image's cells to values: lookups, generated ids, ids of shared rows.
+
+use std::collections::HashMap;
+
+use changeover_shadow::Value;
+
+use super::{SqlFollower, TargetTable};
+use crate::dialect::authority::{integer, text};
+use crate::dialect::session::{DbError, ErrorClass, Session};
+use crate::dialect::statement::{RowColumn, Statement};
+use crate::dialect::tables;
+use crate::image::{Cell, Image};
+
+/// What cells refer to, for the copies at hand.
+#[derive(Debug, Default)]
+pub(super) struct Resolved {
+    /// (lookup, what was asked) → answer.
+    lookups: HashMap<(usize, String), Value>,
+    /// (key, target, slot) → id.
+    ids: HashMap<(String, usize, String), Value>,
+}
+
+/// One copy: its key's text and its image.
+pub(super) type Copy<'a> = (&'a str, &'a Image);
+
+impl Resolved {
+    /// The value of a cell; `None` when a lookup has no answer.
+    pub(super) fn value(&self, key: &str, cell: &Cell) -> Option<Value> {
+        match cell {
+            Cell::Value(value) => Some(value.clone()),
+            Cell::Lookup { by: Value::Null, .. } => Some(Value::Null),
+            Cell::Lookup { lookup, by } => self.lookups.get(&(*lookup, tag(by))).cloned(),
+            Cell::Row { target, slot } => Some(self.id(key, *target, slot).unwrap_or_default()),
+        }
+    }
+
+    pub(super) fn id(&self, key: &str, target: usize, slot: &str) -> Option<Value> {
+        self.ids.get(&(key.to_owned(), target, slot.to_owned())).cloned()
+    }
+
+    /// The first lookup that an image still waits for.
+    pub(super) fn missing_lookup(&self, image: &Image) -> Option<usize> {
+        image.targets.iter().flatten().flat_map(|row| &row.cells).find_map(|cell| match cell {
+            Cell::Lookup { by: Value::Null, .. } => None,
+            Cell::Lookup { lookup, by } => {
+                (!self.lookups.contains_key(&(*lookup, tag(by)))).then_some(*lookup)
+            }
+            _ => None,
+        })
+    }
+}
+
+/// A text that is the same for the same value alone.
+pub(super) fn tag(value: &Value) -> String {
+    match value {
+        Value::Null => "n".into(),
+        Value::Boolean(value) => format!("b{value}"),
+        Value::Integer(value) => format!("i{value}"),
+        Value::Float(value) => format!("f{}", value.to_bits()),
+        Value::Decimal(value) => format!("d{value}"),
+        Value::Text(value) => format!("t{value}"),
+        Value::Bytes(value) => format!("x{value:?}"),
+        Value::List(items) => {
+            items.iter().map(|item| { let t = tag(item); format!("{}:{t}", t.len()) }).collect()
+        }
+        Value::Record(fields) => fields
+            .iter()
+            .map(|(name, value)| { let t = tag(value); format!("{}:{name}{}:{t}", name.len(), t.len()) })
+            .collect(),
+    }
+}
+
+impl SqlFollower {
+    /// Asks every lookup once for every different value.
+    pub(super) async fn resolve_lookups(
+        &self,
+        session: &mut dyn Session,
+        copies: &[Copy<'_>],
+        resolved: &mut Resolved,
+    ) -> Result<(), DbError> {
+        for (index, lookup) in self.lookups.iter().enumerate() {
+            let mut asked: Vec<&Value> = Vec::new();
+            let mut known: HashMap<String, usize> = HashMap::new();
+            for (_, image) in copies {
+                for cell in image.targets.iter().flatten().flat_map(|row| &row.cells) {
+                    if let Cell::Lookup { lookup, by } = cell
+                        && *lookup == index
+                        && *by != Value::Null
+                    {
+                        known.entry(tag(by)).or_insert_with(|| {
+                            asked.push(by);
+                            asked.len() - 1
+                        });
+                    }
+                }
+            }
+            if asked.is_empty() {
+                continue;
+            }
+            let dialect = self.dialect();
+            let rows: Vec<Vec<Value>> = (0i64..)
+                .zip(&asked)
+                .map(|(position, by)| vec![Value::Integer(position), (*by).clone()])
+                .collect();
+            let columns =
+                [RowColumn::new("position", "bigint"), RowColumn::new("asked", &lookup.by.sql_type)];
+            let value = format!("t.{}", dialect.quote(&lookup.value.name));
+            let statement = Statement::of(
+                dialect,
+                &format!("SELECT r.position, {} FROM ", dialect.exact(&value)),
+            )
+            .rows("r", &columns, &rows)
+            .sql(" CROSS JOIN ")
+            .table(&lookup.lookup.table)
+            .sql(&format!(" t WHERE t.{} = r.asked", dialect.quote(&lookup.by.name)));
+            for row in session.fetch(statement).await? {
+                if let [Value::Integer(position), value] = row.as_slice()
+                    && let Some(by) = usize::try_from(*position).ok().and_then(|p| asked.get(p))
+                {
+                    resolved.lookups.insert((index, tag(by)), value.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the id map for these copies; allocates what is missing when told to.
+    pub(super) async fn resolve_ids(
+        &self,
+        session: &mut dyn Session,
+        copies: &[Copy<'_>],
+        allocate: bool,
+        resolved: &mut Resolved,
+    ) -> Result<(), DbError> {
+        let generated: Vec<(usize, &TargetTable)> =
+            self.targets.iter().enumerate().filter(|(_, target)| target.is_generated()).collect();
+        if generated.is_empty() || copies.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<Vec<Value>> = copies.iter().map(|(key, _)| vec![text(key)]).collect();
+        let statement = Statement::of(self.dialect(), "SELECT m.key, m.target, m.slot, m.id FROM ")
+            .table(tables::ID)
+            .sql(" m WHERE ");
+        let statement = self
+            .here(statement, "m.")
+            .sql(" AND m.key IN (SELECT r.key FROM ")
+            .rows("r", &[RowColumn::new("key", "text")], &keys)
+            .sql(")");
+        for row in session.fetch(statement).await? {
+            if let [Value::Text(key), Value::Text(name), Value::Text(slot), id] = row.as_slice()
+                && let Some((index, _)) =
+                    generated.iter().find(|(_, target)| target.target.name == *name)
+            {
+                resolved.ids.insert((key.clone(), *index, slot.clone()), id.clone());
+            }
+        }
+        if allocate {
+            for (index, target) in generated {
+                self.allocate(session, copies, index, target, resolved).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// New ids for rows that never had one, kept in the id map.
+    async fn allocate(
+        &self,
+        session: &mut dyn Session,
+        copies: &[Copy<'_>],
+        index: usize,
+        target: &TargetTable,
+        resolved: &mut Resolved,
+    ) -> Result<(), DbError> {
+        let new: Vec<(&str, &str)> = copies
+            .iter()
+            .flat_map(|(key, image)| {
+                image.targets.get(index).into_iter().flatten().map(|row| (*key, row.slot.as_str()))
+            })
+            .filter(|(key, slot)| resolved.id(key, index, slot).is_none())
+            .collect();
+        let Some(column) = target.id.as_ref().filter(|_| !new.is_empty()) else { return Ok(()) };
+        let ids = self
+            .dialect()
+            .allocate_ids(&target.table, column, self.place.as_str(), new.len())
+            .ok_or_else(|| DbError {
+                class: ErrorClass::Other,
+                summary: format!(
+                    "column {} of {} generates no ids: give it a default, or name identity columns",
+                    column.name, target.table.name
+                ),
+                source: sqlx::Error::ColumnNotFound(column.name.clone()),
+            })?;
+        let ids: Vec<Value> = session.fetch(ids).await?.into_iter().flatten().collect();
+        let mut rows = Vec::with_capacity(new.len());
+        for ((key, slot), id) in new.into_iter().zip(ids) {
+            rows.push(vec![text(key), text(slot), id.clone()]);
+            resolved.ids.insert((key.to_owned(), index, slot.to_owned()), id);
+        }
+        let columns = [
+            RowColumn::new("key", "text"),
+            RowColumn::new("slot", "text"),
+            RowColumn::new("id", "text"),
+        ];
+        for rows in rows.chunks(self.dialect().rows_limit(columns.len())) {
+            let statement = Statement::of(self.dialect(), "INSERT INTO ")
+                .table(tables::ID)
+                .sql(" (entity, place, key, target, slot, target_table, id) SELECT ")
+                .text(self.entity.as_str())
+                .sql(", ")
+                .text(self.place.as_str())
+                .sql(", r.key, ")
+                .text(&target.target.name)
+                .sql(", r.slot, ")
+                .text(&target.table.name)
+                .sql(", r.id FROM ")
+                .rows("r", &columns, rows);
+            session.execute(statement).await?;
+        }
+        Ok(())
+    }
+
+    /// The ids of the shared rows that these images name, where they are there.
+    pub(super) async fn resolve_shared(
+        &self,
+        session: &mut dyn Session,
+        copies: &[Copy<'_>],
+        index: usize,
+        target: &TargetTable,
+        resolved: &mut Resolved,
+    ) -> Result<Vec<Vec<Value>>, DbError> {
+        let identity = target.identity_positions();
+        let mut rows: Vec<Vec<Value>> = Vec::new();
+        let mut users: Vec<Vec<(String, String)>> = Vec::new();
+        let mut known: HashMap<String, usize> = HashMap::new();
+        for (key, image) in copies {
+            for row in image.targets.get(index).into_iter().flatten() {
+                let Some(values) =
+                    row.cells.iter().map(|cell| resolved.value(key, cell)).collect::<Option<Vec<_>>>()
+                else {
+                    continue;
+                };
+                let name: String = identity
+                    .iter()
+                    .filter_map(|position| values.get(*position))
+                    .map(|value| { let t = tag(value); format!("{}:{t}", t.len()) })
+                    .collect();
+                let position = *known.entry(name).or_insert_with(|| {
+                    rows.push(values);
+                    users.push(Vec::new());
+                    rows.len() - 1
+                });
+                if let Some(users) = users.get_mut(position) {
+                    users.push(((*key).to_owned(), row.slot.clone()));
+                }
+            }
+        }
+        let mut found = vec![false; rows.len()];
+        for (position, id) in self.find_shared(session, target, &rows).await? {
+            if let Some(found) = found.get_mut(position) {
+                *found = true;
+            }
+            for (key, slot) in users.get(position).into_iter().flatten() {
+                resolved.ids.insert((key.clone(), index, slot.clone()), id.clone());
+            }
+        }
+        Ok(rows.into_iter().zip(found).filter(|(_, found)| !found).map(|(row, _)| row).collect())
+    }
+
+    /// (position, id) of the rows whose identity is there already.
+    async fn find_shared(
+        &self,
+        session: &mut dyn Session,
+        target: &TargetTable,
+        rows: &[Vec<Value>],
+    ) -> Result<Vec<(usize, Value)>, DbError> {
+        let dialect = self.dialect();
+        let id = target.id.as_ref().map_or_else(
+            || "NULL".to_owned(),
+            |column| dialect.exact(&format!("t.{}", dialect.quote(&column.name))),
+        );
+        let names: Vec<String> = (0..target.identity.len()).map(|n| format!("c{n}")).collect();
+        let mut columns = vec![RowColumn::new("position", "bigint")];
+        columns.extend(
+            names.iter().zip(&target.identity).map(|(n, column)| RowColumn::new(n, &column.sql_type)),
+        );
+        let same: Vec<String> = names
+            .iter()
+            .zip(&target.identity)
+            .map(|(name, column)| format!("t.{} = r.{name}", dialect.quote(&column.name)))
+            .collect();
+        let positions = target.identity_positions();
+        let bound: Vec<Vec<Value>> = (0i64..)
+            .zip(rows)
+            .map(|(position, row)| {
+                std::iter::once(Value::Integer(position))
+                    .chain(positions.iter().filter_map(|p| row.get(*p).cloned()))
+                    .collect()
+            })
+            .collect();
+        let mut found = Vec::new();
+        for bound in bound.chunks(dialect.rows_limit(columns.len())) {
+            let statement = Statement::of(dialect, &format!("SELECT r.position, {id} FROM "))
+                .rows("r", &columns, bound)
+                .sql(" CROSS JOIN ")
+                .table(&target.target.table)
+                .sql(&format!(" t WHERE {}", same.join(" AND ")));
+            for row in session.fetch(statement).await? {
+                if let [position, id] = row.as_slice()
+                    && let Ok(position) = usize::try_from(integer(position))
+                {
+                    found.push((position, id.clone()));
+                }
+            }
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,285 @@
+//! Putting the triggers and tables into the databases, and taking them out again.
+//!
+//! Each side is one transaction: it waits for writers in flight (their rows would be missed), for
+//! at most the lock timeout, and starts again when it did not get its locks, so that a long
+//! transaction never queues the world behind it. Everything is replaceable: installing twice is
+//! installing once.
+
+use std::time::Duration;
+
+use changeover_flags::{Entity, Place, Version};
+use rand::RngExt;
+
+use super::catalog::Table;
+use super::session::{Database, DbError, ErrorClass};
+use super::statement::Statement;
+use super::tables;
+use crate::mapping::{KeyExpression, Ownership, Shape};
+use crate::store::StoreError;
+
+/// A table whose writes stamp keys.
+#[derive(Debug)]
+pub struct Stamp<'a> {
+    /// The entity.
+    pub entity: &'a str,
+    /// Where the table is.
+    pub place: &'a str,
+    /// The table.
+    pub table: &'a Table,
+    /// Numbers the entity's objects.
+    pub index: usize,
+    /// The keys that a row belongs to.
+    pub key: &'a KeyExpression,
+    /// How many components a key has.
+    pub components: usize,
+    /// No version is lower.
+    pub base: i64,
+}
+
+/// A table that refuses all but copies.
+#[derive(Debug)]
+pub struct Reject<'a> {
+    /// The entity.
+    pub entity: &'a str,
+    /// Where the table is.
+    pub place: &'a str,
+    /// The table.
+    pub table: &'a Table,
+    /// Numbers the entity's objects.
+    pub index: usize,
+    /// What is refused.
+    pub guard: Guard<'a>,
+}
+
+/// What a follower's table refuses.
+#[derive(Debug, Clone, Copy)]
+pub enum Guard<'a> {
+    /// Every write but a copy.
+    Owned,
+    /// Deleting rows, and changing these columns.
+    Shared(&'a [String]),
+    /// Deleting rows, and changing these columns, copies included.
+    Lookup(&'a [String]),
+}
+
+/// Replaces every `$row.column` of a key query.
+#[must_use]
+pub fn replace_row(query: &str, mut column: impl FnMut(&str) -> String) -> String {
+    let mut parts = query.split("$row.");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part
+            .find(|c: char| !(c.is_alphanumeric() || c == '_'))
+            .unwrap_or(part.len());
+        text.push_str(&column(&part[..end]));
+        text.push_str(&part[end..]);
+    }
+    text
+}
+
+/// The columns that a key query takes from the written row.
+#[must_use]
+pub fn row_columns(query: &str) -> Vec<String> {
+    let mut columns: Vec<String> = Vec::new();
+    let _ = replace_row(query, |column| {
+        if !columns.iter().any(|known| known == column) {
+            columns.push(column.to_owned());
+        }
+        String::new()
+    });
+    columns
+}
+
+/// How patiently an installation waits for its locks.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// How long one try may hold up writers. Below the server's deadlock timeout.
+    pub lock_timeout: Duration,
+    /// How many tries.
+    pub tries: u32,
+    /// The longest pause between two tries.
+    pub pause: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience {
+            lock_timeout: Duration::from_millis(800),
+            tries: 30,
+            pause: Duration::from_secs(2),
+        }
+    }
+}
+
+/// One side of an entity to be installed.
+#[derive(Debug)]
+pub struct Side<'a> {
+    /// Its database.
+    pub database: &'a Database,
+    /// The entity.
+    pub entity: &'a Entity,
+    /// Which place it is.
+    pub place: Place,
+    /// The mapping's shape.
+    pub shape: &'a Shape,
+    /// The tables named in the shape, as this side's catalog describes them.
+    pub tables: &'a [Table],
+}
+
+impl Side<'_> {
+    /// The statements that make this side the authority, at this base.
+    #[must_use]
+    pub fn authority_script(&self, base: Version) -> Vec<String> {
+        let dialect = self.database.dialect();
+        let components = self.shape.root.key.len();
+        let root = KeyExpression::Columns(self.shape.root.key.clone());
+        let sources = std::iter::once((&self.shape.root.table, &root))
+            .chain(self.shape.sources.iter().map(|source| (&source.table, &source.key)));
+        let mut script = Vec::new();
+        for (index, (name, key)) in sources.enumerate() {
+            if let Some(table) = self.tables.iter().find(|table| table.name == *name) {
+                script.extend(dialect.stamp_objects(&Stamp {
+                    entity: self.entity.as_str(),
+                    place: self.place.as_str(),
+                    table,
+                    index,
+                    key,
+                    components,
+                    base: base.0,
+                }));
+            }
+        }
+        script
+    }
+
+    /// The statements that make this side the follower.
+    #[must_use]
+    pub fn follower_script(&self) -> Vec<String> {
+        let dialect = self.database.dialect();
+        let mut script = Vec::new();
+        let mut push = |index: usize, name: &str, guard: Guard<'_>| {
+            if let Some(table) = self.tables.iter().find(|table| table.name == name) {
+                let (entity, place) = (self.entity.as_str(), self.place.as_str());
+                script.extend(dialect.reject_objects(&Reject { entity, place, table, index, guard }));
+            }
+        };
+        for (index, target) in self.shape.targets.iter().enumerate() {
+            match &target.ownership {
+                Ownership::Owned { .. } => push(index, &target.table, Guard::Owned),
+                Ownership::Shared { identity, .. } => {
+                    push(index, &target.table, Guard::Shared(identity));
+                }
+            }
+        }
+        for (index, lookup) in (self.shape.targets.len()..).zip(&self.shape.lookups) {
+            let columns = [lookup.by.clone(), lookup.value.clone()];
+            push(index, &lookup.table, Guard::Lookup(&columns));
+        }
+        script
+    }
+
+    /// Creates the product's tables and this side's epoch row, and installs `script`, in one
+    /// transaction that is tried again when its locks are not to be had.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Busy`] naming who holds the locks when no try got them, else what the
+    /// database says. A failed installation changed nothing.
+    pub async fn install(&self, script: &[String], patience: Patience) -> Result<(), StoreError> {
+        let dialect = self.database.dialect();
+        let store = dialect.place_name().to_owned();
+        let doing = format!("installing {} on the {} side", self.entity, self.place);
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            match self.install_once(script, patience).await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.class == ErrorClass::Busy && tried < patience.tries => {
+                    let fraction: f64 = rand::rng().random_range(0.2..1.0);
+                    tracing::info!(entity = %self.entity, place = %self.place, tried, "a table is locked, trying again");
+                    tokio::time::sleep(patience.pause.mul_f64(fraction)).await;
+                }
+                Err(error) => return Err(error.at(&store, &doing)),
+            }
+        }
+    }
+
+    async fn install_once(&self, script: &[String], patience: Patience) -> Result<(), DbError> {
+        let dialect = self.database.dialect();
+        let mut lease = self.database.session().await?;
+        let session = lease.session();
+        session.script(&dialect.begin_install(patience.lock_timeout)).await?;
+        for sql in dialect.create_tables() {
+            session.script(&sql).await?;
+        }
+        let no = dialect.boolean(false);
+        let epoch = Statement::of(dialect, "INSERT INTO ")
+            .table(tables::EPOCH)
+            .sql(" (entity, place, epoch, authority, copying, incarnation, revision, backfilled, verified) SELECT ")
+            .text(self.entity.as_str())
+            .sql(", ")
+            .text(self.place.as_str())
+            .sql(&format!(", 1, 'legacy', {no}, 0, "))
+            .int(self.shape.revision)
+            .sql(&format!(", {no}, {no} WHERE true ON CONFLICT (entity, place) DO NOTHING"));
+        session.execute(epoch).await?;
+        for sql in script {
+            session.script(sql).await?;
+        }
+        session.script("COMMIT").await?;
+        lease.give_back();
+        Ok(())
+    }
+
+    /// Takes this side's objects out again, and its rows from the product's tables; the tables
+    /// too when no entity is left in them.
+    ///
+    /// # Errors
+    ///
+    /// As [`install`](Side::install).
+    pub async fn uninstall(&self, patience: Patience) -> Result<(), StoreError> {
+        let dialect = self.database.dialect();
+        let (entity, place) = (self.entity.as_str(), self.place.as_str());
+        let doing = format!("uninstalling {entity} on the {place} side");
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            match self.uninstall_once(patience).await {
+                Err(error) if error.class == ErrorClass::Busy && tried < patience.tries => {
+                    tokio::time::sleep(patience.pause).await;
+                }
+                other => return other.map_err(|error| error.at(dialect.place_name(), &doing)),
+            }
+        }
+    }
+
+    async fn uninstall_once(&self, patience: Patience) -> Result<(), DbError> {
+        let dialect = self.database.dialect();
+        let mut lease = self.database.session().await?;
+        let session = lease.session();
+        session.script(&dialect.begin_install(patience.lock_timeout)).await?;
+        let (entity, place) = (self.entity.as_str(), self.place.as_str());
+        for sql in dialect.drop_objects(session, entity, place).await? {
+            session.script(&sql).await?;
+        }
+        session.script("COMMIT").await?;
+        lease.give_back();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_replaced_by_name() {
+        let query = "SELECT id FROM l WHERE t = $row.tenant_id AND u = $row.u";
+        assert_eq!(
+            replace_row(query, |column| format!("NEW.{column}")),
+            "SELECT id FROM l WHERE t = NEW.tenant_id AND u = NEW.u"
+        );
+        assert_eq!(row_columns(query), ["tenant_id", "u"]);
+        assert_eq!(replace_row("no row", |_| "x".into()), "no row");
+    }
+}

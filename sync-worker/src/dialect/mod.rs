@@ -1,0 +1,185 @@
+//! SQL, and nowhere else: one [`Dialect`] per engine, and the two roles written once above it.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`statement`] | SQL text with its arguments |
+//! | [`session`] | one connection of the worker's own, and what its errors mean |
+//! | [`catalog`] | tables, columns and keys as the database describes them |
+//! | [`postgres`], [`sqlite`] | what differs between the engines |
+//! | [`authority`], [`follower`], [`home`], [`install`] | the protocol's SQL, the same for all |
+
+use std::fmt::Debug;
+
+use changeover_shadow::Value;
+use futures_util::future::BoxFuture;
+
+pub mod authority;
+pub mod catalog;
+pub mod follower;
+pub mod home;
+pub mod install;
+pub mod postgres;
+pub mod session;
+pub mod sqlite;
+pub mod statement;
+
+use catalog::{Column, Table};
+use session::{DbError, Session};
+pub use statement::{RowColumn, Statement};
+
+/// The tables that the product keeps.
+pub mod tables {
+    /// One row per key and place: version, synced version, state.
+    pub const KEY: &str = "changeover_key";
+    /// One row per entity and place: who decides, revision, base.
+    pub const EPOCH: &str = "changeover_epoch";
+    /// Generated ids: (entity, place, key, target, slot) → id.
+    pub const ID: &str = "changeover_id";
+    /// Cursors of backfills.
+    pub const BACKFILL: &str = "changeover_backfill";
+    /// Rows of sources whose dependants are to be stamped once more after their commit.
+    pub const EXPAND: &str = "changeover_expand";
+}
+
+/// What differs between engines. Everything else is written once, in SQL they share.
+pub trait Dialect: Send + Sync + Debug + 'static {
+    /// The engine's name as in messages: `PostgreSQL` or `SQLite`.
+    fn engine(&self) -> &'static str;
+
+    /// Where the database is, without secrets.
+    fn place_name(&self) -> &str;
+
+    /// What tells two databases apart: equal identities mean one database.
+    fn identity(&self) -> String;
+
+    /// A new connection of the worker's own, set up for exact text.
+    fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Session>, DbError>>;
+
+    /// `name` quoted as an identifier.
+    fn quote(&self, name: &str) -> String;
+
+    /// A table or view, qualified and quoted.
+    fn table(&self, name: &str) -> String;
+
+    /// The `n`th argument (from 1), read as `sql_type`.
+    fn placeholder(&self, n: usize, sql_type: &str) -> String;
+
+    /// A derived table of bound rows, in parentheses, without alias; its arguments are appended.
+    fn rows(&self, columns: &[RowColumn<'_>], rows: &[Vec<Value>], args: &mut Vec<statement::Arg>)
+    -> String;
+
+    /// `expression` converted to `sql_type`, where the engine needs it said.
+    fn cast(&self, expression: &str, sql_type: &str) -> String;
+
+    /// Whether the text of [`rows`](Dialect::rows) is the same for any number of rows.
+    fn rows_text_is_stable(&self) -> bool;
+
+    /// How many rows of `columns` columns one statement can bind.
+    fn rows_limit(&self, columns: usize) -> usize;
+
+    /// `expression` as canonical text that [`decode`](Dialect::decode) reads back exactly.
+    fn exact(&self, expression: &str) -> String;
+
+    /// The value of an [`exact`](Dialect::exact) text of a column or expression of `sql_type`.
+    fn decode(&self, value: Value, sql_type: &str) -> Value;
+
+    /// The key text of `expressions`: see [`Key`](changeover_flags::Key).
+    fn key_text(&self, expressions: &[String]) -> String;
+
+    /// One key component's text as the value that a key column of `column` is compared with.
+    fn key_value(&self, component: &str, column: &Column) -> Value;
+
+    /// Why `column` cannot be part of a key, if it cannot: its text must not depend on settings.
+    fn key_type_problem(&self, column: &Column) -> Option<String>;
+
+    /// The function that answers the greatest of its arguments.
+    fn greatest_name(&self) -> &'static str;
+
+    /// A truth value.
+    fn boolean(&self, value: bool) -> &'static str {
+        if value { "1" } else { "0" }
+    }
+
+    /// Opens a transaction whose reads are all of one instant.
+    fn begin_snapshot(&self) -> &'static str;
+
+    /// Opens the transaction of a copy: marked as such, with the follower's epoch row shared.
+    fn begin_copy(&self, entity: &str, place: &str) -> String;
+
+    /// Opens a writing transaction on the product's own tables.
+    fn begin_write(&self) -> &'static str;
+
+    /// Waits for copies and touches in flight, and keeps new ones out until the commit.
+    fn lock_epoch(&self, entity: &str, place: &str) -> Option<String>;
+
+    /// Ends a copy: what must run before `COMMIT`.
+    fn end_copy(&self) -> Option<&'static str>;
+
+    /// What follows `INSERT INTO t(..)` so that ids may be given for generated columns.
+    fn overriding(&self) -> &'static str;
+
+    /// `FROM … WHERE` text that selects only rows nobody else is writing, for marks that must
+    /// never make an application wait. Empty where the engine has one writer.
+    fn skip_locked(&self) -> &'static str;
+
+    /// Allocates `count` new ids of a generated column, one row each.
+    fn allocate_ids(&self, table: &Table, column: &Column, place: &str, count: usize) -> Option<Statement<'_>>;
+
+    /// `rows` as the columns would hold them: the engine's own conversion on assignment.
+    fn normalise<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+        columns: &'a [Column],
+        rows: Vec<Vec<Value>>,
+    ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, DbError>>;
+
+    /// The table as the catalog describes it, or `None` when there is none.
+    fn describe<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+        table: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Table>, DbError>>;
+
+    /// The names and types of what a query answers, without running it.
+    fn describe_query<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+        sql: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<(String, String)>, DbError>>;
+
+    /// Settings under which the database can forget commits it has acknowledged, or is not the
+    /// primary: (setting, what it is, what it should be).
+    fn durability<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+    ) -> BoxFuture<'a, Result<Vec<(String, String, String)>, DbError>>;
+
+    /// The product's tables, each creatable again without effect.
+    fn create_tables(&self) -> Vec<String>;
+
+    /// The objects that make `table` stamp keys, each replaceable by itself.
+    fn stamp_objects(&self, stamp: &install::Stamp<'_>) -> Vec<String>;
+
+    /// The objects that make `table` refuse all but copies.
+    fn reject_objects(&self, reject: &install::Reject<'_>) -> Vec<String>;
+
+    /// What removes every stamp and reject object of an entity.
+    fn drop_objects<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+        entity: &'a str,
+        place: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<String>, DbError>>;
+
+    /// Stamps once more what depends on rows whose writers have committed; answers how many such
+    /// rows there were. Engines with one writer have none.
+    fn expand<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+        entity: &'a str,
+        place: &'a str,
+    ) -> BoxFuture<'a, Result<u64, DbError>>;
+
+    /// The locks that wait for writers of these tables, and how long the wait may be.
+    fn begin_install(&self, lock_timeout: std::time::Duration) -> String;
+}

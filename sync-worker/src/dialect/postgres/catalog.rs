@@ -1,0 +1,175 @@
+//! What PostgreSQL's catalog says about a table.
+
+use changeover_shadow::Value;
+
+use super::Postgres;
+use crate::dialect::Dialect;
+use crate::dialect::catalog::{Column, Reference, Table, Unique};
+use crate::dialect::session::{DbError, Session};
+use crate::dialect::statement::Statement;
+
+pub(super) async fn describe(
+    dialect: &Postgres,
+    session: &mut dyn Session,
+    name: &str,
+) -> Result<Option<Table>, DbError> {
+    let quoted = dialect.table(name);
+    let columns = columns(dialect, session, &quoted).await?;
+    if columns.is_empty() {
+        return Ok(None);
+    }
+    let mut table = Table { name: name.to_owned(), columns, ..Table::default() };
+    indexes(dialect, session, &quoted, &mut table).await?;
+    references(dialect, session, &quoted, &mut table).await?;
+    Ok(Some(table))
+}
+
+async fn columns(
+    dialect: &Postgres,
+    session: &mut dyn Session,
+    quoted: &str,
+) -> Result<Vec<Column>, DbError> {
+    let statement = Statement::of(
+        dialect,
+        "SELECT a.attname::text, format_type(a.atttypid, -1), format_type(a.atttypid, a.atttypmod), \
+                a.attnotnull, pg_get_expr(d.adbin, d.adrelid), a.attidentity::text, a.attgenerated::text \
+         FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
+         WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attrelid = to_regclass(",
+    )
+    .text(quoted)
+    .sql(") ORDER BY a.attnum");
+    let rows = session.fetch(statement).await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let default = text(&row, 4);
+            let identity = !text(&row, 5).unwrap_or_default().is_empty();
+            let serial = default.as_deref().is_some_and(|d| d.starts_with("nextval("));
+            let computed = !text(&row, 6).unwrap_or_default().is_empty();
+            Column {
+                name: text(&row, 0).unwrap_or_default(),
+                sql_type: text(&row, 1).unwrap_or_default(),
+                full_type: text(&row, 2).unwrap_or_default(),
+                not_null: row.get(3) == Some(&Value::Boolean(true)),
+                default: if computed { None } else { default },
+                generated: identity || serial,
+                computed,
+            }
+        })
+        .collect())
+}
+
+async fn indexes(
+    dialect: &Postgres,
+    session: &mut dyn Session,
+    quoted: &str,
+    table: &mut Table,
+) -> Result<(), DbError> {
+    let statement = Statement::of(
+        dialect,
+        "SELECT i.indisprimary, i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indisvalid, \
+                i.indpred IS NULL AND i.indisvalid, \
+                ARRAY(SELECT a.attname::text FROM unnest(i.indkey[0:i.indnkeyatts - 1]) WITH ORDINALITY AS k(n, o) \
+                      JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.n ORDER BY k.o) \
+         FROM pg_index i WHERE i.indrelid = to_regclass(",
+    )
+    .text(quoted)
+    .sql(") ORDER BY i.indisprimary DESC, i.indexrelid");
+    for row in session.fetch(statement).await? {
+        let columns = texts(row.get(3));
+        let is = |index: usize| row.get(index) == Some(&Value::Boolean(true));
+        if is(1) {
+            table.unique.push(Unique { columns: columns.clone(), primary: is(0) });
+        }
+        if is(2) {
+            table.indexes.push(columns);
+        }
+    }
+    Ok(())
+}
+
+async fn references(
+    dialect: &Postgres,
+    session: &mut dyn Session,
+    quoted: &str,
+    table: &mut Table,
+) -> Result<(), DbError> {
+    let statement = Statement::of(
+        dialect,
+        "SELECT c.conrelid = t.oid, c.conrelid::regclass::text, c.confrelid::regclass::text, \
+                c.confdeltype IN ('c', 'n', 'd') OR c.confupdtype IN ('c', 'n', 'd'), \
+                ARRAY(SELECT a.attname::text FROM unnest(c.conkey) WITH ORDINALITY AS k(n, o) \
+                      JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.n ORDER BY k.o) \
+         FROM pg_constraint c, (SELECT to_regclass(",
+    )
+    .text(quoted)
+    .sql(")::oid AS oid) t WHERE c.contype = 'f' AND (c.conrelid = t.oid OR c.confrelid = t.oid)");
+    for row in session.fetch(statement).await? {
+        let reference = Reference {
+            from: text(&row, 1).unwrap_or_default(),
+            to: text(&row, 2).unwrap_or_default(),
+            cascades: row.get(3) == Some(&Value::Boolean(true)),
+            columns: texts(row.get(4)),
+        };
+        if row.first() == Some(&Value::Boolean(true)) {
+            table.references.push(reference);
+        } else {
+            table.referenced_by.push(reference);
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn durability(
+    dialect: &Postgres,
+    session: &mut dyn Session,
+) -> Result<Vec<(String, String, String)>, DbError> {
+    // The role's and the database's own settings count, not this session's, which sets its own.
+    let statement = Statement::of(
+        dialect,
+        "SELECT name, setting, wanted FROM (
+           SELECT s.name::text, CASE WHEN s.name = 'synchronous_commit' THEN s.reset_val ELSE s.setting END AS setting,
+                  CASE WHEN s.name = 'synchronous_commit' THEN 'on (or remote_write, remote_apply)' ELSE 'on' END AS wanted,
+                  CASE WHEN s.name = 'synchronous_commit' THEN ARRAY['on', 'remote_write', 'remote_apply', 'local'] ELSE ARRAY['on'] END AS good
+           FROM pg_settings s WHERE s.name IN ('fsync', 'full_page_writes', 'synchronous_commit')
+           UNION ALL SELECT 'role of the server', CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END, 'a primary', ARRAY['primary']
+         ) x WHERE NOT setting = ANY(good)",
+    );
+    let rows = session.fetch(statement).await?;
+    Ok(rows
+        .iter()
+        .filter_map(|row| Some((text(row, 0)?, text(row, 1)?, text(row, 2)?)))
+        .collect())
+}
+
+fn text(row: &[Value], index: usize) -> Option<String> {
+    match row.get(index) {
+        Some(Value::Text(text)) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+fn texts(value: Option<&Value>) -> Vec<String> {
+    match value {
+        Some(Value::List(items)) => items
+            .iter()
+            .filter_map(|item| match item {
+                Value::Text(text) => Some(text.clone()),
+                _ => None,
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The bytes of `\x…`.
+pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.strip_prefix("\\x")?.as_bytes();
+    digits
+        .chunks(2)
+        .map(|pair| {
+            let text = std::str::from_utf8(pair).ok()?;
+            u8::from_str_radix(text, 16).ok()
+        })
+        .collect()
+}

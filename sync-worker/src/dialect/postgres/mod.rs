@@ -1,0 +1,357 @@
+//! PostgreSQL 14 and later.
+
+use std::fmt::Write as _;
+use std::str::FromStr;
+use std::time::Duration;
+
+use changeover_shadow::Value;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use sqlx::ConnectOptions;
+use sqlx::postgres::PgConnectOptions;
+
+use super::catalog::{Column, Table};
+use super::install::{Reject, Stamp};
+use super::session::{DbError, Session};
+use super::statement::{Arg, RowColumn, Statement};
+use super::{Dialect, tables};
+
+mod catalog;
+mod session;
+mod triggers;
+
+use session::PostgresSession;
+
+/// A PostgreSQL database.
+#[derive(Debug)]
+pub struct Postgres {
+    options: PgConnectOptions,
+    name: String,
+}
+
+/// How long a copy waits for a lock before it gives way.
+const COPY_LOCK_TIMEOUT: &str = "2s";
+
+/// Shorter than the server's `deadlock_timeout` (1 s): when the worker and an application wait for
+/// each other, it is the worker that gives way.
+const WRITE_LOCK_TIMEOUT: &str = "300ms";
+
+impl Postgres {
+    /// The database that a `postgres://` URL names.
+    ///
+    /// # Errors
+    ///
+    /// The driver's, when the URL cannot be read.
+    pub fn new(url: &str) -> Result<Postgres, sqlx::Error> {
+        let options = PgConnectOptions::from_str(url)?
+            .application_name("changeover")
+            .disable_statement_logging();
+        let name = format!(
+            "PostgreSQL database {:?} at {}:{}",
+            options.get_database().unwrap_or("(default)"),
+            options.get_host(),
+            options.get_port(),
+        );
+        Ok(Postgres { options, name })
+    }
+}
+
+impl Dialect for Postgres {
+    fn engine(&self) -> &'static str {
+        "PostgreSQL"
+    }
+
+    fn place_name(&self) -> &str {
+        &self.name
+    }
+
+    fn identity(&self) -> String {
+        format!(
+            "postgres {} {} {} {}",
+            self.options.get_host(),
+            self.options.get_socket().map(|p| p.display().to_string()).unwrap_or_default(),
+            self.options.get_port(),
+            self.options.get_database().unwrap_or_default()
+        )
+    }
+
+    fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Session>, DbError>> {
+        async move {
+            let connection = self.options.connect().await.map_err(session::error)?;
+            let mut session = PostgresSession { connection };
+            // The schema is pinned, temporary tables last, so that the worker and the triggers it
+            // installs mean the same tables whatever a role's settings are.
+            session
+                .script(
+                    "SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', false);
+                     SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'iso_8601';
+                     SET extra_float_digits = 1; SET bytea_output = 'hex'; SET client_min_messages = 'warning';
+                     SET idle_in_transaction_session_timeout = '60s'; SET standard_conforming_strings = on;
+                     SET synchronous_commit = on; SET default_transaction_isolation = 'read committed'",
+                )
+                .await?;
+            Ok(Box::new(session) as Box<dyn Session>)
+        }
+        .boxed()
+    }
+
+    fn quote(&self, name: &str) -> String {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
+
+    fn table(&self, name: &str) -> String {
+        name.split('.').map(|part| self.quote(part)).collect::<Vec<_>>().join(".")
+    }
+
+    fn placeholder(&self, n: usize, sql_type: &str) -> String {
+        if sql_type == "text" { format!("${n}::text") } else { format!("(${n}::text)::{sql_type}") }
+    }
+
+    fn rows(&self, columns: &[RowColumn<'_>], rows: &[Vec<Value>], args: &mut Vec<Arg>) -> String {
+        let mut select = String::new();
+        let mut arrays = String::new();
+        let mut names = String::new();
+        for (index, column) in columns.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            args.push(Arg::Column(
+                rows.iter().map(|row| row.get(index).cloned().unwrap_or_default()).collect(),
+            ));
+            let cast = column.sql_type.map(|name| format!("::{name}")).unwrap_or_default();
+            let _ = write!(select, "{comma}u.c{index}{cast} AS {}", self.quote(column.name));
+            let _ = write!(arrays, "{comma}${}::text[]", args.len());
+            let _ = write!(names, "{comma}c{index}");
+        }
+        format!("(SELECT {select} FROM unnest({arrays}) AS u({names}))")
+    }
+
+    fn cast(&self, expression: &str, sql_type: &str) -> String {
+        format!("({expression})::{sql_type}")
+    }
+
+    fn rows_text_is_stable(&self) -> bool {
+        true
+    }
+
+    fn rows_limit(&self, _columns: usize) -> usize {
+        100_000
+    }
+
+    fn exact(&self, expression: &str) -> String {
+        format!("({expression})::text")
+    }
+
+    fn decode(&self, value: Value, sql_type: &str) -> Value {
+        let Value::Text(text) = value else { return value };
+        let typed = match sql_type {
+            "smallint" | "integer" | "bigint" | "INT2" | "INT4" | "INT8" => {
+                text.parse().ok().map(Value::Integer)
+            }
+            "boolean" | "BOOL" => Some(Value::Boolean(text == "true")),
+            "real" | "double precision" | "FLOAT4" | "FLOAT8" => {
+                text.parse().ok().map(Value::Float)
+            }
+            "numeric" | "NUMERIC" => return Value::Decimal(text),
+            "bytea" | "BYTEA" => catalog::unhex(&text).map(Value::Bytes),
+            _ => None,
+        };
+        typed.unwrap_or(Value::Text(text))
+    }
+
+    fn key_text(&self, expressions: &[String]) -> String {
+        if let [only] = expressions {
+            return format!("({only})::text");
+        }
+        expressions
+            .iter()
+            .map(|e| format!(r"replace(replace(({e})::text, '\', '\\'), ',', '\,')"))
+            .collect::<Vec<_>>()
+            .join(" || ',' || ")
+    }
+
+    fn key_value(&self, component: &str, _column: &Column) -> Value {
+        Value::Text(component.to_owned())
+    }
+
+    fn key_type_problem(&self, column: &Column) -> Option<String> {
+        let usable =
+            ["smallint", "integer", "bigint", "text", "character varying", "uuid"];
+        (!usable.contains(&column.sql_type.as_str())).then(|| {
+            format!(
+                "its type is {}; a key column must be one of {}, whose text never depends on settings",
+                column.full_type,
+                usable.join(", ")
+            )
+        })
+    }
+
+    fn greatest_name(&self) -> &'static str {
+        "greatest"
+    }
+
+    fn boolean(&self, value: bool) -> &'static str {
+        if value { "true" } else { "false" }
+    }
+
+    fn begin_snapshot(&self) -> &'static str {
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    }
+
+    fn begin_copy(&self, entity: &str, place: &str) -> String {
+        format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL changeover.copy = 'on'; \
+             SET LOCAL lock_timeout = '{COPY_LOCK_TIMEOUT}'; \
+             SELECT pg_advisory_xact_lock_shared({})",
+            epoch_lock(entity, place)
+        )
+    }
+
+    fn begin_write(&self) -> &'static str {
+        const { assert!(WRITE_LOCK_TIMEOUT.len() == 5) };
+        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '300ms'"
+    }
+
+    fn lock_epoch(&self, entity: &str, place: &str) -> Option<String> {
+        Some(format!(
+            "SET LOCAL lock_timeout = '10s'; SELECT pg_advisory_xact_lock({})",
+            epoch_lock(entity, place)
+        ))
+    }
+
+    fn end_copy(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn overriding(&self) -> &'static str {
+        " OVERRIDING SYSTEM VALUE"
+    }
+
+    fn skip_locked(&self) -> &'static str {
+        " FOR NO KEY UPDATE SKIP LOCKED"
+    }
+
+    fn allocate_ids(
+        &self,
+        table: &Table,
+        column: &Column,
+        _place: &str,
+        count: usize,
+    ) -> Option<Statement<'_>> {
+        let next = match &column.default {
+            Some(default) => default.clone(),
+            None if column.generated => {
+                let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
+                format!(
+                    "nextval(pg_get_serial_sequence({}, {}))",
+                    literal(&self.table(&table.name)),
+                    literal(&column.name)
+                )
+            }
+            None => return None,
+        };
+        Some(
+            Statement::of(self, &format!("SELECT ({next})::text FROM generate_series(1, "))
+                .int(i64::try_from(count).unwrap_or(i64::MAX))
+                .sql(")"),
+        )
+    }
+
+    fn normalise<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+        columns: &'a [Column],
+        rows: Vec<Vec<Value>>,
+    ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, DbError>> {
+        async move {
+            let names: Vec<String> = (0..columns.len()).map(|index| format!("c{index}")).collect();
+            let mut bound: Vec<RowColumn<'_>> = names
+                .iter()
+                .zip(columns)
+                .map(|(name, column)| RowColumn::new(name, &column.full_type))
+                .collect();
+            bound.push(RowColumn::new("position", "bigint"));
+            let select: Vec<String> = names.iter().map(|name| format!("r.{name}::text")).collect();
+            let rows: Vec<Vec<Value>> = (0i64..)
+                .zip(rows)
+                .map(|(position, mut row)| {
+                    row.push(Value::Integer(position));
+                    row
+                })
+                .collect();
+            let statement = Statement::of(self, &format!("SELECT {} FROM ", select.join(", ")))
+                .rows("r", &bound, &rows)
+                .sql(" ORDER BY r.position");
+            let rows = session.fetch(statement).await?;
+            Ok(rows
+                .into_iter()
+                .map(|row| {
+                    row.into_iter()
+                        .zip(columns)
+                        .map(|(value, column)| self.decode(value, &column.sql_type))
+                        .collect()
+                })
+                .collect())
+        }
+        .boxed()
+    }
+
+    fn describe<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+        table: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Table>, DbError>> {
+        catalog::describe(self, session, table).boxed()
+    }
+
+    fn describe_query<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+        sql: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<(String, String)>, DbError>> {
+        session.describe(sql)
+    }
+
+    fn durability<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+    ) -> BoxFuture<'a, Result<Vec<(String, String, String)>, DbError>> {
+        catalog::durability(self, session).boxed()
+    }
+
+    fn create_tables(&self) -> Vec<String> {
+        triggers::create_tables()
+    }
+
+    fn stamp_objects(&self, stamp: &Stamp<'_>) -> Vec<String> {
+        triggers::stamp(self, stamp)
+    }
+
+    fn reject_objects(&self, reject: &Reject<'_>) -> Vec<String> {
+        triggers::reject(self, reject)
+    }
+
+    fn drop_objects<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+        entity: &'a str,
+        place: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<String>, DbError>> {
+        triggers::drop_objects(self, session, entity, place).boxed()
+    }
+
+    fn begin_install(&self, lock_timeout: Duration) -> String {
+        format!("BEGIN; SET LOCAL lock_timeout = '{}ms'", lock_timeout.as_millis().max(1))
+    }
+
+    fn expand<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+        entity: &'a str,
+        place: &'a str,
+    ) -> BoxFuture<'a, Result<u64, DbError>> {
+        triggers::expand(self, session, entity, place).boxed()
+    }
+}
+
+fn epoch_lock(entity: &str, place: &str) -> String {
+    format!("hashtextextended('{}/{entity}/{place}', 0)", tables::EPOCH)
+}

@@ -1,0 +1,193 @@
+//! A PostgreSQL connection that speaks text: every value crosses as the exact text the server
+//! prints and reads, so no driver type can lose a digit.
+
+use changeover_shadow::Value;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use sqlx::postgres::{PgArguments, PgConnection, PgRow};
+use sqlx::{
+    Arguments, AssertSqlSafe, Column as _, Executor, Row, SqlSafeStr, Statement as _, TypeInfo,
+    ValueRef,
+};
+
+use crate::dialect::session::{DbError, ErrorClass, Session};
+use crate::dialect::statement::{Arg, Statement};
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct PostgresSession {
+    pub(super) connection: PgConnection,
+}
+
+impl Session for PostgresSession {
+    fn execute<'a>(&'a mut self, statement: Statement<'a>) -> BoxFuture<'a, Result<u64, DbError>> {
+        let (sql, args, reusable) = statement.into_parts();
+        async move {
+            let query = sqlx::query_with(AssertSqlSafe(sql), arguments(args)?).persistent(reusable);
+            let done = self.connection.execute(query).await.map_err(error)?;
+            Ok(done.rows_affected())
+        }
+        .boxed()
+    }
+
+    fn fetch<'a>(
+        &'a mut self,
+        statement: Statement<'a>,
+    ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, DbError>> {
+        let (sql, args, reusable) = statement.into_parts();
+        async move {
+            let query = sqlx::query_with(AssertSqlSafe(sql), arguments(args)?).persistent(reusable);
+            let rows = self.connection.fetch_all(query).await.map_err(error)?;
+            rows.iter().map(values).collect()
+        }
+        .boxed()
+    }
+
+    fn script<'a>(&'a mut self, sql: &'a str) -> BoxFuture<'a, Result<(), DbError>> {
+        let sql = sql.to_owned();
+        async move {
+            self.connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map_err(error)?;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn describe<'a>(
+        &'a mut self,
+        sql: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<(String, String)>, DbError>> {
+        let sql = AssertSqlSafe(sql.to_owned()).into_sql_str();
+        async move {
+            let statement = self.connection.prepare(sql).await.map_err(error)?;
+            Ok(statement
+                .columns()
+                .iter()
+                .map(|column| (column.name().to_owned(), column.type_info().name().to_owned()))
+                .collect())
+        }
+        .boxed()
+    }
+}
+
+fn arguments(args: Vec<Arg>) -> Result<PgArguments, DbError> {
+    let mut bound = PgArguments::default();
+    for arg in args {
+        match arg {
+            Arg::Value(value) => bound.add(text(value)),
+            Arg::Column(values) => bound.add(values.into_iter().map(text).collect::<Vec<_>>()),
+        }
+        .map_err(|cause| error(sqlx::Error::Encode(cause)))?;
+    }
+    Ok(bound)
+}
+
+/// The text that PostgreSQL reads as this value in any column that can hold it.
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::Boolean(value) => Some(value.to_string()),
+        Value::Integer(value) => Some(value.to_string()),
+        Value::Float(value) if value.is_nan() => Some("NaN".into()),
+        Value::Float(value) if value.is_infinite() => {
+            Some(if value > 0.0 { "Infinity" } else { "-Infinity" }.into())
+        }
+        Value::Float(value) => Some(format!("{value:e}")),
+        Value::Decimal(value) | Value::Text(value) => Some(value),
+        Value::Bytes(bytes) => {
+            use std::fmt::Write as _;
+            let mut hex = String::with_capacity(2 + bytes.len() * 2);
+            hex.push_str("\\x");
+            for byte in bytes {
+                let _ = write!(hex, "{byte:02x}");
+            }
+            Some(hex)
+        }
+        tree @ (Value::List(_) | Value::Record(_)) => Some(json(tree).to_string()),
+    }
+}
+
+fn json(value: Value) -> serde_json::Value {
+    match value {
+        Value::Null => serde_json::Value::Null,
+        Value::Boolean(value) => value.into(),
+        Value::Integer(value) => value.into(),
+        Value::Float(value) => value.into(),
+        Value::Decimal(value) | Value::Text(value) => value.into(),
+        Value::Bytes(_) => serde_json::Value::Null,
+        Value::List(items) => items.into_iter().map(json).collect(),
+        Value::Record(fields) => {
+            fields.into_iter().map(|(name, value)| (name, json(value))).collect()
+        }
+    }
+}
+
+fn values(row: &PgRow) -> Result<Vec<Value>, DbError> {
+    (0..row.len()).map(|index| value(row, index)).collect()
+}
+
+fn value(row: &PgRow, index: usize) -> Result<Value, DbError> {
+    let raw = row.try_get_raw(index).map_err(error)?;
+    if raw.is_null() {
+        return Ok(Value::Null);
+    }
+    let value = match raw.type_info().name() {
+        "INT8" => Value::Integer(row.try_get(index).map_err(error)?),
+        "INT4" => Value::Integer(row.try_get::<i32, _>(index).map_err(error)?.into()),
+        "INT2" => Value::Integer(row.try_get::<i16, _>(index).map_err(error)?.into()),
+        "BOOL" => Value::Boolean(row.try_get(index).map_err(error)?),
+        "VOID" => Value::Null,
+        "TEXT[]" | "VARCHAR[]" | "NAME[]" => Value::List(
+            row.try_get::<Vec<String>, _>(index)
+                .map_err(error)?
+                .into_iter()
+                .map(Value::Text)
+                .collect(),
+        ),
+        _ => Value::Text(row.try_get(index).map_err(error)?),
+    };
+    Ok(value)
+}
+
+/// What a driver's error means. SQLSTATEs: PostgreSQL manual, appendix A.
+pub(super) fn error(source: sqlx::Error) -> DbError {
+    use sqlx::Error as E;
+    let class_and_summary = match &source {
+        E::Database(db) => {
+            let code = db.code().unwrap_or_default().into_owned();
+            let constraint = db.constraint().map(|name| format!(" on {name}")).unwrap_or_default();
+            let (class, what) = class_of(&code);
+            (class, format!("{what}{constraint} (SQLSTATE {code}{})", hint(&code, db.message())))
+        }
+        E::Io(_) | E::Tls(_) | E::Protocol(_) | E::PoolClosed | E::PoolTimedOut
+        | E::WorkerCrashed => (ErrorClass::Connection, "the connection failed".to_owned()),
+        _ => (ErrorClass::Other, "the driver refused".to_owned()),
+    };
+    DbError { class: class_and_summary.0, summary: class_and_summary.1, source }
+}
+
+fn class_of(code: &str) -> (ErrorClass, &'static str) {
+    match code {
+        "23505" | "23P01" => (ErrorClass::Unique, "a unique value is taken"),
+        "23503" => (ErrorClass::ForeignKey, "a referenced row is not there"),
+        "23502" => (ErrorClass::Data, "a column that must not be null is null"),
+        "23514" => (ErrorClass::Data, "a check constraint refuses the row"),
+        "40001" | "40P01" | "55P03" | "57014" => (ErrorClass::Busy, "lost against other work"),
+        "53300" => (ErrorClass::Busy, "the server takes no more connections"),
+        _ if code.starts_with("22") || code.starts_with("23") => {
+            (ErrorClass::Data, "the column's type refuses the value")
+        }
+        _ if code.starts_with("08") || code.starts_with("57P") => {
+            (ErrorClass::Connection, "the connection failed")
+        }
+        _ => (ErrorClass::Other, "the database refused"),
+    }
+}
+
+/// Messages of classes that carry no row values are worth showing.
+fn hint(code: &str, message: &str) -> String {
+    if code.starts_with("42") || code.starts_with("3F") || code.starts_with("CO") {
+        format!(": {message}")
+    } else {
+        String::new()
+    }
+}

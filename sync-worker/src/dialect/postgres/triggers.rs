@@ -1,0 +1,305 @@
+//! The product's tables and triggers on PostgreSQL.
+//!
+//! Trigger functions run with their owner's rights, since the application's role has none on the
+//! product's tables, and with a pinned search path. They are `ENABLE ALWAYS`: a session that plays
+//! a replica stamps too. The base stands as a number in the function's text and not in a table:
+//! a writer with an old snapshot would read an old base from a table, but always runs the newest
+//! function.
+
+use std::fmt::Write as _;
+
+use changeover_shadow::Value;
+
+use super::Postgres;
+use crate::dialect::install::{Guard, Reject, Stamp, replace_row, row_columns};
+use crate::dialect::session::{DbError, Session};
+use crate::dialect::statement::Statement;
+use crate::dialect::{Dialect, tables};
+use crate::mapping::KeyExpression;
+
+/// SQLSTATE of a copy that reached the authority.
+const NOT_A_FOLLOWER: &str = "CO001";
+/// SQLSTATE of a write that reached the follower.
+const NOT_THE_AUTHORITY: &str = "CO002";
+
+pub(super) fn create_tables() -> Vec<String> {
+    // Two installers at once would race on CREATE TABLE IF NOT EXISTS; the lock makes them queue.
+    let key = r#"SELECT pg_advisory_xact_lock(hashtextextended('changeover/install', 0));
+CREATE TABLE IF NOT EXISTS changeover_key (
+  entity text COLLATE "C" NOT NULL, place text COLLATE "C" NOT NULL, key text COLLATE "C" NOT NULL,
+  version bigint NOT NULL, synced bigint NOT NULL DEFAULT -1,
+  state text NOT NULL DEFAULT 'ok', reason text,
+  PRIMARY KEY (entity, place, key)) WITH (fillfactor = 60);
+CREATE INDEX IF NOT EXISTS changeover_dirty ON changeover_key (entity, place, key) WHERE synced < version;
+CREATE TABLE IF NOT EXISTS changeover_epoch (
+  entity text COLLATE "C" NOT NULL, place text COLLATE "C" NOT NULL, epoch bigint NOT NULL,
+  authority text NOT NULL, moving_to text, copying boolean NOT NULL, incarnation bigint NOT NULL,
+  revision bigint NOT NULL, backfilled boolean NOT NULL, verified boolean NOT NULL,
+  PRIMARY KEY (entity, place));
+CREATE TABLE IF NOT EXISTS changeover_id (
+  entity text COLLATE "C" NOT NULL, place text COLLATE "C" NOT NULL, key text COLLATE "C" NOT NULL,
+  target text COLLATE "C" NOT NULL, slot text COLLATE "C" NOT NULL,
+  target_table text COLLATE "C" NOT NULL, id text COLLATE "C" NOT NULL,
+  PRIMARY KEY (entity, place, key, target, slot));
+CREATE UNIQUE INDEX IF NOT EXISTS changeover_id_of ON changeover_id (place, target_table, id);
+CREATE TABLE IF NOT EXISTS changeover_backfill (
+  entity text COLLATE "C" NOT NULL, place text COLLATE "C" NOT NULL, revision bigint NOT NULL,
+  cursor text, passed bigint NOT NULL, done boolean NOT NULL, PRIMARY KEY (entity, place));
+CREATE TABLE IF NOT EXISTS changeover_expand (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  entity text NOT NULL, place text NOT NULL, source integer NOT NULL, source_row jsonb NOT NULL);
+REVOKE ALL ON changeover_key, changeover_epoch, changeover_id, changeover_backfill, changeover_expand FROM PUBLIC"#;
+    vec![key.to_owned()]
+}
+
+pub(super) fn stamp(dialect: &Postgres, stamp: &Stamp<'_>) -> Vec<String> {
+    let Stamp { entity, place, index, base, .. } = *stamp;
+    let table = dialect.table(&stamp.table.name);
+    let keys = keys(dialect, stamp);
+    let upsert = |keys: &str| {
+        format!(
+            "INSERT INTO changeover_key AS c (entity, place, key, version)
+    SELECT '{entity}', '{place}', d.key, {base} + 1 FROM ({keys}) d WHERE d.key IS NOT NULL ORDER BY d.key
+  ON CONFLICT (entity, place, key) DO UPDATE
+    SET version = greatest(c.version, {base}) + 1, state = 'ok', reason = NULL"
+        )
+    };
+    let mut body = format!(
+        "BEGIN
+  IF current_setting('changeover.copy', true) = 'on' THEN
+    RAISE EXCEPTION 'changeover: % is the authority of {entity} and takes no copies', TG_TABLE_NAME
+      USING ERRCODE = '{NOT_A_FOLLOWER}';
+  END IF;
+  {};
+",
+        upsert(&format!("{} UNION {}", keys("OLD"), keys("NEW")))
+    );
+    let mut script = vec![format!("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")];
+    if let KeyExpression::Query(query) = stamp.key {
+        let columns = row_columns(query);
+        for (record, unless) in [("OLD", "INSERT"), ("NEW", "DELETE")] {
+            let fields: Vec<String> = columns
+                .iter()
+                .map(|name| format!("'{}', {record}.{}", name.replace('\'', "''"), dialect.quote(name)))
+                .collect();
+            let _ = writeln!(
+                body,
+                "  IF TG_OP <> '{unless}' THEN INSERT INTO changeover_expand (entity, place, source, source_row) \
+                 VALUES ('{entity}', '{place}', {index}, jsonb_build_object({})); END IF;",
+                fields.join(", ")
+            );
+        }
+        script.push(function(
+            dialect,
+            &format!("changeover_expand_{place}_{entity}_{index}(source_row jsonb)"),
+            "void",
+            &format!(
+                "DECLARE r {table}; BEGIN r := jsonb_populate_record(NULL::{table}, source_row);\n  {}; END",
+                upsert(&keys("r"))
+            ),
+        ));
+    }
+    body.push_str("  RETURN NULL;\nEND");
+    let name = format!("changeover_stamp_{place}_{entity}_{index}");
+    script.push(function(dialect, &format!("{name}()"), "trigger", &body));
+    script.push(trigger(&name, &table, "AFTER INSERT OR UPDATE OR DELETE", "ROW", &name));
+    script.push(truncate(dialect, entity, place, index, &table));
+    script.push(trigger(
+        &format!("changeover_truncate_{place}_{entity}_{index}"),
+        &table,
+        "BEFORE TRUNCATE",
+        "STATEMENT",
+        &format!("changeover_truncate_{place}_{entity}_{index}"),
+    ));
+    script
+}
+
+/// The keys of one record, as a query of one column named `key`.
+fn keys<'a>(dialect: &'a Postgres, stamp: &'a Stamp<'_>) -> impl Fn(&str) -> String + 'a {
+    move |record| match stamp.key {
+        KeyExpression::Columns(columns) => {
+            let columns: Vec<String> =
+                columns.iter().map(|column| format!("{record}.{}", dialect.quote(column))).collect();
+            format!("SELECT {} AS key", dialect.key_text(&columns))
+        }
+        KeyExpression::Query(query) => {
+            let names: Vec<String> = (0..stamp.components).map(|n| format!("c{n}")).collect();
+            let query =
+                replace_row(query, |column| format!("{record}.{}", dialect.quote(column)));
+            format!(
+                "SELECT {} AS key FROM ({query}) AS q({})",
+                dialect.key_text(&names.iter().map(|name| format!("q.{name}")).collect::<Vec<_>>()),
+                names.join(", ")
+            )
+        }
+    }
+}
+
+fn truncate(dialect: &Postgres, entity: &str, place: &str, index: usize, table: &str) -> String {
+    function(
+        dialect,
+        &format!("changeover_truncate_{place}_{entity}_{index}()"),
+        "trigger",
+        &format!(
+            "BEGIN RAISE EXCEPTION 'changeover: TRUNCATE of {} would leave no stamps', {}
+  USING ERRCODE = '{NOT_THE_AUTHORITY}', HINT = 'use DELETE: it stamps every key it removes'; END",
+            "%",
+            literal(table)
+        ),
+    )
+}
+
+pub(super) fn reject(dialect: &Postgres, reject: &Reject<'_>) -> Vec<String> {
+    let Reject { entity, place, index, .. } = *reject;
+    let table = dialect.table(&reject.table.name);
+    let name = format!("changeover_reject_{place}_{entity}_{index}");
+    let (events, unless_copy, advice) = match reject.guard {
+        Guard::Owned => (
+            "INSERT OR UPDATE OR DELETE".to_owned(),
+            true,
+            "write to the legacy tables: copies bring the change here",
+        ),
+        Guard::Shared(columns) => (
+            format!("DELETE OR UPDATE OF {}", list(dialect, columns)),
+            true,
+            "rows shared by copied keys can be added, not changed or deleted",
+        ),
+        Guard::Lookup(columns) => (
+            format!("DELETE OR UPDATE OF {}", list(dialect, columns)),
+            false,
+            "a lookup that copies depend on can be extended, not changed or deleted",
+        ),
+    };
+    let condition = if unless_copy {
+        "current_setting('changeover.copy', true) IS DISTINCT FROM 'on'"
+    } else {
+        "true"
+    };
+    let body = format!(
+        "BEGIN
+  IF {condition} THEN
+    RAISE EXCEPTION 'changeover: % is the follower of {entity} and takes copies alone', TG_TABLE_NAME
+      USING ERRCODE = '{NOT_THE_AUTHORITY}', HINT = '{advice}';
+  END IF;
+  IF TG_OP = 'DELETE' THEN RETURN OLD; END IF;
+  RETURN NEW;
+END"
+    );
+    vec![
+        function(dialect, &format!("{name}()"), "trigger", &body),
+        trigger(&name, &table, &format!("BEFORE {events}"), "ROW", &name),
+        truncate(dialect, entity, place, 100 + index, &table),
+        trigger(
+            &format!("changeover_truncate_{place}_{entity}_{}", 100 + index),
+            &table,
+            "BEFORE TRUNCATE",
+            "STATEMENT",
+            &format!("changeover_truncate_{place}_{entity}_{}", 100 + index),
+        ),
+    ]
+}
+
+fn list(dialect: &Postgres, columns: &[String]) -> String {
+    columns.iter().map(|column| dialect.quote(column)).collect::<Vec<_>>().join(", ")
+}
+
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn function(_: &Postgres, signature: &str, returns: &str, body: &str) -> String {
+    // The session's own search path was pinned when it connected: it is this database's schema.
+    format!(
+        "CREATE OR REPLACE FUNCTION {signature} RETURNS {returns} LANGUAGE plpgsql SECURITY DEFINER
+SET search_path FROM CURRENT AS $changeover$\n{body};\n$changeover$"
+    )
+}
+
+fn trigger(name: &str, table: &str, when: &str, each: &str, function: &str) -> String {
+    format!(
+        "CREATE OR REPLACE TRIGGER {name} {when} ON {table} FOR EACH {each} EXECUTE FUNCTION {function}();
+ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name}"
+    )
+}
+
+pub(super) async fn drop_objects(
+    dialect: &Postgres,
+    session: &mut dyn Session,
+    entity: &str,
+    place: &str,
+) -> Result<Vec<String>, DbError> {
+    let installed = Statement::of(dialect, "SELECT to_regclass('changeover_epoch') IS NOT NULL");
+    if session.fetch(installed).await? != [[Value::Boolean(true)]] {
+        return Ok(Vec::new());
+    }
+    let functions = Statement::of(
+        dialect,
+        "SELECT p.oid::regprocedure::text FROM pg_proc p WHERE p.pronamespace = current_schema()::regnamespace AND p.proname ~ ",
+    )
+    .text(&format!("^changeover_(stamp|reject|truncate|expand)_{place}_{entity}_[0-9]+$"));
+    let mut script: Vec<String> = session
+        .fetch(functions)
+        .await?
+        .into_iter()
+        .flatten()
+        .filter_map(|value| match value {
+            Value::Text(name) => Some(format!("DROP FUNCTION {name} CASCADE")),
+            _ => None,
+        })
+        .collect();
+    for table in [tables::KEY, tables::EPOCH, tables::ID, tables::BACKFILL, tables::EXPAND] {
+        script.push(format!("DELETE FROM {table} WHERE entity = '{entity}' AND place = '{place}'"));
+    }
+    script.push(
+        "DO $$ BEGIN IF NOT EXISTS (SELECT FROM changeover_epoch) THEN \
+         DROP TABLE changeover_key, changeover_epoch, changeover_id, changeover_backfill, changeover_expand; \
+         END IF; END $$"
+            .to_owned(),
+    );
+    Ok(script)
+}
+
+/// Stamps once more the keys that depended on rows whose writers have committed: a dependant that
+/// was inserted while the writer ran was invisible to the writer's own trigger.
+pub(super) async fn expand(
+    dialect: &Postgres,
+    session: &mut dyn Session,
+    entity: &str,
+    place: &str,
+) -> Result<u64, DbError> {
+    let pending = Statement::of(dialect, "SELECT 1 FROM changeover_expand WHERE entity = ")
+        .text(entity)
+        .sql(" AND place = ")
+        .text(place)
+        .sql(" LIMIT 1");
+    if session.fetch(pending).await?.is_empty() {
+        return Ok(0);
+    }
+    session.script(dialect.begin_write()).await?;
+    let rows = Statement::of(
+        dialect,
+        "SELECT id, source::bigint, source_row::text FROM changeover_expand WHERE entity = ",
+    )
+    .text(entity)
+    .sql(" AND place = ")
+    .text(place)
+    .sql(" ORDER BY id LIMIT 200 FOR UPDATE SKIP LOCKED");
+    let rows = session.fetch(rows).await?;
+    let expanded = rows.len() as u64;
+    for row in rows {
+        if let [id, Value::Integer(source), source_row] = row.as_slice() {
+            let call = Statement::of(
+                dialect,
+                &format!("SELECT changeover_expand_{place}_{entity}_{source}("),
+            )
+            .bind(source_row.clone(), "jsonb")
+            .sql(")");
+            session.fetch(call).await?;
+            let done = Statement::of(dialect, "DELETE FROM changeover_expand WHERE id = ")
+                .bind(id.clone(), "bigint");
+            session.execute(done).await?;
+        }
+    }
+    session.script("COMMIT").await?;
+    Ok(expanded)
+}

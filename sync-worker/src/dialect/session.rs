@@ -1,0 +1,220 @@
+//! One connection of the worker's own, and what its errors mean.
+//!
+//! Copiers never borrow the application's pool: a copier's mark must never ride on a connection
+//! that the application may get next. A session is closed when anything goes wrong on it or when
+//! the work on it is dropped half-way, so no transaction is ever left open by a cancelled call.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use changeover_shadow::Value;
+use futures_util::future::BoxFuture;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{Dialect, Statement};
+use crate::store::StoreError;
+
+/// One connection to a database.
+pub trait Session: Send {
+    /// Runs a statement; answers the number of rows it changed.
+    fn execute<'a>(&'a mut self, statement: Statement<'a>) -> BoxFuture<'a, Result<u64, DbError>>;
+
+    /// Runs a statement; answers its rows.
+    fn fetch<'a>(
+        &'a mut self,
+        statement: Statement<'a>,
+    ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, DbError>>;
+
+    /// Runs several statements without arguments, in one round trip where the engine can.
+    fn script<'a>(&'a mut self, sql: &'a str) -> BoxFuture<'a, Result<(), DbError>>;
+
+    /// Names and types of what a query answers, without running it.
+    fn describe<'a>(
+        &'a mut self,
+        sql: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<(String, String)>, DbError>>;
+}
+
+/// What an error of a database means for the worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// The connection is gone or was never there: the effect of a `COMMIT` is unknown.
+    Connection,
+    /// Lost against other transactions; nothing was changed.
+    Busy,
+    /// A unique constraint.
+    Unique,
+    /// A foreign key whose parent is not there (or whose child still is).
+    ForeignKey,
+    /// Any other refusal of the data itself: a check, a null, a type, a length.
+    Data,
+    /// Anything else: a missing table or right, a bug.
+    Other,
+}
+
+/// An error of a database.
+#[derive(Debug, thiserror::Error)]
+#[error("{summary}")]
+pub struct DbError {
+    /// What it means.
+    pub class: ErrorClass,
+    /// The constraint, SQLSTATE or code by name; never a value of a row.
+    pub summary: String,
+    /// The driver's error.
+    #[source]
+    pub source: sqlx::Error,
+}
+
+impl DbError {
+    /// As an error of a store that was `doing` something.
+    #[must_use]
+    pub fn at(self, store: &str, doing: &str) -> StoreError {
+        let (store, doing) = (store.to_owned(), doing.to_owned());
+        match self.class {
+            ErrorClass::Connection => StoreError::Unreachable { store, doing, source: self.into() },
+            ErrorClass::Busy => StoreError::Busy { store, doing, source: self.into() },
+            _ => StoreError::Refused {
+                store,
+                doing,
+                advice: self.summary.clone(),
+                source: Some(self.into()),
+            },
+        }
+    }
+}
+
+/// The worker's own connections to one database: opened when asked for, at most `limit` at once,
+/// kept for the next caller only when their work ended well.
+#[derive(Clone)]
+pub struct Database {
+    dialect: Arc<dyn Dialect>,
+    permits: Arc<Semaphore>,
+    idle: Arc<Mutex<VecDeque<Box<dyn Session>>>>,
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database").field("dialect", &self.dialect).finish_non_exhaustive()
+    }
+}
+
+impl Database {
+    /// The most connections to one database unless told otherwise.
+    pub const CONNECTIONS: usize = 4;
+
+    /// Connections to what `dialect` describes, at most `limit` at once.
+    #[must_use]
+    pub fn new(dialect: Arc<dyn Dialect>, limit: usize) -> Database {
+        Database {
+            dialect,
+            permits: Arc::new(Semaphore::new(limit.max(1))),
+            idle: Arc::default(),
+        }
+    }
+
+    /// The engine's dialect.
+    #[must_use]
+    pub fn dialect(&self) -> &dyn Dialect {
+        &*self.dialect
+    }
+
+    /// Opens what `url` names: `postgres://…` or `sqlite:path`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Refused`] when the URL names no engine that is built in, or cannot be read.
+    pub fn open(url: &str) -> Result<Database, StoreError> {
+        let refused = |advice: String, source| StoreError::Refused {
+            store: "a database".into(),
+            doing: "reading its URL".into(),
+            advice,
+            source,
+        };
+        let dialect: Arc<dyn Dialect> = if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+            Arc::new(super::postgres::Postgres::new(url).map_err(|e| {
+                refused("write it as postgres://user:password@host:port/database".into(), Some(e.into()))
+            })?)
+        } else if url.starts_with("sqlite:") {
+            Arc::new(super::sqlite::Sqlite::new(url).map_err(|e| {
+                refused("write it as sqlite:path/to/file.db".into(), Some(e.into()))
+            })?)
+        } else {
+            return Err(refused("use a URL that starts with postgres: or sqlite:".into(), None));
+        };
+        Ok(Database::new(dialect, Self::CONNECTIONS))
+    }
+
+    /// A connection: an idle one, or a new one. Waits when `limit` are in use.
+    ///
+    /// # Errors
+    ///
+    /// The error of connecting.
+    pub async fn session(&self) -> Result<Lease, DbError> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| DbError {
+            class: ErrorClass::Connection,
+            summary: "the connections were closed".into(),
+            source: sqlx::Error::PoolClosed,
+        })?;
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let session = match idle {
+            Some(session) => session,
+            None => self.dialect.connect().await?,
+        };
+        Ok(Lease { session, home: Arc::clone(&self.idle), _permit: permit })
+    }
+
+    /// Drops the idle connections.
+    pub fn forget_idle(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// A borrowed connection. Dropping it closes the connection; [`give_back`](Lease::give_back) keeps
+/// it.
+pub struct Lease {
+    session: Box<dyn Session>,
+    home: Arc<Mutex<VecDeque<Box<dyn Session>>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lease").finish_non_exhaustive()
+    }
+}
+
+impl Lease {
+    /// The connection.
+    pub fn session(&mut self) -> &mut dyn Session {
+        &mut *self.session
+    }
+
+    /// Keeps the connection for the next caller. Only for connections without a transaction.
+    pub fn give_back(self) {
+        self.home.lock().unwrap_or_else(PoisonError::into_inner).push_back(self.session);
+    }
+}
+
+/// Runs `work` on a connection of `owner.database`, which is kept when it ends well and closed
+/// otherwise (also when the future is dropped). An error says what was being done to
+/// `owner.entity` at `owner.place`.
+macro_rules! on_session {
+    ($owner:ident, $doing:literal, |$session:ident| $work:expr) => {
+        futures_util::FutureExt::boxed(async move {
+            let kept = async {
+                let mut lease = $owner.database.session().await?;
+                let $session = lease.session();
+                let answer = $work.await?;
+                lease.give_back();
+                Ok::<_, $crate::dialect::session::DbError>(answer)
+            };
+            kept.await.map_err(|error| {
+                error.at(
+                    $owner.database.dialect().place_name(),
+                    &format!(concat!($doing, " {} on the {} side"), $owner.entity, $owner.place),
+                )
+            })
+        })
+    };
+}
+pub(super) use on_session;

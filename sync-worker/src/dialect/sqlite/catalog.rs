@@ -1,0 +1,166 @@
+//! What SQLite's pragmas say about a table.
+
+use changeover_shadow::Value;
+
+use super::Sqlite;
+use crate::dialect::catalog::{Column, Reference, Table, Unique};
+use crate::dialect::session::{DbError, Session};
+use crate::dialect::statement::Statement;
+
+pub(super) async fn describe(
+    dialect: &Sqlite,
+    session: &mut dyn Session,
+    name: &str,
+) -> Result<Option<Table>, DbError> {
+    let found = Statement::of(dialect, "SELECT name FROM sqlite_schema WHERE type = 'table' AND name = ").text(name);
+    if session.fetch(found).await?.is_empty() {
+        return Ok(None);
+    }
+    let mut table = Table { name: name.to_owned(), ..Table::default() };
+    let primary = columns(dialect, session, &mut table).await?;
+    if !primary.is_empty() {
+        table.unique.push(Unique { columns: primary.clone(), primary: true });
+        table.indexes.push(primary);
+    }
+    indexes(dialect, session, &mut table).await?;
+    references(dialect, session, &mut table).await?;
+    Ok(Some(table))
+}
+
+/// Fills in the columns; answers those of the primary key.
+async fn columns(
+    dialect: &Sqlite,
+    session: &mut dyn Session,
+    table: &mut Table,
+) -> Result<Vec<String>, DbError> {
+    let statement = Statement::of(
+        dialect,
+        "SELECT name, type, \"notnull\", dflt_value, pk, hidden FROM pragma_table_xinfo(",
+    )
+    .text(&table.name)
+    .sql(") ORDER BY cid");
+    let rows = session.fetch(statement).await?;
+    let mut primary: Vec<(i64, String)> = Vec::new();
+    for row in rows {
+        let name = text(&row, 0).unwrap_or_default();
+        let declared = text(&row, 1).unwrap_or_default();
+        let (pk, hidden) = (int(&row, 4), int(&row, 5));
+        if pk > 0 {
+            primary.push((pk, name.clone()));
+        }
+        table.columns.push(Column {
+            name,
+            sql_type: declared.clone(),
+            full_type: declared,
+            not_null: int(&row, 2) != 0,
+            default: text(&row, 3),
+            generated: false,
+            computed: hidden > 1,
+        });
+    }
+    primary.sort_unstable();
+    let primary: Vec<String> = primary.into_iter().map(|(_, name)| name).collect();
+    if let [only] = primary.as_slice() {
+        for column in &mut table.columns {
+            // An INTEGER PRIMARY KEY is the row's own number: never null, numbered by itself.
+            if column.name == *only && column.sql_type.eq_ignore_ascii_case("INTEGER") {
+                column.generated = true;
+                column.not_null = true;
+            }
+        }
+    }
+    Ok(primary)
+}
+
+async fn indexes(
+    dialect: &Sqlite,
+    session: &mut dyn Session,
+    table: &mut Table,
+) -> Result<(), DbError> {
+    let statement = Statement::of(
+        dialect,
+        "SELECT l.name, l.\"unique\", l.partial, i.name FROM pragma_index_list(",
+    )
+    .text(&table.name)
+    .sql(") l JOIN pragma_index_info(l.name) i ORDER BY l.seq, i.seqno");
+    let mut found: Vec<(String, bool, Vec<Option<String>>)> = Vec::new();
+    for row in session.fetch(statement).await? {
+        if int(&row, 2) != 0 {
+            continue;
+        }
+        let name = text(&row, 0).unwrap_or_default();
+        let column = text(&row, 3);
+        match found.last_mut() {
+            Some((known, _, columns)) if *known == name => columns.push(column),
+            _ => found.push((name, int(&row, 1) != 0, vec![column])),
+        }
+    }
+    for (_, unique, columns) in found {
+        // An index over an expression has nameless columns: it proves nothing about columns.
+        let Some(columns) = columns.into_iter().collect::<Option<Vec<String>>>() else { continue };
+        if unique && !table.is_unique(&columns) {
+            table.unique.push(Unique { columns: columns.clone(), primary: false });
+        }
+        table.indexes.push(columns);
+    }
+    Ok(())
+}
+
+async fn references(
+    dialect: &Sqlite,
+    session: &mut dyn Session,
+    table: &mut Table,
+) -> Result<(), DbError> {
+    let statement = Statement::of(
+        dialect,
+        "SELECT s.name, f.\"table\", f.id, f.\"from\", f.on_delete, f.on_update \
+         FROM sqlite_schema s JOIN pragma_foreign_key_list(s.name) f WHERE s.type = 'table' \
+         AND (s.name = ",
+    )
+    .text(&table.name)
+    .sql(" OR f.\"table\" = ")
+    .text(&table.name)
+    .sql(" COLLATE NOCASE) ORDER BY s.name, f.id, f.seq");
+    let mut last = None;
+    let mut found: Vec<Reference> = Vec::new();
+    for row in session.fetch(statement).await? {
+        let from = text(&row, 0).unwrap_or_default();
+        let id = (from.clone(), int(&row, 2));
+        let column = text(&row, 3).unwrap_or_default();
+        if last.as_ref() == Some(&id) {
+            if let Some(reference) = found.last_mut() {
+                reference.columns.push(column);
+            }
+            continue;
+        }
+        last = Some(id);
+        let acts = |index: usize| {
+            matches!(text(&row, index).as_deref(), Some("CASCADE" | "SET NULL" | "SET DEFAULT"))
+        };
+        found.push(Reference {
+            from,
+            columns: vec![column],
+            to: text(&row, 1).unwrap_or_default(),
+            cascades: acts(4) || acts(5),
+        });
+    }
+    let (references, referenced_by): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|reference| reference.from == table.name);
+    table.references = references;
+    table.referenced_by = referenced_by;
+    Ok(())
+}
+
+fn text(row: &[Value], index: usize) -> Option<String> {
+    match row.get(index) {
+        Some(Value::Text(text)) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+fn int(row: &[Value], index: usize) -> i64 {
+    match row.get(index) {
+        Some(Value::Integer(number)) => *number,
+        _ => 0,
+    }
+}

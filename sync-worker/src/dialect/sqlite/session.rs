@@ -1,0 +1,152 @@
+//! A SQLite connection: values cross in the storage class they have.
+
+use changeover_shadow::Value;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
+use sqlx::{
+    Arguments, AssertSqlSafe, Column as _, Executor, Row, SqlSafeStr, Statement as _, TypeInfo,
+    ValueRef,
+};
+
+use crate::dialect::session::{DbError, ErrorClass, Session};
+use crate::dialect::statement::{Arg, Statement};
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct SqliteSession {
+    pub(super) connection: SqliteConnection,
+}
+
+impl Session for SqliteSession {
+    fn execute<'a>(&'a mut self, statement: Statement<'a>) -> BoxFuture<'a, Result<u64, DbError>> {
+        let (sql, args, reusable) = statement.into_parts();
+        async move {
+            let query = sqlx::query_with(AssertSqlSafe(sql), arguments(args)?).persistent(reusable);
+            let done = self.connection.execute(query).await.map_err(error)?;
+            Ok(done.rows_affected())
+        }
+        .boxed()
+    }
+
+    fn fetch<'a>(
+        &'a mut self,
+        statement: Statement<'a>,
+    ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, DbError>> {
+        let (sql, args, reusable) = statement.into_parts();
+        async move {
+            let query = sqlx::query_with(AssertSqlSafe(sql), arguments(args)?).persistent(reusable);
+            let rows = self.connection.fetch_all(query).await.map_err(error)?;
+            rows.iter().map(values).collect()
+        }
+        .boxed()
+    }
+
+    fn script<'a>(&'a mut self, sql: &'a str) -> BoxFuture<'a, Result<(), DbError>> {
+        let sql = sql.to_owned();
+        async move {
+            self.connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map_err(error)?;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn describe<'a>(
+        &'a mut self,
+        sql: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<(String, String)>, DbError>> {
+        let sql = AssertSqlSafe(sql.to_owned()).into_sql_str();
+        async move {
+            let statement = self.connection.prepare(sql).await.map_err(error)?;
+            Ok(statement
+                .columns()
+                .iter()
+                .map(|column| (column.name().to_owned(), column.type_info().name().to_owned()))
+                .collect())
+        }
+        .boxed()
+    }
+}
+
+fn arguments(args: Vec<Arg>) -> Result<SqliteArguments, DbError> {
+    let mut bound = SqliteArguments::default();
+    for arg in args {
+        match arg {
+            Arg::Value(value) => add(&mut bound, value)?,
+            Arg::Column(values) => {
+                for value in values {
+                    add(&mut bound, value)?;
+                }
+            }
+        }
+    }
+    Ok(bound)
+}
+
+fn add(bound: &mut SqliteArguments, value: Value) -> Result<(), DbError> {
+    match value {
+        Value::Null => bound.add(None::<i64>),
+        Value::Boolean(value) => bound.add(i64::from(value)),
+        Value::Integer(value) => bound.add(value),
+        Value::Float(value) => bound.add(value),
+        Value::Decimal(value) | Value::Text(value) => bound.add(value),
+        Value::Bytes(value) => bound.add(value),
+        Value::List(_) | Value::Record(_) => Err("a list or record has no SQLite form".into()),
+    }
+    .map_err(|cause| error(sqlx::Error::Encode(cause)))
+}
+
+fn values(row: &SqliteRow) -> Result<Vec<Value>, DbError> {
+    (0..row.len()).map(|index| value(row, index)).collect()
+}
+
+fn value(row: &SqliteRow, index: usize) -> Result<Value, DbError> {
+    let raw = row.try_get_raw(index).map_err(error)?;
+    if raw.is_null() {
+        return Ok(Value::Null);
+    }
+    // The storage class of this very value, whatever the column was declared as.
+    let class = raw.type_info().name().to_owned();
+    Ok(match class.as_str() {
+        "INTEGER" | "BOOLEAN" => Value::Integer(row.try_get_unchecked(index).map_err(error)?),
+        "REAL" => Value::Float(row.try_get_unchecked(index).map_err(error)?),
+        "BLOB" => Value::Bytes(row.try_get_unchecked(index).map_err(error)?),
+        _ => Value::Text(row.try_get_unchecked(index).map_err(error)?),
+    })
+}
+
+/// What a driver's error means. Codes: sqlite.org/rescode.html.
+pub(super) fn error(source: sqlx::Error) -> DbError {
+    use sqlx::Error as E;
+    let (class, summary) = match &source {
+        E::Database(db) => {
+            let code: i64 = db.code().and_then(|code| code.parse().ok()).unwrap_or(1);
+            let (class, what) = class_of(code);
+            let detail = match class {
+                ErrorClass::Other | ErrorClass::Unique => format!(": {}", db.message()),
+                _ => String::new(),
+            };
+            (class, format!("{what} (SQLite code {code}{detail})"))
+        }
+        E::Io(_) | E::PoolClosed | E::PoolTimedOut | E::WorkerCrashed | E::Protocol(_) => {
+            (ErrorClass::Connection, "the file's connection failed".to_owned())
+        }
+        _ => (ErrorClass::Other, "the driver refused".to_owned()),
+    };
+    DbError { class, summary, source }
+}
+
+fn class_of(code: i64) -> (ErrorClass, &'static str) {
+    // Extended codes: the lower byte is the primary one.
+    match (code, code & 0xff) {
+        (2067 | 1555 | 2579, _) => (ErrorClass::Unique, "a unique value is taken"),
+        (787, _) => (ErrorClass::ForeignKey, "a referenced row is not there"),
+        (1299, _) => (ErrorClass::Data, "a column that must not be null is null"),
+        (275, _) => (ErrorClass::Data, "a check constraint refuses the row"),
+        (1811, _) => (ErrorClass::Other, "a trigger refused"),
+        (_, 5 | 6) => (ErrorClass::Busy, "the file is being written"),
+        (_, 18 | 19 | 20) => (ErrorClass::Data, "the table refuses the value"),
+        (_, 10 | 13) => (ErrorClass::Connection, "the file could not be read or written"),
+        _ => (ErrorClass::Other, "the database refused"),
+    }
+}

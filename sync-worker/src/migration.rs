@@ -1,0 +1,349 @@
+//! [`Migration`]: one entity between its two databases, checked and ready to be worked on.
+//!
+//! ```text
+//! open ── checks everything, writes nothing
+//!   install ── triggers and tables on both sides; stage `legacy`
+//!     start_copying ── stage `dual-write`: writes are copied from now on
+//!       backfill ── history        drain ── what is dirty
+//!         verify ── compares; recorded when clean: percentages may rise
+//!     stop_copying ── back to `legacy`; stamping goes on, so returning needs a drain
+//!   uninstall ── takes everything out again
+//! ```
+
+use std::sync::Arc;
+
+use changeover_flags::{Entity, Epoch, IllegalMove, Place, Stage, Version};
+use thiserror::Error;
+
+use crate::backfill::{Backfill, BackfillOptions};
+use crate::copy::Copier;
+use crate::dialect::authority::SqlAuthority;
+use crate::dialect::follower::SqlFollower;
+use crate::dialect::home::{Evidence, Home, raise_revision};
+use crate::dialect::install::{Patience, Side};
+use crate::dialect::session::Database;
+use crate::drain::{Drain, DrainOptions};
+use crate::mapping::Mapping;
+use crate::preflight::{self, Catalog, PreflightError};
+use crate::repair::Repair;
+use crate::store::StoreError;
+use crate::verify::{Verify, VerifyOptions, VerifyReport};
+
+/// One entity between its two databases.
+#[derive(Clone)]
+pub struct Migration {
+    entity: Entity,
+    mapping: Arc<dyn Mapping>,
+    legacy: Database,
+    new: Database,
+    catalog: Arc<Catalog>,
+    copier: Copier,
+    home: Home,
+    patience: Patience,
+}
+
+impl std::fmt::Debug for Migration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Migration")
+            .field("entity", &self.entity)
+            .field("legacy", &self.legacy)
+            .field("new", &self.new)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a migration did not do what it was told.
+#[derive(Debug, Error)]
+pub enum MigrationError {
+    /// The stage does not allow it.
+    #[error("the move is not allowed")]
+    Illegal(#[from] IllegalMove),
+    /// The entity is not installed.
+    #[error("{entity} is not installed: run install first")]
+    NotInstalled {
+        /// The entity.
+        entity: Entity,
+    },
+    /// The databases hold another mapping revision than this process has.
+    #[error(
+        "the databases hold mapping revision {held} of {entity}, this process has {mine}: raise the revision, or deploy the one that is held"
+    )]
+    Revision {
+        /// The entity.
+        entity: Entity,
+        /// The databases' revision.
+        held: i64,
+        /// This process's.
+        mine: i64,
+    },
+    /// Someone else moved the entity at the same time.
+    #[error("{entity} was moved by someone else at the same time: look at its stage, then decide again")]
+    Moved {
+        /// The entity.
+        entity: Entity,
+    },
+    /// A database did not answer.
+    #[error("a database did not do its part")]
+    Store(#[from] StoreError),
+}
+
+impl Migration {
+    /// Opens the migration of `entity` from `legacy` to `new`: checks the mapping against both
+    /// databases and writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`PreflightError`] with every problem found.
+    pub async fn open(
+        entity: Entity,
+        mapping: Arc<dyn Mapping>,
+        legacy: Database,
+        new: Database,
+    ) -> Result<Migration, PreflightError> {
+        let catalog =
+            preflight::check(&entity, &mapping, (Place::Legacy, &legacy), (Place::New, &new)).await?;
+        let missing = || {
+            PreflightError::Store(StoreError::Refused {
+                store: "the mapping".into(),
+                doing: format!("opening {entity}"),
+                advice: "it names no tables".into(),
+                source: None,
+            })
+        };
+        let authority = SqlAuthority::new(
+            legacy.clone(),
+            entity.clone(),
+            Place::Legacy,
+            Arc::clone(&mapping),
+            catalog.authority.first().ok_or_else(missing)?,
+            catalog.types.clone(),
+        );
+        let follower = SqlFollower::new(
+            new.clone(),
+            entity.clone(),
+            Place::New,
+            Arc::clone(&mapping),
+            &catalog.follower,
+        )
+        .ok_or_else(missing)?;
+        Ok(Migration {
+            copier: Copier::new(&entity, Arc::new(authority), Arc::new(follower)),
+            home: Home::new(legacy.clone(), entity.clone()),
+            catalog: Arc::new(catalog),
+            patience: Patience::default(),
+            entity,
+            mapping,
+            legacy,
+            new,
+        })
+    }
+
+    /// The same, waiting for locks as `patience` says.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Patience) -> Migration {
+        self.patience = patience;
+        self
+    }
+
+    /// The entity.
+    #[must_use]
+    pub fn entity(&self) -> &Entity {
+        &self.entity
+    }
+
+    /// The copy operation.
+    #[must_use]
+    pub fn copier(&self) -> &Copier {
+        &self.copier
+    }
+
+    /// The epoch row.
+    #[must_use]
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    fn authority(&self) -> Side<'_> {
+        Side {
+            database: &self.legacy,
+            entity: &self.entity,
+            place: Place::Legacy,
+            shape: self.mapping.shape(),
+            tables: &self.catalog.authority,
+        }
+    }
+
+    fn follower(&self) -> Side<'_> {
+        Side {
+            database: &self.new,
+            entity: &self.entity,
+            place: Place::New,
+            shape: self.mapping.shape(),
+            tables: &self.catalog.follower,
+        }
+    }
+
+    /// What [`install`](Migration::install) would run: (place, statements).
+    #[must_use]
+    pub fn plan(&self) -> Vec<(Place, Vec<String>)> {
+        let mut authority = self.legacy.dialect().create_tables();
+        authority.extend(self.authority().authority_script(Version(0)));
+        let mut follower = self.new.dialect().create_tables();
+        follower.extend(self.follower().follower_script());
+        vec![(Place::Legacy, authority), (Place::New, follower)]
+    }
+
+    /// Installs tables and triggers on both sides. Installing again changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`MigrationError::Revision`] when another revision is installed already, else what the
+    /// databases say. A side that failed is as it was; calling again continues.
+    pub async fn install(&self) -> Result<(), MigrationError> {
+        let base = match self.installed_epoch().await? {
+            Some(epoch) => {
+                self.same_revision(&epoch)?;
+                epoch.base
+            }
+            None => Version(0),
+        };
+        let (authority, follower) = (self.authority(), self.follower());
+        authority.install(&authority.authority_script(base), self.patience).await?;
+        follower.install(&follower.follower_script(), self.patience).await?;
+        Ok(())
+    }
+
+    /// Takes triggers, tables and everything recorded out of both sides. Application data stays.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] as the databases say. Calling again continues.
+    pub async fn uninstall(&self) -> Result<(), MigrationError> {
+        self.follower().uninstall(self.patience).await?;
+        self.authority().uninstall(self.patience).await?;
+        Ok(())
+    }
+
+    /// Makes the databases hold this process's mapping revision: copiers of an older one are
+    /// refused from now on, and every key is copied again.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Revision`] when a newer revision is held. Calling again continues.
+    pub async fn raise_revision(&self) -> Result<(), MigrationError> {
+        // New tables of the mapping need their triggers before the first copy writes them.
+        let follower = self.follower();
+        follower.install(&follower.follower_script(), self.patience).await?;
+        raise_revision(&self.authority(), &follower, self.patience).await?;
+        Ok(())
+    }
+
+    async fn installed_epoch(&self) -> Result<Option<Epoch>, MigrationError> {
+        match self.home.epoch().await {
+            Ok(epoch) => Ok(epoch),
+            // Before the first installation the table itself is missing.
+            Err(StoreError::Refused { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn same_revision(&self, epoch: &Epoch) -> Result<(), MigrationError> {
+        let mine = self.mapping.shape().revision;
+        if epoch.revision == mine {
+            Ok(())
+        } else {
+            let (entity, held) = (self.entity.clone(), epoch.revision);
+            Err(MigrationError::Revision { entity, held, mine })
+        }
+    }
+
+    /// The epoch row.
+    ///
+    /// # Errors
+    ///
+    /// [`MigrationError::NotInstalled`] when there is none.
+    pub async fn epoch(&self) -> Result<Epoch, MigrationError> {
+        self.installed_epoch()
+            .await?
+            .ok_or_else(|| MigrationError::NotInstalled { entity: self.entity.clone() })
+    }
+
+    /// Moves one step: `legacy` ↔ `dual-write`. Being there already is not an error.
+    ///
+    /// # Errors
+    ///
+    /// [`MigrationError::Illegal`] for every other move.
+    pub async fn step(&self, to: Stage) -> Result<Epoch, MigrationError> {
+        let from = self.epoch().await?;
+        self.same_revision(&from)?;
+        let next = match from.step(to) {
+            Ok(next) => next,
+            Err(IllegalMove::AlreadyThere { .. }) => return Ok(from),
+            Err(error) => return Err(error.into()),
+        };
+        if self.home.replace(&from, &next).await? {
+            Ok(next)
+        } else {
+            Err(MigrationError::Moved { entity: self.entity.clone() })
+        }
+    }
+
+    /// Stage `dual-write`: from now on writes are copied.
+    ///
+    /// # Errors
+    ///
+    /// As [`step`](Migration::step).
+    pub async fn start_copying(&self) -> Result<Epoch, MigrationError> {
+        self.step(Stage::DualWrite).await
+    }
+
+    /// Back to stage `legacy`: copying ends, stamping goes on.
+    ///
+    /// # Errors
+    ///
+    /// As [`step`](Migration::step).
+    pub async fn stop_copying(&self) -> Result<Epoch, MigrationError> {
+        self.step(Stage::Legacy).await
+    }
+
+    /// The sweep over history.
+    #[must_use]
+    pub fn backfill(&self, options: BackfillOptions) -> Backfill {
+        Backfill::new(self.copier.clone(), options)
+    }
+
+    /// The loop over dirty keys.
+    #[must_use]
+    pub fn drain(&self, options: DrainOptions) -> Drain {
+        Drain::new(self.copier.clone(), options)
+    }
+
+    /// Touch and copy.
+    #[must_use]
+    pub fn repair(&self, dry_run: bool) -> Repair {
+        Repair::new(self.copier.clone(), dry_run)
+    }
+
+    /// Records that a backfill that began at `epoch` reached the end.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the database does not answer.
+    pub async fn record_backfill(&self, epoch: &Epoch) -> Result<bool, MigrationError> {
+        Ok(self.home.record(epoch.number, Evidence::Backfilled).await?)
+    }
+
+    /// Compares everything, and records whether it was clean: a percentage above 0 needs one
+    /// clean verify.
+    ///
+    /// # Errors
+    ///
+    /// [`MigrationError`] when a database did not answer; nothing is recorded then.
+    pub async fn verify(&self, options: VerifyOptions) -> Result<VerifyReport, MigrationError> {
+        let epoch = self.epoch().await?;
+        let report = Verify::new(self.copier.clone(), options).run().await?;
+        let evidence = if report.clean() { Evidence::Verified } else { Evidence::NotVerified };
+        self.home.record(epoch.number, evidence).await?;
+        Ok(report)
+    }
+}
