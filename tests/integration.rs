@@ -12,3 +12,7 @@
 mod support;
 // The rules of the tree that a compiler does not know.
 mod tidy;
+// The product's own code over databases in memory and a network that loses, delays and repeats.
+mod simulation;
+// The protocol's SQL on real servers, in every topology.
+mod protocol;

@@ -1,0 +1,91 @@
+//! One entity from install to uninstall.
+
+use super::market::{Market, Topology, backfill, drain, verify};
+
+/// Runs a scenario in every topology.
+macro_rules! everywhere {
+    ($($name:ident),* $(,)?) => { $(mod $name {
+        use super::Topology;
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn sqlite_two_files() { super::scenario::$name(Topology::SqliteTwoFiles).await }
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn sqlite_one_file() { super::scenario::$name(Topology::SqliteOneFile).await }
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn postgres_two_databases() { super::scenario::$name(Topology::PostgresTwoDatabases).await }
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn postgres_one_database() { super::scenario::$name(Topology::PostgresOneDatabase).await }
+    })* };
+}
+pub(super) use everywhere;
+
+everywhere!(a_whole_life, uninstall_leaves_nothing, writes_follow);
+
+mod scenario {
+    use super::*;
+
+    pub(super) async fn a_whole_life(topology: Topology) {
+        let market = Market::start(topology).await;
+        market.fill(230).await;
+        let migration = market.installed().await;
+        backfill(&migration).await;
+        market.assert_equal().await;
+        let report = verify(&migration).await;
+        assert!(report.clean(), "{report:?}");
+        assert!(report.compared >= 230, "{report:?}");
+        let epoch = migration.epoch().await.unwrap();
+        assert!(epoch.backfilled && epoch.verified, "{epoch:?}");
+        // Doing everything again changes nothing.
+        migration.install().await.unwrap();
+        backfill(&migration).await;
+        drain(&migration).await;
+        market.assert_equal().await;
+        assert_eq!(market.dirty().await, Vec::<String>::new());
+    }
+
+    pub(super) async fn writes_follow(topology: Topology) {
+        let market = Market::start(topology).await;
+        market.fill(40).await;
+        let migration = market.installed().await;
+        backfill(&migration).await;
+        for sql in [
+            "UPDATE listings SET title = 'changed', status = 'SOLD' WHERE id <= 5",
+            "DELETE FROM listings WHERE id = 6",
+            "DELETE FROM photos WHERE listing_id = 8",
+            "INSERT INTO photos VALUES (9001, 9, 'nine'), (9002, 9, 'neun')",
+            "UPDATE photos SET listing_id = 10 WHERE id = 9002",
+            "UPDATE tenants SET name = 'Ada II' WHERE id = 1",
+            "DELETE FROM listings WHERE id = 7; INSERT INTO listings (id, tenant_id, title, status, stock) VALUES (7, 2, 'again', 'active', 3)",
+            "INSERT INTO listings (tenant_id, title, status, house, stock) VALUES (2, 'new', 'Active', 'House 1', 1)",
+            "UPDATE listings SET id = 4000 WHERE id = 11",
+            "UPDATE listings SET house = NULL, sku = NULL, price = NULL WHERE id = 12",
+        ] {
+            market.legacy.run(sql).await;
+            assert_ne!(market.dirty().await, Vec::<String>::new(), "{topology:?}: {sql} left no stamp");
+            drain(&migration).await;
+            assert_eq!(market.dirty().await, Vec::<String>::new(), "{topology:?}: {sql}");
+            market.assert_equal().await;
+        }
+        let report = verify(&migration).await;
+        assert!(report.clean(), "{report:?}");
+    }
+
+    pub(super) async fn uninstall_leaves_nothing(topology: Topology) {
+        let market = Market::start(topology).await;
+        market.fill(20).await;
+        let migration = market.installed().await;
+        backfill(&migration).await;
+        migration.uninstall().await.unwrap();
+        for side in [&market.legacy, &market.new] {
+            let left = if topology.is_postgres() {
+                "SELECT relname::text FROM pg_class WHERE relname LIKE 'changeover%' \
+                 UNION ALL SELECT proname::text FROM pg_proc WHERE proname LIKE 'changeover%' \
+                 UNION ALL SELECT tgname::text FROM pg_trigger WHERE tgname LIKE 'changeover%'"
+            } else {
+                "SELECT name FROM sqlite_schema WHERE name LIKE '%changeover%'"
+            };
+            assert_eq!(side.texts(left).await, Vec::<String>::new());
+        }
+        market.assert_equal().await;
+        market.new.run("UPDATE service_listings SET title = 'free again'").await;
+    }
+}

@@ -1,0 +1,6 @@
+//! The protocol's shipped SQL on real servers, in every topology.
+
+pub mod market;
+
+mod lifecycle;
+mod out_of_band;

@@ -1,0 +1,74 @@
+//! Writes that bypass the application, by plain SQL, on both sides.
+
+use super::lifecycle::everywhere;
+use super::market::{Market, Topology, backfill, drain, verify};
+use changeover::flags::Key;
+use changeover::worker::verify::Class;
+
+everywhere!(the_follower_refuses_all_but_copies, a_forced_difference_is_known);
+
+mod scenario {
+    use super::*;
+
+    pub(super) async fn the_follower_refuses_all_but_copies(topology: Topology) {
+        let market = Market::start(topology).await;
+        market.fill(20).await;
+        let migration = market.installed().await;
+        backfill(&migration).await;
+        let mut refused = vec![
+            "UPDATE service_listings SET title = 'x' WHERE legacy_id = 1",
+            "DELETE FROM variants",
+            "INSERT INTO pictures (listing_id, url) SELECT id, 'x' FROM service_listings",
+            "UPDATE addresses SET house = 'moved' WHERE house = 'House 1'",
+            "UPDATE providers SET tenant_id = 7 WHERE id = 101",
+        ];
+        if topology.is_postgres() {
+            refused.push("TRUNCATE variants");
+        }
+        for sql in refused {
+            let error = market.new.try_run(sql).await.expect_err(sql).to_string();
+            assert!(error.contains("changeover"), "{sql}: {error}");
+        }
+        market.new.run("INSERT INTO providers VALUES (103, 3)").await;
+        market.new.run("INSERT INTO addresses (house) VALUES ('House of somebody else')").await;
+        if topology.is_postgres() {
+            let error = market.legacy.try_run("TRUNCATE listings").await.expect_err("no stamps");
+            assert!(error.to_string().contains("DELETE") || error.to_string().contains("stamps"), "{error}");
+        }
+        drain(&migration).await;
+        market.assert_equal().await;
+        assert!(verify(&migration).await.clean());
+    }
+
+    /// Someone who really wants to gets past the triggers: then the difference is found.
+    pub(super) async fn a_forced_difference_is_known(topology: Topology) {
+        let market = Market::start(topology).await;
+        market.fill(20).await;
+        let migration = market.installed().await;
+        backfill(&migration).await;
+        let (open, close) = if topology.is_postgres() {
+            ("BEGIN; SET LOCAL changeover.copy = 'on';", "COMMIT;")
+        } else {
+            ("BEGIN IMMEDIATE; INSERT INTO changeover_copying VALUES ('x');", "DELETE FROM changeover_copying; COMMIT;")
+        };
+        let force = |sql: &str| format!("{open} {sql}; {close}");
+        market.new.run(&force("UPDATE service_listings SET title = 'forged' WHERE legacy_id = 1")).await;
+        market.new.run(&force("DELETE FROM variants WHERE listing_id = (SELECT id FROM service_listings WHERE legacy_id = 2)")).await;
+        market.new.run(&force("INSERT INTO service_listings (legacy_id, provider_id, status) VALUES (777, 101, 'active')")).await;
+        market.new.run("UPDATE changeover_key SET version = version + 100 WHERE place = 'new' AND key = '3'").await;
+        let report = verify(&migration).await;
+        assert!(!report.clean());
+        assert_eq!(report.count(Class::Divergent) + report.count(Class::Missing), 2, "{report:?}");
+        assert_eq!(report.count(Class::Extra), 1, "{report:?}");
+        assert_eq!(report.count(Class::FollowerAhead), 1, "{report:?}");
+        let epoch = migration.epoch().await.unwrap();
+        assert!(!epoch.verified, "a verify that found a difference must not be recorded as clean");
+        // Repair is touch and copy; a key that is ahead needs a human.
+        let keys: Vec<Key> = ["1", "2", "777"].iter().map(|key| Key::from(*key)).collect();
+        migration.repair(false).run(&keys).await.unwrap();
+        market.assert_equal().await;
+        let report = verify(&migration).await;
+        assert_eq!(report.count(Class::FollowerAhead), 1, "{report:?}");
+        assert_eq!(report.count(Class::Divergent) + report.count(Class::Missing) + report.count(Class::Extra), 0, "{report:?}");
+    }
+}

@@ -1,0 +1,131 @@
+//! Deterministic simulation of the product's own code: layer, copy, drain, backfill, verify.
+//!
+//! The databases are in memory ([`world`]), behind a network that loses, delays and repeats
+//! ([`network`]); everything else is the product. One seed decides everything, so a seed repeats
+//! its schedule call by call: `CHANGEOVER_SEED=n cargo test --test integration simulation`
+//! replays one and prints it. `CHANGEOVER_FAST=1` runs a tenth of the schedules.
+
+mod app;
+mod bugs;
+mod network;
+mod ports;
+mod scenario;
+mod world;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use bugs::Bug;
+use scenario::{Outcome, run};
+use world::Reach;
+
+fn schedules() -> u64 {
+    if std::env::var_os("CHANGEOVER_FAST").is_some() { 2_000 } else { 20_000 }
+}
+
+fn replayed() -> Option<u64> {
+    std::env::var("CHANGEOVER_SEED").ok()?.parse().ok()
+}
+
+/// Runs `seeds` on as many threads as there are, until one breaks a rule. Answers what all of
+/// them reached, or the lowest broken seed that was come across.
+fn run_all(seeds: u64, bug: Option<Bug>) -> Result<Reach, (u64, Outcome)> {
+    let next = AtomicU64::new(0);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
+    let search = || {
+        let mut reach = Reach::default();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds {
+                return Ok(reach);
+            }
+            let outcome = run(seed, bug, false);
+            reach.add(&outcome.reach);
+            if outcome.violation.is_some() {
+                next.store(seeds, Ordering::Relaxed);
+                return Err((seed, outcome));
+            }
+        }
+    };
+    let ends: Vec<Result<Reach, (u64, Outcome)>> = std::thread::scope(|scope| {
+        let searches: Vec<_> = (0..threads).map(|_| scope.spawn(search)).collect();
+        searches.into_iter().map(|search| search.join().expect("a search ends")).collect()
+    });
+    let mut all = Reach::default();
+    let mut broken: Option<(u64, Outcome)> = None;
+    for end in ends {
+        match end {
+            Ok(reach) => all.add(&reach),
+            Err(found) if broken.as_ref().is_none_or(|(seed, _)| found.0 < *seed) => {
+                broken = Some(found);
+            }
+            Err(_) => {}
+        }
+    }
+    broken.map_or(Ok(all), Err)
+}
+
+#[test]
+fn no_schedule_breaks_a_rule_and_every_rare_state_is_reached() {
+    if let Some(seed) = replayed() {
+        let outcome = run(seed, None, true);
+        assert_eq!(outcome.violation, None, "CHANGEOVER_SEED={seed}");
+        return;
+    }
+    let begun = Instant::now();
+    let reach = match run_all(schedules(), None) {
+        Ok(reach) => reach,
+        Err((seed, outcome)) => panic!(
+            "CHANGEOVER_SEED={seed} breaks a rule after {} calls: {}",
+            outcome.calls,
+            outcome.violation.unwrap_or_default()
+        ),
+    };
+    let per_second = schedules() as f64 / begun.elapsed().as_secs_f64();
+    println!("{} schedules, {per_second:.0} per second", schedules());
+    for (state, times) in reach.all() {
+        println!("reach: {state}: {times}");
+        assert!(times > 0, "no schedule reached: {state}");
+    }
+}
+
+#[test]
+fn a_seed_repeats_its_schedule() {
+    for seed in 0..200 {
+        let (once, again) = (run(seed, None, false), run(seed, None, false));
+        assert_eq!((once.trace, once.calls), (again.trace, again.calls), "seed {seed}");
+    }
+}
+
+fn must_be_found(bug: Bug) {
+    match run_all(schedules(), Some(bug)) {
+        Ok(_) => panic!("{bug:?} was not found in {} schedules", schedules()),
+        Err((seed, outcome)) => {
+            println!("{bug:?}: seed {seed}: {}", outcome.violation.unwrap_or_default());
+        }
+    }
+}
+
+macro_rules! found {
+    ($($test:ident: $bug:ident,)*) => {$(
+        #[test]
+        fn $test() {
+            must_be_found(Bug::$bug);
+        }
+    )*};
+}
+
+found! {
+    finds_a_fence_that_was_removed: FenceRemoved,
+    finds_a_fence_that_takes_a_stale_image_of_an_equal_version: FenceTakesEqual,
+    finds_a_mark_without_a_version: MarkWithoutVersion,
+    finds_a_mark_before_the_commit: MarkBeforeCommit,
+    finds_a_fence_deleted_with_its_row: FenceRowDeletedWithItsRow,
+    finds_an_image_read_inside_the_write: ImageReadInsideTheWrite,
+    finds_a_stamp_outside_the_transaction: StampOutsideTheTransaction,
+    finds_a_timeout_taken_for_done: TimeoutTakenForDone,
+    finds_an_unknown_write_that_is_retried: UnknownWriteRetried,
+    finds_a_key_unpinned_before_it_is_copied: UnpinnedBeforeCopied,
+    finds_a_copy_of_an_older_revision: OldRevisionAccepted,
+    finds_a_revision_raised_on_the_authority_first: RaisedAuthorityFirst,
+}

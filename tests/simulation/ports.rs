@@ -1,0 +1,173 @@
+//! The worker's ports over the simulated databases.
+
+use changeover::flags::{Key, Version};
+use changeover::worker::store::{
+    Answer, Applied, Authority, Cursor, Dirty, Follower, Hold, Lag, Observed, Page, Stamped,
+    StoreError,
+};
+use rand::RngExt;
+
+use super::network::{Net, What};
+
+/// Both ports of one process, at one mapping revision.
+#[derive(Clone)]
+pub struct Ports {
+    pub net: Net,
+    pub revision: i64,
+}
+
+impl Authority for Ports {
+    fn read<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Stamped>> {
+        let (revision, keys) = (self.revision, keys.to_vec());
+        self.net.call(What::Read, move |state| {
+            let torn = state.world.bug.is_some() && state.random.random_range(0..3) == 0;
+            Ok(keys
+                .iter()
+                .map(|key| state.world.read(revision, key, torn))
+                .collect())
+        })
+    }
+
+    fn page<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Page> {
+        let (revision, after) = (self.revision, after.cloned());
+        self.net.call(What::Read, move |state| {
+            Ok(state.world.page(revision, after.as_ref(), limit))
+        })
+    }
+
+    fn dirty<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Vec<Dirty>> {
+        let after = after.cloned();
+        self.net.call(What::Read, move |state| {
+            Ok(state.world.dirty(after.as_ref(), limit))
+        })
+    }
+
+    fn dirty_among<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Key>> {
+        let keys = keys.to_vec();
+        self.net
+            .call(What::Read, move |state| Ok(state.world.dirty_among(&keys)))
+    }
+
+    fn stamped_keys<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Vec<Key>> {
+        let after = after.cloned();
+        self.net.call(What::Read, move |state| {
+            Ok(state.world.stamped_keys(after.as_ref(), limit))
+        })
+    }
+
+    fn mark_synced<'a>(&'a self, marks: &'a [(Key, Version)]) -> Answer<'a, ()> {
+        let marks = marks.to_vec();
+        self.net.call(What::Mark, move |state| {
+            state.world.mark_synced(&marks);
+            Ok(())
+        })
+    }
+
+    fn hold<'a>(&'a self, key: &'a Key, version: Version, hold: &'a Hold) -> Answer<'a, ()> {
+        let (key, hold) = (key.clone(), hold.clone());
+        self.net.call(What::Mark, move |state| {
+            state.world.hold(&key, version, &hold);
+            Ok(())
+        })
+    }
+
+    fn touch<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, ()> {
+        let keys = keys.to_vec();
+        self.net.call(What::Mark, move |state| {
+            keys.iter().for_each(|key| {
+                state.world.stamp(key);
+            });
+            Ok(())
+        })
+    }
+
+    fn versions<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Version>> {
+        let keys = keys.to_vec();
+        self.net
+            .call(What::Read, move |state| Ok(state.world.versions(&keys)))
+    }
+
+    fn lag(&self) -> Answer<'_, Lag> {
+        self.net.call(What::Read, |state| Ok(state.world.lag()))
+    }
+
+    fn estimate(&self) -> Answer<'_, u64> {
+        self.net.call(What::Read, |state| Ok(state.world.count()))
+    }
+}
+
+impl Follower for Ports {
+    /// Now and then a connection breaks between two copies of one call.
+    fn apply<'a>(
+        &'a self,
+        copies: &'a [Stamped],
+        cursor: Option<&'a Cursor>,
+    ) -> Answer<'a, Vec<Applied>> {
+        let (who, revision) = (self.net.process, self.revision);
+        let (copies, cursor) = (copies.to_vec(), cursor.cloned());
+        self.net.call(What::Copy, move |state| {
+            let breaks = state.faults.lost_answer > 0 && state.random.random_range(0..20) == 0;
+            let most = if breaks {
+                copies.len() / 2
+            } else {
+                copies.len()
+            };
+            let answers = state
+                .world
+                .apply(who, revision, &copies, cursor.as_ref(), most)?;
+            if breaks {
+                return Err(StoreError::Unreachable {
+                    store: "simulated".into(),
+                    doing: "copying".into(),
+                    source: "cut off between two copies".into(),
+                });
+            }
+            Ok(answers)
+        })
+    }
+
+    fn apply_group<'a>(&'a self, copies: &'a [Stamped]) -> Answer<'a, Vec<Applied>> {
+        let (who, revision, copies) = (self.net.process, self.revision, copies.to_vec());
+        self.net.call(What::Copy, move |state| {
+            state.world.apply_group(who, revision, &copies)
+        })
+    }
+
+    fn observe<'a>(&'a self, copies: &'a [Stamped]) -> Answer<'a, Vec<Observed>> {
+        let copies = copies.to_vec();
+        self.net
+            .call(What::Read, move |state| Ok(state.world.observe(&copies)))
+    }
+
+    fn held_keys<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Vec<Key>> {
+        let after = after.cloned();
+        self.net.call(What::Read, move |state| {
+            Ok(state.world.held_keys(after.as_ref(), limit))
+        })
+    }
+
+    fn versions<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Version>>> {
+        let keys = keys.to_vec();
+        self.net.call(What::Read, move |state| {
+            Ok(state.world.held_versions(&keys))
+        })
+    }
+
+    fn cursor(&self) -> Answer<'_, Cursor> {
+        let (who, revision) = (self.net.process, self.revision);
+        self.net.call(What::Read, move |state| {
+            let cursor = state.world.cursor(revision);
+            if who == super::world::Process::Backfill && cursor.last.is_some() && !cursor.done {
+                state.world.reach.backfill_resumed += 1;
+            }
+            Ok(cursor)
+        })
+    }
+
+    fn save_cursor<'a>(&'a self, cursor: &'a Cursor) -> Answer<'a, ()> {
+        let (revision, cursor) = (self.revision, cursor.clone());
+        self.net.call(What::Copy, move |state| {
+            state.world.save_cursor(revision, &cursor)
+        })
+    }
+}
