@@ -126,19 +126,19 @@
 //! - Anything after the process ended: the keys are dirty by their own commit, the worker drains.
 //! - With [`Replay`], more than best effort.
 
-mod call;
+pub mod call;
 pub mod changeover;
 pub mod dual_write;
 pub mod route;
 pub mod shadow_read;
 
-mod unit;
-mod unit_of_work;
+pub mod unit;
+pub mod unit_of_work;
 
 mod pins;
-mod port;
-mod replay;
-mod token;
+pub mod port;
+pub mod replay;
+pub mod token;
 
 mod desk;
 mod limits;

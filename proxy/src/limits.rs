@@ -22,16 +22,16 @@ pub struct Limits {
     /// Background copies at once. Beyond it the copy is skipped and the worker drains.
     /// Default 256.
     pub copies: usize,
-    /// How long one copy may take. Default 10 s.
+    /// How long one copy may take, and a question of the sweeper. Default 10 s.
     pub copy_time: Duration,
     /// How long the follower has for a read, before the authority is asked instead; never more
     /// than half of the caller's own deadline. Default 250 ms.
     pub follower_time: Duration,
-    /// How long the freshness port has for a question. Default 100 ms.
+    /// How long the freshness port has for a question that a caller waits for. Default 100 ms.
     pub ask_time: Duration,
     /// Shadow reads at once. Beyond it they are shed. Default 64.
     pub shadows: usize,
-    /// How long each call of a shadow read may take. Default 1 s.
+    /// How long each call of a shadow read, and each of its questions, may take. Default 1 s.
     pub shadow_time: Duration,
     /// How long a difference has to heal before the second look. Default 500 ms.
     pub second_look_after: Duration,

@@ -167,7 +167,7 @@ pub struct NoVersions;
 /// No versions are kept here.
 #[derive(Debug, Clone, Copy, Error)]
 #[error("this store keeps no versions")]
-struct NotKept;
+pub(crate) struct NotKept;
 
 impl Versions for NoVersions {
     fn dirty(&self, _keys: Vec<Key>) -> BoxFuture<'static, Result<Vec<Key>, BoxError>> {

@@ -18,13 +18,16 @@ use std::sync::Arc;
 
 use changeover_flags::Key;
 use futures_util::FutureExt as _;
+use metrics::Counter;
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 
 use crate::call::Touched;
 use crate::desk::{Desk, Handle};
+use crate::limits::Limits;
 use crate::pins::Ticket;
 use crate::port::Ended;
-use crate::unit::{Room, Surviving};
+use crate::unit::{Home, Room, Surviving};
 
 /// The keys of one transaction of the application. See the module page.
 #[derive(Default)]
@@ -79,7 +82,15 @@ impl UnitOfWork {
     {
         let (home, room) = match self.parts.first() {
             Some(part) => part.desk.home(),
-            None => (None, Room::of(&Arc::new(Semaphore::new(1)))),
+            None => {
+                let home = Home {
+                    runtime: tokio::runtime::Handle::try_current().ok(),
+                    tracker: TaskTracker::new(),
+                    limit: Limits::default().write_time,
+                    abandoned: Counter::noop(),
+                };
+                (home, Room::of(&Arc::new(Semaphore::new(1))))
+            }
         };
         let inner = async move {
             let mut parts = self.parts;

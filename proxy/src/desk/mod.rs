@@ -7,6 +7,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use changeover_flags::{Entity, Flags, Key, Percent, Role, Snapshot};
 use changeover_shadow::{Redaction, Reservoir, Rules, Samples, Tally, Totals};
@@ -177,9 +178,18 @@ impl Desk {
         percent.draw(random.random_range(0..10_000))
     }
 
-    /// Asks the freshness port, within its time.
+    /// Asks the freshness port, within the time that a caller can wait for it.
     pub(crate) async fn ask<T>(
         &self,
+        question: impl FnOnce(&dyn Versions) -> BoxFuture<'static, Result<T, BoxError>>,
+    ) -> Result<T, BoxError> {
+        self.ask_within(self.limits.ask_time, question).await
+    }
+
+    /// Asks the freshness port, within `time`.
+    pub(crate) async fn ask_within<T>(
+        &self,
+        time: Duration,
         question: impl FnOnce(&dyn Versions) -> BoxFuture<'static, Result<T, BoxError>>,
     ) -> Result<T, BoxError> {
         let asked = catch_unwind(AssertUnwindSafe(|| question(self.versions.as_ref())));
@@ -187,7 +197,7 @@ impl Desk {
             return Err(Unanswered::Panicked.into());
         };
         let asked = AssertUnwindSafe(asked).catch_unwind();
-        match tokio::time::timeout(self.limits.ask_time, asked).await {
+        match tokio::time::timeout(time, asked).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_panic)) => Err(Unanswered::Panicked.into()),
             Err(_elapsed) => Err(Unanswered::Slow.into()),
@@ -195,15 +205,13 @@ impl Desk {
     }
 
     /// Where an abandoned write goes on, and its place in the count.
-    pub(crate) fn home(&self) -> (Option<Home>, Room) {
-        let home = tokio::runtime::Handle::try_current()
-            .ok()
-            .map(|runtime| Home {
-                runtime,
-                tracker: self.writes.clone(),
-                limit: self.limits.write_time,
-                abandoned: self.metrics.abandoned.clone(),
-            });
+    pub(crate) fn home(&self) -> (Home, Room) {
+        let home = Home {
+            runtime: tokio::runtime::Handle::try_current().ok(),
+            tracker: self.writes.clone(),
+            limit: self.limits.write_time,
+            abandoned: self.metrics.abandoned.clone(),
+        };
         (home, Room::of(&self.write_room))
     }
 

@@ -108,7 +108,10 @@ impl Desk {
             sweep.after = None;
             return;
         }
-        if let Ok(dirty) = self.ask(|versions| versions.dirty(asked)).await {
+        if let Ok(dirty) = self
+            .ask_within(self.limits.copy_time, |versions| versions.dirty(asked))
+            .await
+        {
             sweep.after = keys.last().filter(|_| keys.len() == limit).cloned();
             let dirty: BTreeSet<Key> = dirty.into_iter().collect();
             keys.retain(|key| !dirty.contains(key));
@@ -129,14 +132,20 @@ impl Desk {
     async fn sweep_coarse(&self, sweep: &mut Sweep) {
         if let Some(probe) = &mut sweep.probe {
             let asked = probe.dirty.clone();
-            match self.ask(|versions| versions.dirty(asked)).await {
+            match self
+                .ask_within(self.limits.copy_time, |versions| versions.dirty(asked))
+                .await
+            {
                 Ok(dirty) => probe.dirty = dirty,
                 Err(_) => return,
             }
         } else {
             let began = self.pins.now();
             let limit = self.limits.sweep_keys;
-            let Ok(Some(dirty)) = self.ask(|versions| versions.dirty_keys(limit)).await else {
+            let Ok(Some(dirty)) = self
+                .ask_within(self.limits.copy_time, |versions| versions.dirty_keys(limit))
+                .await
+            else {
                 return;
             };
             sweep.probe = Some(Probe { began, dirty });

@@ -11,7 +11,9 @@
 //! 3. A difference is looked at again after a while: both sides are read anew, and the versions are
 //!    asked for. What [`judge`](changeover_shadow::judge) then says is counted, and what differs is
 //!    kept, redacted, in a bounded reservoir.
-//! 4. Every sampled read that was answered ends in exactly one class; what had no room, or came
+//! 4. A difference that may be lag is never confirmed: where versions are kept and were not told it
+//!    counts as a timeout, and where none are kept, what is pinned counts as lagging.
+//! 5. Every sampled read that was answered ends in exactly one class; what had no room, or came
 //!    while the answering side was slow, is shed and counted as such.
 //!
 //! Not promised: that a read whose caller left before the answer is compared, or one whose request

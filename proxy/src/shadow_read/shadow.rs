@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use changeover_flags::{Key, Place, Role};
+use changeover_flags::{Place, Role};
 use changeover_shadow::{Answer, Class, Judgement, Look, Verdict, judge};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join};
@@ -16,6 +16,7 @@ use crate::call::{Duplicate, Operation};
 use crate::desk::Desk;
 use crate::metrics::{InFlight, Shed, StoreEnd, StoreKind};
 use crate::plan::{Plan, observed};
+use crate::port::{BoxError, NotKept};
 use crate::ready::Taken;
 
 /// Asks one place.
@@ -153,7 +154,7 @@ impl<Req: Send + 'static> Shadow<Req> {
         if let Judgement::Final(verdict) = judge(&first, None, &desk.rules) {
             return verdict;
         }
-        first.versions = versions(&desk, &self.operation).await;
+        first.versions = versions(&desk, &self.operation).await.unwrap_or(None);
         sleep(desk.limits.second_look_after).await;
         let (Some(to_legacy), Some(to_new)) = again else {
             // It could be copied once and not again: nothing was confirmed.
@@ -165,10 +166,16 @@ impl<Req: Send + 'static> Shadow<Req> {
         let (legacy, new) = join(legacy, asked(&desk, Place::New, new)).await;
         let mut second = look(legacy, new);
         // After the answers: a copy that came between them shows as versions that moved.
-        second.versions = versions(&desk, &self.operation).await;
-        match judge(&first, Some(&second), &desk.rules) {
-            Judgement::Final(verdict) => verdict,
-            Judgement::LookAgain => Verdict::Shed,
+        let told = versions(&desk, &self.operation).await;
+        second.versions = told.unwrap_or(None);
+        let Judgement::Final(verdict) = judge(&first, Some(&second), &desk.rules) else {
+            return Verdict::Shed;
+        };
+        match told {
+            // Who keeps versions and did not tell them leaves open whether this is lag.
+            Err(Untold) if verdict.confirmed() => Verdict::Timeout,
+            Ok(None) if verdict.confirmed() && desk.pinned(&self.operation) => Verdict::Lagging,
+            _ => verdict,
         }
     }
 
@@ -206,19 +213,41 @@ async fn asked(
     answer
 }
 
-/// The versions on the authority and on the follower. For a list, which has none, whether anything
-/// is dirty: the follower is then said to be behind.
-async fn versions(desk: &Desk, operation: &Operation) -> Option<(i64, i64)> {
+/// The databases keep versions and did not tell them.
+#[derive(Clone, Copy)]
+struct Untold;
+
+/// The versions on the authority and on the follower, if any are kept. For a list, which has none,
+/// whether anything is dirty: the follower is then said to be behind.
+async fn versions(desk: &Desk, operation: &Operation) -> Result<Option<(i64, i64)>, Untold> {
+    let time = desk.limits.shadow_time;
     let [key] = operation.touched.as_keys() else {
-        let dirty = desk.ask(|versions| versions.any_dirty()).await.ok()?;
-        return Some((i64::from(dirty), 0));
+        let dirty = desk.ask_within(time, |versions| versions.any_dirty());
+        return kept(dirty.await.map(|dirty| (i64::from(dirty), 0)));
     };
-    let held = |role: Role, key: Key| desk.ask(move |versions| versions.held(role, vec![key]));
+    let held = async |role: Role| {
+        let asked = vec![key.clone()];
+        let held = desk
+            .ask_within(time, |versions| versions.held(role, asked))
+            .await?;
+        Ok(held.first().map_or(0, |version| version.0))
+    };
     // The follower first: a copy between the two questions must not make it look ahead.
-    let follower = held(Role::Follower, key.clone()).await.ok()?;
-    let authority = held(Role::Authority, key.clone()).await.ok()?;
-    match (authority.as_slice(), follower.as_slice()) {
-        ([authority], [follower]) => Some((authority.0, follower.0)),
-        _ => None,
+    let follower = match kept(held(Role::Follower).await)? {
+        Some(follower) => follower,
+        None => return Ok(None),
+    };
+    kept(
+        held(Role::Authority)
+            .await
+            .map(|authority| (authority, follower)),
+    )
+}
+
+fn kept<T>(told: Result<T, BoxError>) -> Result<Option<T>, Untold> {
+    match told {
+        Ok(told) => Ok(Some(told)),
+        Err(error) if error.is::<NotKept>() => Ok(None),
+        Err(_) => Err(Untold),
     }
 }

@@ -15,7 +15,8 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 /// Where an abandoned unit goes on.
 #[derive(Clone)]
 pub(crate) struct Home {
-    pub(crate) runtime: Handle,
+    /// The runtime of the call, else that of the first poll.
+    pub(crate) runtime: Option<Handle>,
     pub(crate) tracker: TaskTracker,
     pub(crate) limit: Duration,
     pub(crate) abandoned: Counter,
@@ -57,14 +58,14 @@ impl Room {
 pub struct Surviving<T: Send + 'static> {
     inner: Option<BoxFuture<'static, T>>,
     started: bool,
-    home: Option<Home>,
+    home: Home,
     room: Option<Room>,
     in_flight: Option<TaskTrackerToken>,
 }
 
 impl<T: Send + 'static> Surviving<T> {
-    pub(crate) fn new(inner: BoxFuture<'static, T>, home: Option<Home>, room: Room) -> Self {
-        let in_flight = home.as_ref().map(|home| home.tracker.token());
+    pub(crate) fn new(inner: BoxFuture<'static, T>, home: Home, room: Room) -> Self {
+        let in_flight = Some(home.tracker.token());
         Surviving {
             inner: Some(inner),
             started: false,
@@ -83,6 +84,9 @@ impl<T: Send + 'static> Future for Surviving<T> {
         if let Some(room) = &mut self.room {
             ready!(room.poll_taken(cx));
         }
+        if !self.started && self.home.runtime.is_none() {
+            self.home.runtime = Handle::try_current().ok();
+        }
         self.started = true;
         // Taken out while polled: a future that panicked must not be moved to the runtime.
         let mut inner = self.inner.take().expect("polled after it was ready");
@@ -98,24 +102,20 @@ impl<T: Send + 'static> Future for Surviving<T> {
 
 impl<T: Send + 'static> Drop for Surviving<T> {
     fn drop(&mut self) {
-        let (Some(inner), Some(home), true) = (self.inner.take(), self.home.take(), self.started)
-        else {
+        let (Some(inner), true) = (self.inner.take(), self.started) else {
             return;
         };
-        home.abandoned.increment(1);
-        let room = self.room.take();
-        let Home {
-            runtime,
-            tracker,
-            limit,
-            ..
-        } = home;
+        self.home.abandoned.increment(1);
+        let (room, limit) = (self.room.take(), self.home.limit);
+        let Some(runtime) = &self.home.runtime else {
+            return;
+        };
         // The timer is made inside the task: this drop may run outside of any runtime.
         let rest = async move {
             let _ = tokio::time::timeout(limit, inner).await;
             drop(room);
         };
-        drop(tracker.spawn_on(rest, &runtime));
+        drop(self.home.tracker.spawn_on(rest, runtime));
     }
 }
 
@@ -138,7 +138,7 @@ mod tests {
 
     fn home() -> Home {
         Home {
-            runtime: Handle::current(),
+            runtime: Some(Handle::current()),
             tracker: TaskTracker::new(),
             limit: Duration::from_secs(60),
             abandoned: Counter::noop(),
@@ -157,18 +157,14 @@ mod tests {
     }
 
     fn unit<T: Send>(inner: BoxFuture<'static, T>, home: &Home) -> Surviving<T> {
-        Surviving::new(
-            inner,
-            Some(home.clone()),
-            Room::of(&Arc::new(Semaphore::new(1))),
-        )
+        Surviving::new(inner, home.clone(), Room::of(&Arc::new(Semaphore::new(1))))
     }
 
     #[tokio::test(start_paused = true)]
     async fn without_room_it_waits_and_has_not_begun() {
         let (home, done) = (home(), Arc::new(AtomicU32::new(0)));
         let room = Arc::new(Semaphore::new(1));
-        let new = || Surviving::new(steps(&done), Some(home.clone()), Room::of(&room));
+        let new = || Surviving::new(steps(&done), home.clone(), Room::of(&room));
         let mut first = new();
         assert_eq!((&mut first).now_or_never(), None);
         let mut second = new();
@@ -224,10 +220,16 @@ mod tests {
 
     #[test]
     fn without_a_runtime_it_just_ends() {
+        let homeless = Home {
+            runtime: None,
+            tracker: TaskTracker::new(),
+            limit: Duration::ZERO,
+            abandoned: Counter::noop(),
+        };
         let room = Arc::new(Semaphore::new(1));
         let mut unit = Surviving::new(
             Box::pin(std::future::pending::<()>()),
-            None,
+            homeless,
             Room::of(&room),
         );
         assert_eq!((&mut unit).now_or_never(), None);

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use changeover_flags::{Percent, Place};
-use changeover_proxy::Limits;
+use changeover_proxy::{Limits, NoVersions};
 use changeover_shadow::Class;
 use tower::ServiceExt as _;
 
@@ -156,4 +156,24 @@ async fn the_layer_that_compares_alone_answers_from_the_service_inside() {
     assert_eq!(layer.handle().compared().of(Class::MissingInNew), 1);
     assert_eq!(layer.handle().compared().total, 1);
     assert_eq!(world.new.applied(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_an_answer_about_versions_no_difference_is_confirmed() {
+    let differs = async |world: World| {
+        let world = sampled(world);
+        world.legacy.set(1, 7);
+        world.get(1).await;
+        rest().await;
+        only(&world)
+    };
+    let world = World::new();
+    *world.port.mute.lock().unwrap() = true;
+    assert_eq!(differs(world).await, Class::Timeout);
+    let kept_by_nobody = || World::with(|builder| builder.versions(NoVersions));
+    assert_eq!(differs(kept_by_nobody()).await, Class::MissingInNew);
+    let world = kept_by_nobody();
+    world.port.fails(Fault::Refuses);
+    world.call(Call::Put(1, 7)).await.unwrap();
+    assert_eq!(differs(world).await, Class::Lagging, "it is pinned");
 }

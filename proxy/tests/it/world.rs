@@ -66,8 +66,9 @@ struct Rows {
     asked: usize,
 }
 
-#[derive(Clone)]
+/// Keeps the contract of a service: who calls one that was not polled ready is told.
 pub(crate) struct Store {
+    ready: bool,
     rows: Arc<Mutex<Rows>>,
     fault: Arc<Mutex<Fault>>,
 }
@@ -78,6 +79,7 @@ pub(crate) const STEP: Duration = Duration::from_millis(1);
 impl Store {
     fn new() -> Store {
         Store {
+            ready: false,
             rows: Arc::default(),
             fault: Arc::new(Mutex::new(Fault::None)),
         }
@@ -153,6 +155,17 @@ impl Store {
     }
 }
 
+impl Clone for Store {
+    fn clone(&self) -> Store {
+        let (rows, fault) = (Arc::clone(&self.rows), Arc::clone(&self.fault));
+        Store {
+            ready: false,
+            rows,
+            fault,
+        }
+    }
+}
+
 impl Service<Call> for Store {
     type Response = Answer;
     type Error = Error;
@@ -161,11 +174,18 @@ impl Service<Call> for Store {
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         match self.fault() {
             Fault::NeverReady => Poll::Pending,
-            _ => Poll::Ready(Ok(())),
+            _ => {
+                self.ready = true;
+                Poll::Ready(Ok(()))
+            }
         }
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
+        assert!(
+            std::mem::take(&mut self.ready),
+            "called before it was ready"
+        );
         let store = self.clone();
         store.lock().asked += 1;
         Box::pin(async move {

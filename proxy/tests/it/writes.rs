@@ -1,7 +1,7 @@
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use changeover_proxy::{Limits, NoVersions, PinCount};
+use changeover_proxy::{Failure, Limits, NoVersions, Operation, PinCount, Touched, with_written};
 use futures_util::FutureExt as _;
 
 use crate::world::*;
@@ -49,6 +49,21 @@ async fn a_panic_of_the_authority_reaches_the_caller_and_the_key_is_followed() {
         .catch_unwind()
         .await;
     assert!(answer.is_err(), "a read's panic too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_the_applications_hooks_after_a_write_is_not_the_callers() {
+    let world = World::with(|builder| {
+        let asked =
+            |_: &Operation, _: &Answer| -> Option<Touched> { panic!("the second question") };
+        let builder = builder.classify(with_written(classify, asked));
+        builder.outcome(|_: &Error| -> Failure { panic!("the outcome") })
+    });
+    assert_eq!(world.call(Call::Create(7)).await, Ok(Answer::Done(100)));
+    world.legacy.fails(Fault::Refuses);
+    assert_eq!(world.call(Call::Put(1, 7)).await, Err(Error::Constraint));
+    rest().await;
+    assert_eq!(world.handle.pins().total(), 0);
 }
 
 /// The first copy is slow and reads early; the second write comes meanwhile.
