@@ -328,7 +328,15 @@ impl Market {
     pub async fn assert_equal(&self) {
         let (legacy, new) = self.both().await;
         assert!(!legacy.is_empty(), "nothing was compared");
-        assert_eq!(legacy, new, "{:?}", self.topology);
+        let only = |a: &[String], b: &[String]| {
+            a.iter().filter(|row| !b.contains(row)).take(5).cloned().collect::<Vec<_>>()
+        };
+        let (lost, added) = (only(&legacy, &new), only(&new, &legacy));
+        assert!(
+            legacy == new,
+            "{:?}: in legacy alone {lost:?}, in new alone {added:?}",
+            self.topology
+        );
     }
 
     /// Every key's version and synced version on the legacy side.

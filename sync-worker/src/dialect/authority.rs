@@ -261,11 +261,15 @@ impl SqlAuthority {
         limit: u32,
     ) -> Result<Vec<Key>, DbError> {
         let dialect = self.dialect();
-        let columns: Vec<String> = self.key_columns.iter().map(|c| dialect.quote(&c.name)).collect();
+        // Qualified, because a bare name in ORDER BY means the answer's column of that name, and
+        // `id::text` is called `id` too: pages would be in text order and rows would be skipped.
+        let columns: Vec<String> =
+            self.key_columns.iter().map(|c| format!("t.{}", dialect.quote(&c.name))).collect();
         let mut statement = Statement::of(dialect, "SELECT ")
             .sql(&dialect.key_text(&columns))
-            .sql(" FROM ")
-            .table(&self.root);
+            .sql(" AS key FROM ")
+            .table(&self.root)
+            .sql(" AS t");
         if let Some(components) = after.and_then(|key| key.components(columns.len())) {
             statement = statement.sql(&format!(" WHERE ({}) > (", columns.join(", ")));
             for (index, (component, column)) in

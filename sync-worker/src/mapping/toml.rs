@@ -37,7 +37,8 @@
 //! 1. A target reads from the root table unless it says `from` (with `key`, the expressions that
 //!    equal the key's components, and `where`).
 //! 2. `slot` is an expression that names a row within its key, for targets with several rows per
-//!    key; a row keeps its generated id as long as it keeps its slot.
+//!    key; a row keeps its generated id as long as it keeps its slot. `{ row }` refers to the one
+//!    row without a slot, `{ row, slot }` to the row of that slot.
 //! 3. A shared row with a `NULL` in its identity is not written; references to it are `NULL`.
 //! 4. Parents stand before children.
 
@@ -191,7 +192,8 @@ struct Plan {
 enum CellPlan {
     Value(usize),
     Lookup { lookup: usize, by: usize },
-    Row { target: usize, slot: usize },
+    /// Without a slot: the one row that has none.
+    Row { target: usize, slot: Option<usize> },
 }
 
 impl std::str::FromStr for TomlMapping {
@@ -266,7 +268,10 @@ fn image_row(plan: &Plan, row: &SourceRow) -> Result<Option<ImageRow>, MappingEr
         cells.push(match *cell {
             CellPlan::Value(index) => Cell::Value(value(index)?.clone()),
             CellPlan::Lookup { lookup, by } => Cell::Lookup { lookup, by: value(by)?.clone() },
-            CellPlan::Row { target, slot } => Cell::Row { target, slot: slot_text(value(slot)?) },
+            CellPlan::Row { target, slot } => {
+                let slot = slot.map(value).transpose()?.map(slot_text).unwrap_or_default();
+                Cell::Row { target, slot }
+            }
         });
     }
     let unknown = |position: &usize| matches!(cells.get(*position), Some(Cell::Value(Value::Null)));
@@ -364,7 +369,7 @@ fn read_target(
                 by: None,
             }) => match shape.targets.iter().position(|known| known.name == *row) {
                 Some(target) if shape.targets.get(target).and_then(Target::id_column).is_some() => {
-                    CellPlan::Row { target, slot: slot.as_deref().map_or(0, &mut expression) }
+                    CellPlan::Row { target, slot: slot.as_deref().map(&mut expression) }
                 }
                 Some(_) => return bad(place, format!("target {row:?} has no id to refer to")),
                 None => return bad(place, format!("no target {row:?} stands before this one")),
