@@ -513,6 +513,11 @@ fn judge(
         Some(version) if version > one.version => Class::FollowerAhead,
         Some(version) if version == one.version => differing(seen, fields),
         _ if dirty => Class::Lagging,
+        // A key that has no rows anywhere and was never stamped, but was copied once: whatever
+        // raised the base has nothing to copy again.
+        Some(_) if is_base(one.version) && is_blank(&seen.expected) && is_blank(&seen.actual) => {
+            Class::Equal
+        }
         Some(_) => Class::Unrecorded,
         // Never copied, and clean.
         None if fields.is_empty() && is_blank(&seen.expected) => Class::Equal,
@@ -530,6 +535,11 @@ fn differing(seen: &Observed, fields: &[FieldDiff]) -> Class {
         _ if seen.version.is_none() => Class::Missing,
         _ => Class::Divergent,
     }
+}
+
+/// Whether no write of this incarnation gave the version.
+fn is_base(version: Version) -> bool {
+    version.0 % (1 << Version::COUNTER_BITS) == 0
 }
 
 /// Whether a record by target holds no row.
@@ -641,6 +651,10 @@ mod tests {
         only(&memory, Class::Unrecorded).await?;
 
         let memory = settled().await?;
+        memory.state().fences.insert(key(7), Version(0));
+        only(&memory, Class::Unrecorded).await?;
+
+        let memory = settled().await?;
         memory.state().held.remove(&key(5));
         memory.state().fences.remove(&key(5));
         only(&memory, Class::Missing).await?;
@@ -672,6 +686,32 @@ mod tests {
         memory.history(8, "row");
         memory.state().cursor.done = false;
         only(&memory, Class::Pending).await?;
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_key_that_never_was_is_equal_under_every_base() -> Result<(), StoreError> {
+        let memory = settled().await?;
+        memory
+            .copier()
+            .copy(&[key(50)], crate::copy::CopySource::Inline)
+            .await?;
+        let base = Version::base(1);
+        memory.state().base = base;
+        memory.state().follower_base = base;
+        memory.state().cursor = crate::store::Cursor::default();
+        Backfill::new(memory.copier(), BackfillOptions::default())
+            .run(|_| ())
+            .await?;
+        Drain::new(memory.copier(), DrainOptions::default())
+            .once()
+            .await?;
+        let report = verify(&memory).await?;
+        assert_eq!(
+            (report.compared, report.count(Class::Equal)),
+            (8, 8),
+            "{report:?}"
+        );
         Ok(())
     }
 
