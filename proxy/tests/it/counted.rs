@@ -209,3 +209,36 @@ async fn a_refused_call_is_counted_as_rejected() {
         1.0
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn every_fallback_has_its_reason() {
+    let (world, metrics) = recorded(|limits| limits);
+    world.legacy.set(1, 7);
+    for fault in [
+        Fault::None,
+        Fault::Refuses,
+        Fault::Panics,
+        Fault::Hangs,
+        Fault::NeverReady,
+    ] {
+        world.new.fails(fault);
+        assert_eq!(world.get(1).await, Some(7));
+    }
+    let series = series(&metrics);
+    for (reason, count) in [
+        ("not_found", 1.0),
+        ("error", 1.0),
+        ("panic", 1.0),
+        ("timeout", 2.0),
+    ] {
+        assert_eq!(
+            sum(&series, "changeover_fallbacks_total", reason),
+            count,
+            "{reason}"
+        );
+    }
+    assert_eq!(
+        sum(&series, "changeover_calls_total", "outcome=fallback"),
+        5.0
+    );
+}

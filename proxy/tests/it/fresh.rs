@@ -65,8 +65,15 @@ async fn a_stage_that_moves_between_ready_and_call_is_served() {
     world.flags.learn(&epoch(3, Place::New, true)).unwrap();
     assert_eq!(service.call(Call::Get(1)).await, Ok(Answer::Row(Some(7))));
     assert_eq!((world.legacy.asked(), world.new.asked()), (0, 1));
+    let mut service = world.service.clone();
     service.ready().await.unwrap();
     world.flags.learn(&epoch(4, Place::Legacy, true)).unwrap();
+    world.flags.set_read_new(Percent::ZERO).unwrap();
+    assert_eq!(service.call(Call::Get(1)).await, Ok(Answer::Row(Some(7))));
+    assert_eq!((world.legacy.asked(), world.new.asked()), (1, 1));
+    world.flags.learn(&epoch(5, Place::New, true)).unwrap();
+    service.ready().await.unwrap();
+    world.flags.learn(&epoch(6, Place::Legacy, true)).unwrap();
     service.call(Call::Put(1, 8)).await.unwrap();
     assert_eq!(world.legacy.applied(), [Call::Put(1, 8)]);
 }
@@ -221,4 +228,18 @@ async fn the_percentage_is_sticky_by_key() {
         assert!(moved.len() > before.len());
         before = moved;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_comes_while_a_question_is_asked_is_seen() {
+    let world = World::with(|builder| builder.strict(true));
+    world.both(1, 7);
+    world.port.fails(Fault::Hangs);
+    *world.port.thinks.lock().unwrap() = STEP * 10;
+    let write = async {
+        tokio::time::sleep(STEP).await;
+        world.call(Call::Put(1, 8)).await.unwrap();
+    };
+    let (row, ()) = futures_util::future::join(world.get(1), write).await;
+    assert_eq!((row, world.new.asked()), (Some(8), 0));
 }

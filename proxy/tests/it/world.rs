@@ -215,7 +215,10 @@ pub(crate) struct Port {
     pub(crate) to: Store,
     pub(crate) fault: Arc<Mutex<Fault>>,
     pub(crate) copies: Arc<Mutex<usize>>,
+    /// Answers no question.
     pub(crate) mute: Arc<Mutex<bool>>,
+    /// How long it thinks about a question, knowing the answer.
+    pub(crate) thinks: Arc<Mutex<Duration>>,
 }
 
 impl CopyKeys for Port {
@@ -285,8 +288,9 @@ impl Port {
     }
 
     fn answer<T: Send + 'static>(&self, answer: T) -> BoxFuture<'static, Result<T, BoxError>> {
-        let mute = *self.mute.lock().unwrap();
+        let (mute, thinks) = (*self.mute.lock().unwrap(), *self.thinks.lock().unwrap());
         Box::pin(async move {
+            tokio::time::sleep(thinks).await;
             if mute {
                 Err("no answer".into())
             } else {
@@ -390,6 +394,7 @@ impl World {
             fault: Arc::new(Mutex::new(Fault::None)),
             copies: Arc::default(),
             mute: Arc::default(),
+            thinks: Arc::default(),
         };
         let flags = Flags::memory(Entity::new("rows").unwrap());
         flags.learn(&epoch(2, Place::Legacy, true)).unwrap();
