@@ -112,10 +112,20 @@ impl Copier {
         authority: Arc<dyn Authority>,
         follower: Arc<dyn Follower>,
     ) -> Copier {
+        Copier::with_meters(Arc::new(Meters::new(entity)), authority, follower)
+    }
+
+    /// A copier that counts into what others of its entity count into already.
+    #[must_use]
+    pub fn with_meters(
+        meters: Arc<Meters>,
+        authority: Arc<dyn Authority>,
+        follower: Arc<dyn Follower>,
+    ) -> Copier {
         Copier {
             authority,
             follower,
-            meters: Arc::new(Meters::new(entity)),
+            meters,
         }
     }
 

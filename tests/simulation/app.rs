@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use changeover::proxy::{
 };
 use changeover::shadow::Value;
 use changeover::worker::copy::{Copier, CopySource};
+use changeover::worker::metrics::Meters;
 use changeover::worker::store::{Authority, Follower, StoreError};
 use futures_util::future::BoxFuture;
 use tower::{Layer as _, Service, ServiceExt as _};
@@ -104,6 +105,7 @@ fn act(state: &mut State, place: Place, call: &Call) -> Result<Reply, StoreError
             state.world.stamp(&key);
         });
         state.soon(8, stamp);
+        return Ok(Reply::Done(Version(version.0 - 1)));
     }
     Ok(Reply::Done(version))
 }
@@ -197,10 +199,20 @@ impl Versions for Bridge {
     }
 }
 
-/// A copier as a process of this revision has it.
+/// A copier as a process of this revision has it. All count into one set of meters, which nobody
+/// reads: registering a set per process would take most of a schedule's time.
 pub fn copier(ports: &Ports, bug: Option<Bug>) -> Copier {
-    let entity = Entity::new("things").expect("a plain name");
-    Copier::new(&entity, Arc::new(ports.clone()), Bug::meddle(bug, ports))
+    static METERS: OnceLock<Arc<Meters>> = OnceLock::new();
+    let meters = METERS.get_or_init(|| Arc::new(Meters::new(&entity())));
+    Copier::with_meters(
+        Arc::clone(meters),
+        Arc::new(ports.clone()),
+        Bug::meddle(bug, ports),
+    )
+}
+
+fn entity() -> Entity {
+    Entity::new("things").expect("a plain name")
 }
 
 /// One instance of the application.
@@ -246,7 +258,7 @@ impl Instance {
             ports,
             bug,
         };
-        let flags = Flags::memory(Entity::new("things").expect("a plain name"));
+        let flags = Flags::memory(entity());
         let epoch = Epoch {
             number: 1,
             authority: Place::Legacy,
@@ -325,11 +337,8 @@ impl Instance {
         let mut state = sim.state();
         let world = &mut state.world;
         match (&call, answer) {
-            (Call::Get { .. }, Ok(Reply::Row(_, version))) => {
-                if version < floor {
-                    let what = format!("G8: {key} was read at {version}, known at {floor}");
-                    world.violate(what);
-                }
+            (Call::Get { .. }, Ok(Reply::Row(_, version))) if version < floor => {
+                world.violate(format!("G8: {key} was read at {version}, known at {floor}"));
             }
             (_, Ok(Reply::Done(version))) => {
                 if let Call::Append { id, .. } = call {

@@ -16,9 +16,12 @@ use changeover::worker::store::{
 pub enum Bug {
     /// The follower takes every copy.
     FenceRemoved,
-    /// The follower takes a copy of the version it holds, from a copier that reads the version
-    /// before it reads the rows. With pairs read at one instant an equal version is an equal image.
+    /// The follower takes a copy of the very version it holds, and now and then such a copy carries
+    /// an older image.
     FenceTakesEqual,
+    /// Now and then a copy of the very version that the follower holds carries an older image. No
+    /// bug while the fence takes higher versions alone: nothing is to be found.
+    StaleImageOfAHeldVersion,
     /// A mark clears whatever version the key has by now.
     MarkWithoutVersion,
     /// The mark goes out before the follower's answer has come.

@@ -8,6 +8,7 @@ use changeover::worker::store::{
 use rand::RngExt;
 
 use super::network::{Net, What};
+use super::world::Process;
 
 /// Both ports of one process, at one mapping revision.
 #[derive(Clone)]
@@ -19,8 +20,9 @@ pub struct Ports {
 impl Authority for Ports {
     fn read<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Stamped>> {
         let (revision, keys) = (self.revision, keys.to_vec());
+        let copies = self.net.process != Process::Verify;
         self.net.call(What::Read, move |state| {
-            let torn = state.world.bug.is_some() && state.random.random_range(0..3) == 0;
+            let torn = copies && state.world.bug.is_some() && state.random.random_range(0..3) == 0;
             Ok(keys
                 .iter()
                 .map(|key| state.world.read(revision, key, torn))
@@ -157,7 +159,7 @@ impl Follower for Ports {
         let (who, revision) = (self.net.process, self.revision);
         self.net.call(What::Read, move |state| {
             let cursor = state.world.cursor(revision);
-            if who == super::world::Process::Backfill && cursor.last.is_some() && !cursor.done {
+            if who == Process::Backfill && cursor.last.is_some() && !cursor.done {
                 state.world.reach.backfill_resumed += 1;
             }
             Ok(cursor)

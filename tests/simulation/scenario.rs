@@ -14,7 +14,7 @@ use changeover::worker::verify::{Class, Verify, VerifyOptions, VerifyReport};
 use rand::RngExt;
 use tokio::task::JoinSet;
 
-use super::app::{Call, Instance, Repository, Settings, copier};
+use super::app::{self, Call, Instance, Repository, Settings, copier};
 use super::bugs::Bug;
 use super::network::{Faults, Net, Sim};
 use super::ports::Ports;
@@ -102,7 +102,7 @@ fn configure(sim: &Arc<Sim>, bug: Option<Bug>) -> Config {
             bug,
         },
         page: random.random_range(1..=3),
-        worker_pause: random.random_range(5..=60),
+        worker_pause: random.random_range(10..=80),
         deletes: random.random_range(0..=30),
         swaps: random.random_range(0..=20),
         poison: if random.random_range(0..4) == 0 {
@@ -117,9 +117,15 @@ fn configure(sim: &Arc<Sim>, bug: Option<Bug>) -> Config {
         verify: !raised && random.random_range(0..4) == 0,
         keys,
     };
-    for key in &config.keys {
+    let uniques = state.random.random_range(0..2) == 0;
+    for (unique, key) in (0..).zip(&config.keys) {
         if state.random.random_range(0..3) > 0 {
-            state.world.inherit(key, Row::default());
+            let unique = uniques.then_some(unique);
+            let row = Row {
+                unique,
+                ..Row::default()
+            };
+            state.world.inherit(key, row);
         }
     }
     state.faults = config.faults;
@@ -144,7 +150,8 @@ pub fn run(seed: u64, bug: Option<Bug>, verbose: bool) -> Outcome {
             () = sim.deliver() => {}
             () = live(&sim, &config, bug) => {}
         }
-        let state = sim.state();
+        let mut state = sim.state();
+        state.world.reach.calls = state.calls();
         let violation = state.world.violation.clone();
         Outcome {
             trace: state.trace,
@@ -447,7 +454,14 @@ async fn settle(sim: &Arc<Sim>, config: &Config, bug: Option<Bug>) {
         net: sim.net(Process::Drain),
         revision,
     };
-    let copier = copier(&ports, bug);
+    let copier = app::copier(&ports, bug);
+    let looking = app::copier(
+        &Ports {
+            net: sim.net(Process::Verify),
+            revision,
+        },
+        None,
+    );
     let drain = Drain::new(copier.clone(), drain_options(config, 1));
     let backfill = Backfill::new(copier.clone(), backfill_options(config, 1));
     let rest = async {
@@ -462,7 +476,7 @@ async fn settle(sim: &Arc<Sim>, config: &Config, bug: Option<Bug>) {
             page: config.page,
             ..VerifyOptions::default()
         };
-        Verify::new(copier, options).run().await
+        Verify::new(looking, options).run().await
     };
     let rest = tokio::time::timeout(Duration::from_secs(120), rest).await;
     let mut state = sim.state();

@@ -62,6 +62,7 @@ pub struct Reach {
     pub below_base_refused: u64,
     pub follower_answered: u64,
     pub crashed: u64,
+    pub calls: u64,
 }
 
 impl Reach {
@@ -99,6 +100,7 @@ impl Reach {
         self.below_base_refused += other.below_base_refused;
         self.follower_answered += other.follower_answered;
         self.crashed += other.crashed;
+        self.calls += other.calls;
     }
 }
 
@@ -359,8 +361,15 @@ impl World {
     pub fn read(&self, revision: i64, key: &Key, torn: bool) -> Stamped {
         let version = self.version(key);
         let mut row = self.rows.get(key);
+        let stale = match self.bug {
+            Some(Bug::ImageReadInsideTheWrite) => true,
+            Some(Bug::FenceTakesEqual | Bug::StaleImageOfAHeldVersion) => {
+                self.fences.get(key) == Some(&version)
+            }
+            _ => false,
+        };
         if torn
-            && self.is(Bug::ImageReadInsideTheWrite)
+            && stale
             && let Some(history) = self.history.get(key)
             && let Some((_, before)) = history.iter().rev().nth(1)
         {
