@@ -333,9 +333,14 @@ impl<'a> Run<'a> {
             group.extend(refused.iter().flat_map(|(_, _, holders)| holders).cloned());
             if group.len() == known && versions == before {
                 // The same images were refused twice, next to those of every holder.
-                for (key, version, holders) in refused {
-                    let outcome = self.standoff(&holders);
-                    self.set(&key, version, outcome.0, outcome.1.to_owned());
+                // All are judged before any is settled: keys that claim one value between them
+                // must not each seem to wait for the other.
+                let judged: Vec<_> = refused
+                    .into_iter()
+                    .map(|(key, version, holders)| (key, version, self.standoff(&holders)))
+                    .collect();
+                for (key, version, (outcome, reason)) in judged {
+                    self.set(&key, version, outcome, reason.to_owned());
                 }
                 return Ok(());
             }

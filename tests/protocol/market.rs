@@ -31,12 +31,6 @@ pub enum Topology {
 }
 
 impl Topology {
-    pub const ALL: [Topology; 4] = [
-        Topology::SqliteTwoFiles,
-        Topology::SqliteOneFile,
-        Topology::PostgresTwoDatabases,
-        Topology::PostgresOneDatabase,
-    ];
 
     pub fn is_postgres(self) -> bool {
         matches!(self, Topology::PostgresTwoDatabases | Topology::PostgresOneDatabase)

@@ -4,3 +4,4 @@ pub mod market;
 
 mod lifecycle;
 mod out_of_band;
+mod races;
