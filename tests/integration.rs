@@ -16,3 +16,5 @@ mod tidy;
 mod simulation;
 // The protocol's SQL on real servers, in every topology.
 mod protocol;
+// Lost answers, cancelled calls and broken connections.
+mod faults;

@@ -1,6 +1,7 @@
 //! Stamp, copy and fence: the worker of a changeover.
 
 pub mod dialect;
+pub mod guard;
 pub mod image;
 pub mod mapping;
 pub mod migration;

@@ -16,7 +16,7 @@ macro_rules! everywhere {
         async fn postgres_one_database() { super::scenario::$name(Topology::PostgresOneDatabase).await }
     })* };
 }
-pub(super) use everywhere;
+pub(crate) use everywhere;
 
 everywhere!(a_whole_life, uninstall_leaves_nothing, writes_follow);
 

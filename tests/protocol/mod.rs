@@ -2,6 +2,6 @@
 
 pub mod market;
 
-mod lifecycle;
+pub mod lifecycle;
 mod out_of_band;
 mod races;

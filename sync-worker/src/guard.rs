@@ -1,0 +1,44 @@
+//! Guards for the application's own pools: a connection never comes back inside a transaction.
+//!
+//! A driver may hand a connection back to its pool inside a transaction when the future that opens
+//! the transaction is dropped half-way (sqlx 0.8.4 to 0.9.0, upstream issue 4385). The next
+//! statement on that connection is then answered `Ok` and rolled back later: an acknowledged write
+//! is lost. Two guards, each of which is enough for the calls it covers:
+//!
+//! 1. Writes through the layers run in a unit of work that their caller cannot cancel, so no
+//!    `begin` is dropped half-way.
+//! 2. These hooks roll back whatever a connection was left in before the pool hands it out again.
+//!    They cost one round trip per release on PostgreSQL, and cover calls that bypass the layers.
+//!
+//! ```no_run
+//! # async fn f() -> Result<(), sqlx::Error> {
+//! use changeover_sync_worker::guard;
+//! let pool = guard::postgres(sqlx::postgres::PgPoolOptions::new())
+//!     .connect("postgres://localhost/shop")
+//!     .await?;
+//! # Ok(()) }
+//! ```
+
+use sqlx::postgres::PgPoolOptions;
+use sqlx::sqlite::SqlitePoolOptions;
+
+/// `options` with a hook that ends a transaction a connection was left in. A connection on which
+/// that fails is closed.
+#[must_use]
+pub fn postgres(options: PgPoolOptions) -> PgPoolOptions {
+    options.after_release(|connection, _| {
+        Box::pin(async move { sqlx::raw_sql("ROLLBACK").execute(connection).await.map(|_| true) })
+    })
+}
+
+/// As [`postgres`], for SQLite.
+#[must_use]
+pub fn sqlite(options: SqlitePoolOptions) -> SqlitePoolOptions {
+    options.after_release(|connection, _| {
+        Box::pin(async move {
+            // Outside a transaction SQLite answers ROLLBACK with an error, and that is well.
+            let _ = sqlx::raw_sql("ROLLBACK").execute(connection).await;
+            Ok(true)
+        })
+    })
+}

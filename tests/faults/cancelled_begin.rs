@@ -1,0 +1,112 @@
+//! The driver's defect: a `begin` that is dropped half-way leaves the pool a connection inside a
+//! transaction. It is shown here with the guards off, and then with each guard on.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use changeover::flags::{Entity, Epoch, Flags, Place, Version};
+use changeover::proxy::{Changeover, Operation, Refused};
+use changeover::shadow::Value;
+use changeover::worker::guard;
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use tower::{Layer, ServiceExt, service_fn};
+
+use crate::support;
+
+async fn pools(guarded: bool) -> (PgPool, PgPool) {
+    let url = support::postgres::fresh_one().await;
+    let options = PgPoolOptions::new().max_connections(1);
+    let options = if guarded { guard::postgres(options) } else { options };
+    let pool = options.connect(&url).await.unwrap();
+    let witness = PgPoolOptions::new().max_connections(1).connect(&url).await.unwrap();
+    sqlx::raw_sql("CREATE TABLE t (id bigint PRIMARY KEY)").execute(&witness).await.unwrap();
+    (pool, witness)
+}
+
+/// Polls `future` `polls` times, letting the connection work in between, and drops it.
+async fn drop_after(polls: u32, future: impl Future) {
+    let mut future = pin!(future);
+    for _ in 0..polls {
+        let mut context = Context::from_waker(Waker::noop());
+        if let Poll::Ready(_) = future.as_mut().poll(&mut context) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
+}
+
+/// Cancels a begin after 1, 2, 3, … polls; after each, one acknowledged insert. Answers how many
+/// acknowledged rows nobody else can see.
+async fn acknowledged_and_lost(guarded: bool) -> usize {
+    let (pool, witness) = pools(guarded).await;
+    let mut acknowledged = 0;
+    for n in 0..12i64 {
+        drop_after(1 + (n as u32) % 4, pool.begin()).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let insert = sqlx::query("INSERT INTO t VALUES ($1)").bind(n).execute(&pool).await;
+        acknowledged += usize::from(insert.is_ok());
+    }
+    // Ends the session, and with it whatever transaction it is in.
+    pool.close().await;
+    let (seen,): (i64,) =
+        sqlx::query_as("SELECT count(*) FROM t").fetch_one(&witness).await.unwrap();
+    acknowledged - usize::try_from(seen).unwrap()
+}
+
+#[tokio::test]
+async fn without_guards_acknowledged_writes_are_lost() {
+    let lost = acknowledged_and_lost(false).await;
+    assert!(lost > 0, "the driver no longer has the defect: the guards can go");
+}
+
+#[tokio::test]
+async fn the_pool_guard_contains_it() {
+    assert_eq!(acknowledged_and_lost(true).await, 0);
+}
+
+/// The layer's guard: its caller is dropped while the service is inside `begin`.
+#[tokio::test]
+async fn the_layer_contains_it() {
+    let (pool, witness) = pools(false).await;
+    let flags = Flags::memory(Entity::new("t").unwrap());
+    flags
+        .learn(&Epoch {
+            number: 1,
+            authority: Place::Legacy,
+            copying: false,
+            moving_to: None,
+            revision: 1,
+            base: Version(0),
+            backfilled: false,
+            verified: false,
+        })
+        .unwrap();
+    let service = service_fn(move |id: i64| {
+        let pool = pool.clone();
+        async move {
+            let mut transaction = pool.begin().await.map_err(|_| Refused::NoKey { operation: "put" })?;
+            let insert = sqlx::query("INSERT INTO t VALUES ($1)").bind(id);
+            insert.execute(&mut *transaction).await.map_err(|_| Refused::NoKey { operation: "put" })?;
+            transaction.commit().await.map_err(|_| Refused::NoKey { operation: "put" })
+        }
+    });
+    let layer = Changeover::builder(flags)
+        .classify(|id: &i64| Operation::write("put", [*id]))
+        .observe(|(): &()| Some(Value::Null))
+        .new_service(service.clone())
+        .build()
+        .unwrap();
+    let handle = layer.handle();
+    let service = layer.layer(service);
+    for id in 0..24i64 {
+        drop_after(1 + (id as u32) % 8, service.clone().oneshot(id)).await;
+    }
+    assert!(handle.close_and_wait(Duration::from_secs(20)).await.is_complete());
+    // Every write that began was finished: none was lost half-way, and none is in limbo.
+    let (seen,): (i64,) =
+        sqlx::query_as("SELECT count(*) FROM t").fetch_one(&witness).await.unwrap();
+    assert_eq!(seen, 24);
+}
