@@ -3,5 +3,6 @@
 pub mod market;
 
 pub mod lifecycle;
+mod isolation;
 mod out_of_band;
 mod races;

@@ -16,6 +16,7 @@ everywhere!(
     a_mark_never_outruns_its_version,
     a_child_waits_for_its_lookup,
     a_refused_image_is_blocked_and_says_why,
+    an_orphan_is_blocked_and_says_why,
     unique_values_change_hands,
     a_value_claimed_twice_blocks_one_key,
     an_older_revision_is_refused,
@@ -152,6 +153,17 @@ mod scenario {
         assert_eq!(report.count(Class::Blocked), 1, "{report:?}");
         // A write of the application unblocks it.
         market.legacy.run("UPDATE listings SET status = 'SOLD' WHERE id = 2").await;
+        settle(&market, &migration).await;
+    }
+
+    /// The legacy tables hold a child without its parent; the new ones cannot.
+    pub(super) async fn an_orphan_is_blocked_and_says_why(topology: Topology) {
+        let (market, migration) = ready(topology, 8).await;
+        market.legacy.run("DELETE FROM listings WHERE id = 4").await;
+        drain(&migration).await;
+        let dirty = market.dirty().await;
+        assert!(dirty.len() == 1 && dirty[0].starts_with("4 blocked a row of picture belongs to a row of listing"), "{dirty:?}");
+        market.legacy.run("DELETE FROM photos WHERE listing_id = 4").await;
         settle(&market, &migration).await;
     }
 

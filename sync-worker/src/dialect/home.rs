@@ -238,6 +238,25 @@ async fn raise_authority(
     incarnation: i64,
     patience: Patience,
 ) -> Result<(), StoreError> {
+    let mut tried = 0;
+    loop {
+        tried += 1;
+        match raise_authority_once(side, revision, incarnation, patience).await {
+            Err(StoreError::Busy { .. }) if tried < patience.tries => {
+                tracing::info!(entity = %side.entity, tried, "a table is locked, trying again");
+                tokio::time::sleep(patience.pause).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+async fn raise_authority_once(
+    side: &Side<'_>,
+    revision: i64,
+    incarnation: i64,
+    patience: Patience,
+) -> Result<(), StoreError> {
     let (owner, dialect) = (side, side.database.dialect());
     let base = Version(incarnation << Version::COUNTER_BITS);
     let no = dialect.boolean(false);

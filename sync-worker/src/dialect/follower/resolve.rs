@@ -1,6 +1,6 @@
 //! From an image's cells to values: lookups, generated ids, ids of shared rows.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use changeover_shadow::Value;
 
@@ -137,6 +137,15 @@ impl SqlFollower {
         if generated.is_empty() || copies.is_empty() {
             return Ok(());
         }
+        // The id map outlives rows: only rows that the image has can be referred to.
+        let present: HashSet<(&str, usize, &str)> = copies
+            .iter()
+            .flat_map(|(key, image)| {
+                image.targets.iter().enumerate().flat_map(move |(index, rows)| {
+                    rows.iter().map(move |row| (*key, index, row.slot.as_str()))
+                })
+            })
+            .collect();
         let keys: Vec<Vec<Value>> = copies.iter().map(|(key, _)| vec![text(key)]).collect();
         let statement = Statement::of(self.dialect(), "SELECT m.key, m.target, m.slot, m.id FROM ")
             .table(tables::ID)
@@ -150,6 +159,7 @@ impl SqlFollower {
             if let [Value::Text(key), Value::Text(name), Value::Text(slot), id] = row.as_slice()
                 && let Some((index, _)) =
                     generated.iter().find(|(_, target)| target.target.name == *name)
+                && present.contains(&(key.as_str(), *index, slot.as_str()))
             {
                 resolved.ids.insert((key.clone(), *index, slot.clone()), id.clone());
             }

@@ -12,6 +12,7 @@ use crate::dialect::catalog::Column;
 use crate::dialect::session::{DbError, ErrorClass, Session};
 use crate::dialect::statement::{RowColumn, Statement};
 use crate::dialect::tables;
+use crate::image::{Cell, Image};
 use crate::mapping::Belongs;
 use crate::store::{Applied, Cursor, Hold, HoldKind, Stamped, StoreError};
 
@@ -126,17 +127,39 @@ impl SqlFollower {
                 Applied::Held(Hold { kind: HoldKind::Blocked, reason: reason.clone() })
             }
             Ok(_) if copy.version < base => Applied::BehindBase,
-            Ok(image) => match resolved.missing_lookup(image) {
-                Some(lookup) => {
+            Ok(image) => {
+                if let Some(lookup) = resolved.missing_lookup(image) {
                     let name = self.lookups.get(lookup).map_or("?", |known| &known.lookup.name);
-                    Applied::Held(Hold {
-                        kind: HoldKind::Waiting,
-                        reason: format!("waits for an answer of lookup {name}"),
-                    })
+                    let reason = format!("waits for an answer of lookup {name}");
+                    Applied::Held(Hold { kind: HoldKind::Waiting, reason })
+                } else if let Some(reason) = self.orphan(image) {
+                    Applied::Held(Hold { kind: HoldKind::Blocked, reason })
+                } else {
+                    Applied::Stale
                 }
-                None => Applied::Stale,
-            },
+            }
         }
+    }
+
+    /// Why an image cannot be: a row in it belongs to a row that is not in it.
+    fn orphan(&self, image: &Image) -> Option<String> {
+        let rows = image.targets.iter().zip(self.targets.iter());
+        for (rows, target) in rows {
+            let Some(Belongs::Row { column, .. }) = target.belongs() else { continue };
+            let position = target.columns.iter().position(|known| known.name == *column)?;
+            for row in rows {
+                if let Some(Cell::Row { target: parent, slot }) = row.cells.get(position)
+                    && !image.targets.get(*parent)?.iter().any(|row| row.slot == *slot)
+                {
+                    let parent = self.targets.get(*parent)?;
+                    return Some(format!(
+                        "a row of {} belongs to a row of {} that the key does not have",
+                        target.target.name, parent.target.name
+                    ));
+                }
+            }
+        }
+        None
     }
 
     /// Raises the version of every key that is offered a newer one; answers these keys.

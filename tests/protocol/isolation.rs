@@ -1,0 +1,127 @@
+//! Transactions that overlap, and statements that triggers tend to miss.
+
+use sqlx::{Connection, Executor};
+use sqlx::postgres::PgConnection;
+
+use super::lifecycle::everywhere;
+use super::market::{MAPPING, Market, Topology, backfill, drain, verify};
+
+everywhere!(replace_and_ignore_are_stamped);
+
+async fn ready(topology: Topology) -> (Market, changeover::worker::migration::Migration) {
+    let market = Market::start(topology).await;
+    market.fill(8).await;
+    let migration = market.installed().await;
+    backfill(&migration).await;
+    (market, migration)
+}
+
+async fn settle(market: &Market, migration: &changeover::worker::migration::Migration) {
+    drain(migration).await;
+    assert_eq!(market.dirty().await, Vec::<String>::new());
+    market.assert_equal().await;
+    let report = verify(migration).await;
+    assert!(report.clean(), "{report:?}");
+}
+
+mod scenario {
+    use super::*;
+
+    pub(super) async fn replace_and_ignore_are_stamped(topology: Topology) {
+        let (market, migration) = ready(topology).await;
+        let statements: &[&str] = if topology.is_postgres() {
+            &[
+                "INSERT INTO listings (id, tenant_id, title, status) VALUES (1, 2, 'upserted', 'SOLD') ON CONFLICT (id) DO UPDATE SET title = excluded.title",
+                "INSERT INTO listings (id, tenant_id, title, status) VALUES (1, 2, 'ignored', 'SOLD'), (70, 2, 'added', 'SOLD') ON CONFLICT DO NOTHING",
+                // A session that plays a replica skips ordinary triggers.
+                "SET session_replication_role = replica; UPDATE listings SET title = 'replica' WHERE id = 2; SET session_replication_role = origin",
+                "WITH gone AS (DELETE FROM listings WHERE id = 3 RETURNING *) INSERT INTO listings (id, tenant_id, title, status) SELECT 71, tenant_id, title, status FROM gone",
+            ]
+        } else {
+            &[
+                // Displaces row 2 by its sku, without firing its delete triggers.
+                "INSERT OR REPLACE INTO listings (id, tenant_id, title, status, sku) VALUES (1, 2, 'replaced', 'SOLD', 'sku-2')",
+                "UPDATE OR REPLACE listings SET sku = 'sku-6' WHERE id = 3",
+                "INSERT OR IGNORE INTO listings (id, tenant_id, title, status) VALUES (5, 2, 'ignored', 'SOLD'), (70, 2, 'added', 'SOLD')",
+                "UPDATE OR IGNORE listings SET title = 'or ignore' WHERE id = 7",
+                "INSERT INTO listings (id, tenant_id, title, status) VALUES (7, 2, 'upserted', 'SOLD') ON CONFLICT (id) DO UPDATE SET title = excluded.title",
+                "REPLACE INTO photos (id, listing_id, url) VALUES (8, 7, 'moved to 7')",
+            ]
+        };
+        for sql in statements {
+            market.legacy.run(sql).await;
+            drain(&migration).await;
+            assert_eq!(market.dirty().await, Vec::<String>::new(), "{sql}");
+            market.assert_equal().await;
+        }
+        settle(&market, &migration).await;
+    }
+}
+
+async fn connect(market: &Market) -> PgConnection {
+    PgConnection::connect(&market.legacy_url).await.unwrap()
+}
+
+/// A dependant that is inserted while its lookup row is being changed: the change's own trigger
+/// cannot see it, and it cannot see the change.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dependant_born_during_a_lookups_change_is_not_missed() {
+    for isolation in ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"] {
+        let (market, migration) = ready(Topology::PostgresTwoDatabases).await;
+        let mut change = connect(&market).await;
+        change.execute(sqlx::AssertSqlSafe(format!("BEGIN ISOLATION LEVEL {isolation}"))).await.unwrap();
+        change.execute("UPDATE tenants SET name = 'Ada, renamed' WHERE id = 1").await.unwrap();
+        market.legacy.run("INSERT INTO listings (id, tenant_id, title, status) VALUES (80, 1, 'born', 'ACTIVE')").await;
+        drain(&migration).await;
+        let name = "SELECT provider_name FROM service_listings WHERE legacy_id = 80";
+        assert_eq!(market.new.text(name).await, "Ada");
+        change.execute("COMMIT").await.unwrap();
+        settle(&market, &migration).await;
+        assert_eq!(market.new.text(name).await, "Ada, renamed", "{isolation}");
+    }
+}
+
+/// A writer whose snapshot is older than the raised base: its stamp must not be lost among the
+/// versions of the new incarnation.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_snapshot_writes_above_a_raised_base() {
+    for isolation in ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"] {
+        let (market, _) = ready(Topology::PostgresTwoDatabases).await;
+        let mut old = connect(&market).await;
+        old.execute(sqlx::AssertSqlSafe(format!("BEGIN ISOLATION LEVEL {isolation}"))).await.unwrap();
+        // Takes the snapshot without touching the table that will be written.
+        old.execute("SELECT count(*) FROM tenants").await.unwrap();
+        let next = MAPPING.replace("revision = 1", "revision = 2");
+        let migration = market.open_with(Market::mapping(&next)).await;
+        migration.raise_revision().await.unwrap();
+        backfill(&migration).await;
+        drain(&migration).await;
+        old.execute("UPDATE listings SET title = 'from the past' WHERE id = 5").await.unwrap();
+        old.execute("COMMIT").await.unwrap();
+        assert_eq!(market.dirty().await.len(), 1, "{isolation}: the write is not known");
+        settle(&market, &migration).await;
+        let title = market.new.text("SELECT title FROM service_listings WHERE legacy_id = 5").await;
+        assert_eq!(title, "from the past");
+    }
+}
+
+/// Raising the revision waits for a writer in flight, in short tries, and is then complete.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn raising_waits_for_writers_in_flight() {
+    let (market, _) = ready(Topology::PostgresTwoDatabases).await;
+    let mut writer = connect(&market).await;
+    writer.execute("BEGIN").await.unwrap();
+    writer.execute("UPDATE listings SET title = 'in flight' WHERE id = 5").await.unwrap();
+    let next = MAPPING.replace("revision = 1", "revision = 2");
+    let migration = market.open_with(Market::mapping(&next)).await;
+    let raising = tokio::spawn({
+        let migration = migration.clone();
+        async move { migration.raise_revision().await }
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    assert!(!raising.is_finished(), "the base was raised past a writer in flight");
+    writer.execute("COMMIT").await.unwrap();
+    raising.await.unwrap().unwrap();
+    backfill(&migration).await;
+    settle(&market, &migration).await;
+}
