@@ -128,6 +128,7 @@ fn configure(sim: &Arc<Sim>, bug: Option<Bug>) -> Config {
             state.world.inherit(key, row);
         }
     }
+    state.world.careful = state.random.random_range(0..2) == 0;
     state.faults = config.faults;
     config
 }

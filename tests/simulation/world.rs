@@ -116,6 +116,8 @@ pub struct World {
     fences: BTreeMap<Key, Version>,
     follower_base: Version,
     pub follower_revision: i64,
+    /// Whether the follower keeps no cursor beside a copy that it refuses.
+    pub careful: bool,
     cursors: BTreeMap<i64, Cursor>,
     /// How often each append took effect.
     applied: BTreeMap<u32, u32>,
@@ -573,12 +575,14 @@ impl World {
         most: usize,
     ) -> Result<Vec<Applied>, StoreError> {
         self.admit(revision)?;
-        let answers = copies
+        let answers: Vec<Applied> = copies
             .iter()
             .take(most)
             .map(|copy| self.take(who, copy))
             .collect();
-        if let Some(cursor) = cursor.filter(|_| most >= copies.len()) {
+        let settled = |answer: &Applied| matches!(answer, Applied::Applied | Applied::Stale);
+        let keeps = most >= copies.len() && (!self.careful || answers.iter().all(settled));
+        if let Some(cursor) = cursor.filter(|_| keeps) {
             self.save_cursor(revision, cursor)?;
         }
         Ok(answers)
