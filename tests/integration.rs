@@ -18,3 +18,5 @@ mod simulation;
 mod protocol;
 // Lost answers, cancelled calls and broken connections.
 mod faults;
+// The shipped SQL with one thing missing, which the scenarios must notice.
+mod mutants;

@@ -127,6 +127,22 @@ impl<'d> Statement<'d> {
         &self.text
     }
 
+    /// The inverse of [`into_parts`](Statement::into_parts): for sessions that stand in front of
+    /// another session.
+    #[must_use]
+    pub fn from_parts(
+        dialect: &'d dyn Dialect,
+        (text, args, reusable): (String, Vec<Arg>, bool),
+    ) -> Statement<'d> {
+        Statement { dialect, text, args, reusable }
+    }
+
+    /// The dialect that the statement is written in.
+    #[must_use]
+    pub fn dialect(&self) -> &'d dyn Dialect {
+        self.dialect
+    }
+
     /// The text, the arguments, and whether preparing it once pays.
     #[must_use]
     pub fn into_parts(self) -> (String, Vec<Arg>, bool) {

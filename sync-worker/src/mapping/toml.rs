@@ -451,6 +451,9 @@ fn belongs(
             }
         }
         (Some(_), None, None) => bad(field, "name one column per component of root.key"),
+        (None, Some(_), Some(column)) if !columns.contains(column) => {
+            bad(field, format!("column {column:?} is not among the columns"))
+        }
         (None, Some(row), Some(column)) => {
             let owner = shape.targets.iter().position(|target| target.name == *row);
             match owner {

@@ -146,12 +146,14 @@ impl SqlFollower {
         let rows = image.targets.iter().zip(self.targets.iter());
         for (rows, target) in rows {
             let Some(Belongs::Row { column, .. }) = target.belongs() else { continue };
-            let position = target.columns.iter().position(|known| known.name == *column)?;
+            let position = target.columns.iter().position(|known| known.name == *column);
             for row in rows {
-                if let Some(Cell::Row { target: parent, slot }) = row.cells.get(position)
-                    && !image.targets.get(*parent)?.iter().any(|row| row.slot == *slot)
+                if let Some(Cell::Row { target: parent, slot }) =
+                    position.and_then(|position| row.cells.get(position))
+                    && let Some(parents) = image.targets.get(*parent)
+                    && let Some(parent) = self.targets.get(*parent)
+                    && !parents.iter().any(|row| row.slot == *slot)
                 {
-                    let parent = self.targets.get(*parent)?;
                     return Some(format!(
                         "a row of {} belongs to a row of {} that the key does not have",
                         target.target.name, parent.target.name

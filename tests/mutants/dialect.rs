@@ -1,0 +1,188 @@
+//! The shipped dialects with a change to the SQL they send: everything else is theirs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use changeover::shadow::Value;
+use changeover::worker::dialect::catalog::{Column, Table};
+use changeover::worker::dialect::install::{Reject, Stamp};
+use changeover::worker::dialect::postgres::Postgres;
+use changeover::worker::dialect::session::{Database, DbError, Session};
+use changeover::worker::dialect::sqlite::Sqlite;
+use changeover::worker::dialect::statement::Arg;
+use changeover::worker::dialect::{Dialect, RowColumn, Statement};
+use futures_util::future::BoxFuture;
+
+/// A change to a statement's text; equal text is no change.
+pub type Rewrite = fn(&str) -> String;
+
+/// The database of a URL, sending changed SQL.
+pub fn database(url: &str, rewrite: Rewrite) -> Database {
+    let shipped: Box<dyn Dialect> = if url.starts_with("sqlite:") {
+        Box::new(Sqlite::new(url).unwrap())
+    } else {
+        Box::new(Postgres::new(url).unwrap())
+    };
+    Database::new(Arc::new(Mutant { shipped, rewrite }), Database::CONNECTIONS)
+}
+
+#[derive(Debug)]
+struct Mutant {
+    shipped: Box<dyn Dialect>,
+    rewrite: Rewrite,
+}
+
+struct MutantSession {
+    shipped: Box<dyn Session>,
+    rewrite: Rewrite,
+}
+
+impl MutantSession {
+    fn changed<'a>(&self, statement: Statement<'a>) -> Statement<'a> {
+        let dialect = statement.dialect();
+        let (text, args, reusable) = statement.into_parts();
+        Statement::from_parts(dialect, ((self.rewrite)(&text), args, reusable))
+    }
+}
+
+impl Session for MutantSession {
+    fn execute<'a>(&'a mut self, statement: Statement<'a>) -> BoxFuture<'a, Result<u64, DbError>> {
+        let statement = self.changed(statement);
+        self.shipped.execute(statement)
+    }
+
+    fn fetch<'a>(
+        &'a mut self,
+        statement: Statement<'a>,
+    ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, DbError>> {
+        let statement = self.changed(statement);
+        self.shipped.fetch(statement)
+    }
+
+    fn script<'a>(&'a mut self, sql: &'a str) -> BoxFuture<'a, Result<(), DbError>> {
+        let sql = (self.rewrite)(sql);
+        Box::pin(async move { self.shipped.script(&sql).await })
+    }
+
+    fn describe<'a>(
+        &'a mut self,
+        sql: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<(String, String)>, DbError>> {
+        self.shipped.describe(sql)
+    }
+}
+
+impl Dialect for Mutant {
+    fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Session>, DbError>> {
+        Box::pin(async move {
+            let shipped = self.shipped.connect().await?;
+            Ok(Box::new(MutantSession { shipped, rewrite: self.rewrite }) as Box<dyn Session>)
+        })
+    }
+
+    fn engine(&self) -> &'static str {
+        self.shipped.engine()
+    }
+    fn place_name(&self) -> &str {
+        self.shipped.place_name()
+    }
+    fn identity(&self) -> String {
+        self.shipped.identity()
+    }
+    fn quote(&self, name: &str) -> String {
+        self.shipped.quote(name)
+    }
+    fn table(&self, name: &str) -> String {
+        self.shipped.table(name)
+    }
+    fn placeholder(&self, n: usize, sql_type: &str) -> String {
+        self.shipped.placeholder(n, sql_type)
+    }
+    fn rows(&self, columns: &[RowColumn<'_>], rows: &[Vec<Value>], args: &mut Vec<Arg>) -> String {
+        self.shipped.rows(columns, rows, args)
+    }
+    fn cast(&self, expression: &str, sql_type: &str) -> String {
+        self.shipped.cast(expression, sql_type)
+    }
+    fn rows_text_is_stable(&self) -> bool {
+        self.shipped.rows_text_is_stable()
+    }
+    fn rows_limit(&self, columns: usize) -> usize {
+        self.shipped.rows_limit(columns)
+    }
+    fn exact(&self, expression: &str) -> String {
+        self.shipped.exact(expression)
+    }
+    fn decode(&self, value: Value, sql_type: &str) -> Value {
+        self.shipped.decode(value, sql_type)
+    }
+    fn key_text(&self, expressions: &[String]) -> String {
+        self.shipped.key_text(expressions)
+    }
+    fn key_value(&self, component: &str, column: &Column) -> Value {
+        self.shipped.key_value(component, column)
+    }
+    fn key_type_problem(&self, column: &Column) -> Option<String> {
+        self.shipped.key_type_problem(column)
+    }
+    fn greatest_name(&self) -> &'static str {
+        self.shipped.greatest_name()
+    }
+    fn boolean(&self, value: bool) -> &'static str {
+        self.shipped.boolean(value)
+    }
+    fn begin_snapshot(&self) -> &'static str {
+        self.shipped.begin_snapshot()
+    }
+    fn begin_copy(&self, entity: &str, place: &str) -> String {
+        self.shipped.begin_copy(entity, place)
+    }
+    fn begin_write(&self) -> &'static str {
+        self.shipped.begin_write()
+    }
+    fn lock_epoch(&self, entity: &str, place: &str) -> Option<String> {
+        self.shipped.lock_epoch(entity, place)
+    }
+    fn end_copy(&self) -> Option<&'static str> {
+        self.shipped.end_copy()
+    }
+    fn overriding(&self) -> &'static str {
+        self.shipped.overriding()
+    }
+    fn skip_locked(&self) -> &'static str {
+        self.shipped.skip_locked()
+    }
+    fn allocate_ids(&self, table: &Table, column: &Column, place: &str, count: usize) -> Option<Statement<'_>> {
+        self.shipped.allocate_ids(table, column, place, count)
+    }
+    fn normalise<'a>(&'a self, session: &'a mut dyn Session, columns: &'a [Column], rows: Vec<Vec<Value>>) -> BoxFuture<'a, Result<Vec<Vec<Value>>, DbError>> {
+        self.shipped.normalise(session, columns, rows)
+    }
+    fn describe<'a>(&'a self, session: &'a mut dyn Session, table: &'a str) -> BoxFuture<'a, Result<Option<Table>, DbError>> {
+        self.shipped.describe(session, table)
+    }
+    fn describe_query<'a>(&'a self, session: &'a mut dyn Session, sql: &'a str) -> BoxFuture<'a, Result<Vec<(String, String)>, DbError>> {
+        self.shipped.describe_query(session, sql)
+    }
+    fn durability<'a>(&'a self, session: &'a mut dyn Session) -> BoxFuture<'a, Result<Vec<(String, String, String)>, DbError>> {
+        self.shipped.durability(session)
+    }
+    fn create_tables(&self) -> Vec<String> {
+        self.shipped.create_tables()
+    }
+    fn stamp_objects(&self, stamp: &Stamp<'_>) -> Vec<String> {
+        self.shipped.stamp_objects(stamp)
+    }
+    fn reject_objects(&self, reject: &Reject<'_>) -> Vec<String> {
+        self.shipped.reject_objects(reject)
+    }
+    fn drop_objects<'a>(&'a self, session: &'a mut dyn Session, entity: &'a str, place: &'a str) -> BoxFuture<'a, Result<Vec<String>, DbError>> {
+        self.shipped.drop_objects(session, entity, place)
+    }
+    fn expand<'a>(&'a self, session: &'a mut dyn Session, entity: &'a str, place: &'a str) -> BoxFuture<'a, Result<u64, DbError>> {
+        self.shipped.expand(session, entity, place)
+    }
+    fn begin_install(&self, lock_timeout: Duration) -> String {
+        self.shipped.begin_install(lock_timeout)
+    }
+}

@@ -1,0 +1,271 @@
+//! SQL mutants on the real servers: each removes one thing that the protocol rests on from the
+//! SQL that is shipped, and is found by the scenarios that pass without it.
+
+use std::future::Future;
+
+use changeover::flags::Key;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Executor};
+use changeover::worker::copy::CopySource;
+use changeover::worker::migration::Migration;
+use changeover::worker::store::{Applied, StoreError};
+
+use crate::protocol::lifecycle::everywhere;
+use crate::protocol::market::{MAPPING, Market, Topology, backfill, drain, verify};
+
+mod dialect;
+
+use dialect::Rewrite;
+
+const FENCE: &str = " WHERE c.version < excluded.version RETURNING key";
+
+fn no_change(sql: &str) -> String {
+    sql.to_owned()
+}
+
+/// What is changed on (the legacy side, the new side).
+type Rewrites = (Rewrite, Rewrite);
+
+fn fence_removed(sql: &str) -> String {
+    sql.replace(FENCE, " RETURNING key")
+}
+
+fn fence_takes_equal_versions(sql: &str) -> String {
+    sql.replace(FENCE, " WHERE c.version <= excluded.version RETURNING key")
+}
+
+fn fence_row_deleted_with_its_row(sql: &str) -> String {
+    // As if every copy had taken the fence rows of the rows it deleted with it.
+    if sql.contains("SET LOCAL changeover.copy = 'on'") || sql.contains("INSERT INTO changeover_copying") {
+        return format!(
+            "{sql}; DELETE FROM changeover_key WHERE place = 'new' AND NOT EXISTS \
+             (SELECT 1 FROM service_listings s WHERE CAST(s.legacy_id AS text) = key)"
+        );
+    }
+    sql.to_owned()
+}
+
+fn mark_without_version(sql: &str) -> String {
+    if sql.contains("SET synced = r.version") {
+        return sql
+            .replace("SET synced = r.version", "SET synced = c.version")
+            .replace(" AND c.synced < r.version AND r.version <= ", " AND 0 <= ");
+    }
+    sql.to_owned()
+}
+
+fn revision_not_checked(sql: &str) -> String {
+    sql.replace("SELECT revision, incarnation << 44", "SELECT 1, incarnation << 44")
+}
+
+fn stamp_dropped(sql: &str) -> String {
+    let sql = sql.replace("AFTER INSERT OR UPDATE OR DELETE ON", "AFTER INSERT OR UPDATE ON");
+    if sql.starts_with("CREATE TRIGGER changeover_stamp") && sql.contains(" AFTER delete ON ") {
+        return "SELECT 1".to_owned();
+    }
+    sql
+}
+
+fn version_restarts(sql: &str) -> String {
+    let sql = sql.replace("greatest(c.version, 0) + 1", "1");
+    if sql.contains("SET version = max(changeover_key.version, ") {
+        return sql.replace("SET version = max(changeover_key.version, ", "SET version = min(1, ");
+    }
+    sql
+}
+
+fn not_looked_at_again(sql: &str) -> String {
+    sql.replace(
+        "SELECT 1 FROM changeover_expand WHERE",
+        "SELECT 1 FROM changeover_expand WHERE false AND",
+    )
+}
+
+fn base_in_a_table(sql: &str) -> String {
+    if !sql.contains("FUNCTION changeover_stamp_") {
+        return sql.to_owned();
+    }
+    let row = "(SELECT incarnation << 44 FROM changeover_epoch WHERE place = 'legacy')";
+    let base = (1i64 << 44).to_string();
+    sql.replace(&format!("{base} + 1"), &format!("{row} + 1"))
+        .replace(&format!(", {base})"), &format!(", {row})"))
+}
+
+/// A marketplace whose migration sends changed SQL, with history copied.
+async fn ready(topology: Topology, rewrite: Rewrites) -> (Market, Migration) {
+    let market = Market::start(topology).await;
+    market.fill(8).await;
+    let migration = open(&market, rewrite, MAPPING).await;
+    migration.install().await.unwrap();
+    migration.start_copying().await.unwrap();
+    backfill(&migration).await;
+    (market, migration)
+}
+
+async fn open(market: &Market, rewrite: Rewrites, mapping: &str) -> Migration {
+    Migration::open(
+        Market::entity(),
+        Market::mapping(mapping),
+        dialect::database(&market.legacy_url, rewrite.0),
+        dialect::database(&market.new_url, rewrite.1),
+    )
+    .await
+    .unwrap()
+}
+
+/// The scenario holds with the shipped SQL and does not with the mutant's.
+async fn found<F>(scenario: impl Fn(Rewrites) -> F, mutant: Rewrites)
+where
+    F: Future<Output = Result<(), String>>,
+{
+    assert_eq!(scenario((no_change, no_change)).await, Ok(()), "the shipped SQL must pass");
+    let verdict = scenario(mutant).await;
+    assert!(verdict.is_err(), "the mutant was not found");
+}
+
+/// The base read from a table: a writer with an old snapshot stamps below the raised base.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_base_in_a_table_is_found() {
+    async fn old_snapshot(rewrite: Rewrites) -> Result<(), String> {
+        let (market, _) = ready(Topology::PostgresTwoDatabases, rewrite).await;
+        let mut old = PgConnection::connect(&market.legacy_url).await.unwrap();
+        old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
+        old.execute("SELECT count(*) FROM tenants").await.unwrap();
+        let next = MAPPING.replace("revision = 1", "revision = 2");
+        let migration = open(&market, rewrite, &next).await;
+        migration.raise_revision().await.unwrap();
+        backfill(&migration).await;
+        drain(&migration).await;
+        old.execute("UPDATE listings SET title = 'from the past' WHERE id = 5").await.unwrap();
+        old.execute("COMMIT").await.unwrap();
+        agree(&market, &migration).await
+    }
+    found(old_snapshot, (base_in_a_table, no_change)).await;
+}
+
+/// A dependant born during its lookup's change, with nobody looking again after the commit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lookup_that_is_not_looked_at_again_is_found() {
+    async fn born_during(rewrite: Rewrites) -> Result<(), String> {
+        let (market, migration) = ready(Topology::PostgresTwoDatabases, rewrite).await;
+        let mut change = PgConnection::connect(&market.legacy_url).await.unwrap();
+        change.execute("BEGIN; UPDATE tenants SET name = 'renamed' WHERE id = 1").await.unwrap();
+        market.legacy.run("INSERT INTO listings (id, tenant_id, title, status) VALUES (80, 1, 'born', 'ACTIVE')").await;
+        drain(&migration).await;
+        change.execute("COMMIT").await.unwrap();
+        agree(&market, &migration).await
+    }
+    found(born_during, (not_looked_at_again, no_change)).await;
+}
+
+everywhere!(
+    a_removed_fence_is_found,
+    a_fence_for_equal_versions_is_found,
+    a_fence_row_that_goes_with_its_row_is_found,
+    a_mark_without_a_version_is_found,
+    an_unchecked_revision_is_found,
+    a_missing_stamp_is_found,
+    a_version_that_restarts_is_found,
+);
+
+/// Both sides agree after a drain, by plain SQL and by verify.
+async fn agree(market: &Market, migration: &Migration) -> Result<(), String> {
+    drain(migration).await;
+    let (legacy, new) = market.both().await;
+    let dirty = market.dirty().await;
+    let clean = verify(migration).await.clean();
+    if legacy == new && dirty.is_empty() && clean {
+        Ok(())
+    } else {
+        Err(format!("equal {}, dirty {dirty:?}, clean {clean}", legacy == new))
+    }
+}
+
+/// Copies that arrive in the order `order` of the versions in which they were read.
+async fn late_copies(topology: Topology, rewrite: Rewrites) -> Result<(), String> {
+    let (market, migration) = ready(topology, rewrite).await;
+    let (authority, follower) = (migration.copier().authority(), migration.copier().follower());
+    let key: [Key; 1] = ["2".into()];
+    market.legacy.run("UPDATE listings SET title = 'late' WHERE id = 2").await;
+    let late = authority.read(&key).await.unwrap();
+    market.legacy.run("DELETE FROM photos WHERE listing_id = 2; DELETE FROM listings WHERE id = 2").await;
+    migration.copier().copy(&key, CopySource::Inline).await.unwrap();
+    follower.apply(&late, None).await.unwrap();
+    agree(&market, &migration).await?;
+    // Twice the same copy: the second is stale.
+    market.legacy.run("UPDATE listings SET title = 'twice' WHERE id = 3").await;
+    let twice = authority.read(&["3".into()]).await.unwrap();
+    follower.apply(&twice, None).await.unwrap();
+    let second = follower.apply(&twice, None).await.unwrap();
+    if second == [Applied::Stale] { Ok(()) } else { Err(format!("{second:?}")) }
+}
+
+async fn early_mark(topology: Topology, rewrite: Rewrites) -> Result<(), String> {
+    let (market, migration) = ready(topology, rewrite).await;
+    let copier = migration.copier();
+    market.legacy.run("UPDATE listings SET title = 'one' WHERE id = 1").await;
+    let one = copier.authority().read(&["1".into()]).await.unwrap();
+    copier.follower().apply(&one, None).await.unwrap();
+    market.legacy.run("UPDATE listings SET title = 'two' WHERE id = 1").await;
+    copier.authority().mark_synced(&[(one[0].key.clone(), one[0].version)]).await.unwrap();
+    agree(&market, &migration).await
+}
+
+async fn old_revision(topology: Topology, rewrite: Rewrites) -> Result<(), String> {
+    let (market, old) = ready(topology, rewrite).await;
+    let next = MAPPING.replace("revision = 1", "revision = 2").replace("\"l.title\"", "\"upper(l.title)\"");
+    let new = open(&market, (no_change, no_change), &next).await;
+    new.raise_revision().await.unwrap();
+    market.legacy.run("UPDATE listings SET title = 'small' WHERE id = 1").await;
+    match old.copier().copy(&["1".into()], CopySource::Inline).await {
+        Err(StoreError::Revision { .. }) => Ok(()),
+        other => Err(format!("{other:?}")),
+    }
+}
+
+async fn a_delete(topology: Topology, rewrite: Rewrites) -> Result<(), String> {
+    let (market, migration) = ready(topology, rewrite).await;
+    market.legacy.run("DELETE FROM listings WHERE id = 1").await;
+    agree(&market, &migration).await
+}
+
+async fn many_writes(topology: Topology, rewrite: Rewrites) -> Result<(), String> {
+    let (market, migration) = ready(topology, rewrite).await;
+    for n in 0..3 {
+        market.legacy.run(&format!("UPDATE listings SET title = 'n{n}' WHERE id = 1")).await;
+        drain(&migration).await;
+    }
+    agree(&market, &migration).await
+}
+
+mod scenario {
+    use super::*;
+
+    pub(super) async fn a_removed_fence_is_found(topology: Topology) {
+        found(|rewrite| late_copies(topology, rewrite), (no_change, fence_removed)).await;
+    }
+
+    pub(super) async fn a_fence_for_equal_versions_is_found(topology: Topology) {
+        found(|rewrite| late_copies(topology, rewrite), (no_change, fence_takes_equal_versions)).await;
+    }
+
+    pub(super) async fn a_fence_row_that_goes_with_its_row_is_found(topology: Topology) {
+        found(|rewrite| late_copies(topology, rewrite), (no_change, fence_row_deleted_with_its_row)).await;
+    }
+
+    pub(super) async fn a_mark_without_a_version_is_found(topology: Topology) {
+        found(|rewrite| early_mark(topology, rewrite), (mark_without_version, mark_without_version)).await;
+    }
+
+    pub(super) async fn an_unchecked_revision_is_found(topology: Topology) {
+        found(|rewrite| old_revision(topology, rewrite), (revision_not_checked, revision_not_checked)).await;
+    }
+
+    pub(super) async fn a_missing_stamp_is_found(topology: Topology) {
+        found(|rewrite| a_delete(topology, rewrite), (stamp_dropped, stamp_dropped)).await;
+    }
+
+    pub(super) async fn a_version_that_restarts_is_found(topology: Topology) {
+        found(|rewrite| many_writes(topology, rewrite), (version_restarts, version_restarts)).await;
+    }
+}
