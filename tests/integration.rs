@@ -20,3 +20,5 @@ mod protocol;
 mod faults;
 // The shipped SQL with one thing missing, which the scenarios must notice.
 mod mutants;
+// The layer over real databases.
+mod layer;
