@@ -7,6 +7,7 @@
 
 mod app;
 mod bugs;
+mod config;
 mod network;
 mod ports;
 mod scenario;

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use changeover::flags::{Key, Percent, Place};
+use changeover::flags::Place;
 use changeover::worker::backfill::{Backfill, BackfillOptions};
 use changeover::worker::drain::{Drain, DrainOptions};
 use changeover::worker::verify::{Class, Verify, VerifyOptions, VerifyReport};
@@ -16,9 +16,10 @@ use tokio::task::JoinSet;
 
 use super::app::{self, Call, Instance, Repository, Settings, copier};
 use super::bugs::Bug;
+use super::config::{Config, configure};
 use super::network::{Faults, Net, Sim};
 use super::ports::Ports;
-use super::world::{Flavour, Process, Reach, Row};
+use super::world::{Flavour, Process, Reach};
 
 /// Calls to the databases in which everything must come to rest once faults have ended.
 const BUDGET: u64 = 10_000;
@@ -30,107 +31,6 @@ pub struct Outcome {
     pub violation: Option<String>,
     pub reach: Reach,
     pub calls: u64,
-}
-
-/// What a seed draws.
-#[derive(Debug, Clone)]
-struct Config {
-    keys: Vec<Key>,
-    faults: Faults,
-    instances: u64,
-    writers: u64,
-    ops: u64,
-    out_of_band: u64,
-    settings: Settings,
-    page: u32,
-    worker_pause: u64,
-    deletes: u64,
-    swaps: u64,
-    poison: u64,
-    cancels: u64,
-    crash_app: Option<u64>,
-    crash_worker: bool,
-    raise: Option<(u64, u64)>,
-    verify: bool,
-}
-
-fn configure(sim: &Arc<Sim>, bug: Option<Bug>) -> Config {
-    let mut state = sim.state();
-    let random = &mut state.random;
-    let keys = random.random_range(1..=8_u32);
-    let keys: Vec<Key> = (0..keys).map(|key| Key::new(format!("k{key}"))).collect();
-    let mut rate = |most: u32| {
-        if random.random_range(0..3) == 0 {
-            0
-        } else {
-            random.random_range(0..=most)
-        }
-    };
-    let faults = Faults {
-        lost_request: rate(8),
-        lost_answer: rate(12),
-        late: rate(12),
-        duplicate: rate(12),
-        refused: rate(8),
-        slow: rate(12),
-    };
-    let faultless = random.random_range(0..3) == 0;
-    let revisions = matches!(
-        bug,
-        Some(Bug::OldRevisionAccepted | Bug::RaisedAuthorityFirst)
-    );
-    let raised = revisions || random.random_range(0..5) == 0;
-    let percents = [
-        Percent::ZERO,
-        Percent::new(50.0).unwrap_or_default(),
-        Percent::HUNDRED,
-    ];
-    let config = Config {
-        faults: if faultless { Faults::default() } else { faults },
-        instances: random.random_range(1..=2),
-        writers: random.random_range(1..=2),
-        ops: random.random_range(1..=5),
-        out_of_band: random.random_range(0..=3),
-        settings: Settings {
-            revision: 1,
-            percent: percents[random.random_range(0..3)],
-            sample: percents[random.random_range(0..3) / 2],
-            copies: random.random_range(1..=4),
-            pins: random.random_range(1..=6),
-            strict: random.random_range(0..4) == 0,
-            seed: random.random(),
-            bug,
-        },
-        page: random.random_range(1..=3),
-        worker_pause: random.random_range(10..=80),
-        deletes: random.random_range(0..=30),
-        swaps: random.random_range(0..=20),
-        poison: if random.random_range(0..4) == 0 {
-            15
-        } else {
-            0
-        },
-        cancels: random.random_range(0..=2) * 15,
-        crash_app: (random.random_range(0..4) == 0).then(|| random.random_range(5..150)),
-        crash_worker: random.random_range(0..3) == 0,
-        raise: raised.then(|| (random.random_range(0..120), random.random_range(0..60))),
-        verify: !raised && random.random_range(0..4) == 0,
-        keys,
-    };
-    let uniques = state.random.random_range(0..2) == 0;
-    for (unique, key) in (0..).zip(&config.keys) {
-        if state.random.random_range(0..3) > 0 {
-            let unique = uniques.then_some(unique);
-            let row = Row {
-                unique,
-                ..Row::default()
-            };
-            state.world.inherit(key, row);
-        }
-    }
-    state.world.careful = state.random.random_range(0..2) == 0;
-    state.faults = config.faults;
-    config
 }
 
 /// Runs the schedule of `seed`.

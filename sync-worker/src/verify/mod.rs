@@ -27,81 +27,19 @@
 //! A verify that compared nothing is not clean unless both sides are empty: a blind instrument
 //! reads zero, too.
 
+mod judge;
+mod report;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use changeover_flags::{Key, Version};
-use changeover_shadow::{Evidence, FieldDiff, Redaction, Rules, Value, diff};
-use serde::Serialize;
+use changeover_shadow::{FieldDiff, Redaction, Rules, diff};
 
 use crate::copy::{Copier, answered};
+use judge::judge;
+pub use report::{Class, Sample, VerifyReport};
+
 use crate::store::{Hold, HoldKind, Observed, Stamped, StoreError};
-
-/// What a compared key is; the table above says what each means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Class {
-    /// Equal versions, equal data.
-    Equal,
-    /// The authority is newer, and says so.
-    Lagging,
-    /// Dirty, held until something else arrives.
-    Waiting,
-    /// Dirty, refused for good.
-    Blocked,
-    /// Not passed by a backfill yet.
-    Pending,
-    /// Equal versions, different data.
-    Divergent,
-    /// Its rows are not on the follower, and nothing says that they should not be.
-    Missing,
-    /// Rows on the follower alone.
-    Extra,
-    /// The follower's version is above the authority's.
-    FollowerAhead,
-    /// The authority is newer and does not say so.
-    Unrecorded,
-}
-
-impl Class {
-    pub(crate) const ALL: [Class; 10] = [
-        Class::Equal,
-        Class::Lagging,
-        Class::Waiting,
-        Class::Blocked,
-        Class::Pending,
-        Class::Divergent,
-        Class::Missing,
-        Class::Extra,
-        Class::FollowerAhead,
-        Class::Unrecorded,
-    ];
-
-    /// The word in reports and metric labels.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Class::Equal => "equal",
-            Class::Lagging => "lagging",
-            Class::Waiting => "waiting",
-            Class::Blocked => "blocked",
-            Class::Pending => "pending",
-            Class::Divergent => "divergent",
-            Class::Missing => "missing",
-            Class::Extra => "extra",
-            Class::FollowerAhead => "follower_ahead",
-            Class::Unrecorded => "unrecorded",
-        }
-    }
-
-    /// Whether a clean report may contain such keys.
-    #[must_use]
-    pub const fn is_clean(self) -> bool {
-        matches!(
-            self,
-            Class::Equal | Class::Lagging | Class::Waiting | Class::Blocked
-        )
-    }
-}
 
 /// How a verify goes about it.
 #[derive(Debug, Clone)]
@@ -128,57 +66,6 @@ impl Default for VerifyOptions {
             rules: Rules::default(),
             redaction: Redaction::default(),
         }
-    }
-}
-
-/// One key that is not equal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Sample {
-    /// The key, as it is: without it nobody could look.
-    pub key: String,
-    /// What it is.
-    pub class: Class,
-    /// The authority's version.
-    pub authority: i64,
-    /// The follower's version, if a copy ever arrived.
-    pub follower: Option<i64>,
-    /// The fields that differ, redacted: `legacy` is what should be there, `new` what is.
-    pub fields: Vec<Evidence>,
-    /// Why there is no image, or why the key is held.
-    pub reason: Option<String>,
-}
-
-/// What a verify found. Serializable as it is: values are redacted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
-pub struct VerifyReport {
-    /// Keys compared.
-    pub compared: u64,
-    /// Keys by class. Their sum is `compared`.
-    pub classes: BTreeMap<Class, u64>,
-    /// Some keys of every class but `equal`.
-    pub samples: Vec<Sample>,
-    /// Whether both sides were found without any key.
-    pub empty: bool,
-    /// Whether the backfill was done when the verify began.
-    pub backfilled: bool,
-}
-
-impl VerifyReport {
-    /// How many keys of `class` were found.
-    #[must_use]
-    pub fn count(&self, class: Class) -> u64 {
-        self.classes.get(&class).copied().unwrap_or(0)
-    }
-
-    /// Whether this proves agreement up to recorded lag: something was compared (or there is
-    /// nothing), and no key is of a class that lag does not explain.
-    #[must_use]
-    pub fn clean(&self) -> bool {
-        let seen = self.compared > 0 || self.empty;
-        seen && self
-            .classes
-            .iter()
-            .all(|(class, keys)| class.is_clean() || *keys == 0)
     }
 }
 
@@ -490,69 +377,6 @@ impl Verify {
 
     fn page(&self) -> u32 {
         self.options.page.max(1)
-    }
-}
-
-/// The class of a key whose authority version did not move while it was looked at.
-fn judge(
-    one: &Stamped,
-    seen: Option<&Observed>,
-    fields: &[FieldDiff],
-    dirty: bool,
-    backfilled: bool,
-) -> Class {
-    let Some(seen) = seen else {
-        // It has no image: held, or on its way to be.
-        return match (dirty, backfilled) {
-            (true, _) => Class::Lagging,
-            (false, false) => Class::Pending,
-            (false, true) => Class::Unrecorded,
-        };
-    };
-    match seen.version {
-        Some(version) if version > one.version => Class::FollowerAhead,
-        Some(version) if version == one.version => differing(seen, fields),
-        _ if dirty => Class::Lagging,
-        // A key that has no rows anywhere and was never stamped, but was copied once: whatever
-        // raised the base has nothing to copy again.
-        Some(_) if is_base(one.version) && is_blank(&seen.expected) && is_blank(&seen.actual) => {
-            Class::Equal
-        }
-        Some(_) => Class::Unrecorded,
-        // Never copied, and clean.
-        None if fields.is_empty() && is_blank(&seen.expected) => Class::Equal,
-        None if !is_blank(&seen.expected) && !backfilled => Class::Pending,
-        None => differing(seen, fields),
-    }
-}
-
-/// The class of a key at equal versions.
-fn differing(seen: &Observed, fields: &[FieldDiff]) -> Class {
-    match (is_blank(&seen.expected), is_blank(&seen.actual)) {
-        _ if fields.is_empty() && seen.version.is_some() => Class::Equal,
-        (false, true) => Class::Missing,
-        (true, false) => Class::Extra,
-        _ if seen.version.is_none() => Class::Missing,
-        _ => Class::Divergent,
-    }
-}
-
-/// Whether no write of this incarnation gave the version.
-fn is_base(version: Version) -> bool {
-    version.0 % (1 << Version::COUNTER_BITS) == 0
-}
-
-/// Whether a record by target holds no row.
-fn is_blank(value: &Value) -> bool {
-    let empty = |rows: &Value| match rows {
-        Value::Null => true,
-        Value::List(rows) => rows.is_empty(),
-        Value::Record(rows) => rows.is_empty(),
-        _ => false,
-    };
-    match value {
-        Value::Record(targets) => targets.values().all(empty),
-        other => empty(other),
     }
 }
 

@@ -1,0 +1,225 @@
+//! The two roles of the stores in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use changeover_flags::{Key, Version};
+use changeover_shadow::Value;
+
+use super::{Memory, Op, Row, Stamp, State, after, refused};
+use crate::store::{
+    Answer, Applied, Authority, Cursor, Dirty, Follower, Hold, HoldKind, Lag, Observed, Page,
+    Stamped,
+};
+
+impl Authority for Memory {
+    fn read<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Stamped>> {
+        self.call(Op::Read, move |state| {
+            if keys.iter().any(|key| state.unreadable.contains(key)) {
+                return Err(refused());
+            }
+            Ok(keys.iter().map(|key| state.stamped(key)).collect())
+        })
+    }
+
+    fn page<'a>(&'a self, from: Option<&'a Key>, limit: u32) -> Answer<'a, Page> {
+        self.call(Op::Page, move |state| {
+            let keys: Vec<Key> = after(&state.rows, from)
+                .take(limit as usize)
+                .cloned()
+                .collect();
+            let stamped = keys.iter().map(|key| state.stamped(key)).collect();
+            Ok(Page {
+                stamped,
+                last: keys.last().cloned(),
+            })
+        })
+    }
+
+    fn dirty<'a>(&'a self, from: Option<&'a Key>, limit: u32) -> Answer<'a, Vec<Dirty>> {
+        self.call(Op::Dirty, move |state| {
+            let keys = after(&state.stamps, from).filter(|key| state.is_dirty(key));
+            let dirty = |key: &Key| Dirty {
+                key: key.clone(),
+                version: state.version(key),
+                hold: state.stamps.get(key).and_then(|stamp| stamp.hold.clone()),
+            };
+            Ok(keys.take(limit as usize).map(dirty).collect())
+        })
+    }
+
+    fn dirty_among<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Key>> {
+        self.call(Op::Dirty, move |state| {
+            Ok(keys
+                .iter()
+                .filter(|key| state.is_dirty(key))
+                .cloned()
+                .collect())
+        })
+    }
+
+    fn stamped_keys<'a>(&'a self, from: Option<&'a Key>, limit: u32) -> Answer<'a, Vec<Key>> {
+        self.call(Op::Read, move |state| {
+            Ok(after(&state.stamps, from)
+                .take(limit as usize)
+                .cloned()
+                .collect())
+        })
+    }
+
+    fn mark_synced<'a>(&'a self, marks: &'a [(Key, Version)]) -> Answer<'a, ()> {
+        self.call(Op::Mark, move |state| {
+            for (key, version) in marks {
+                let current = state.version(key);
+                if let Some(stamp) = state.stamps.get_mut(key)
+                    && *version > stamp.synced
+                    && *version <= current
+                {
+                    stamp.synced = *version;
+                    stamp.hold = None;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn hold<'a>(&'a self, key: &'a Key, version: Version, hold: &'a Hold) -> Answer<'a, ()> {
+        self.call(Op::Hold, move |state| {
+            if state.version(key) == version {
+                let stamp = Stamp {
+                    version,
+                    synced: Version(-1),
+                    hold: None,
+                };
+                let stamp = state.stamps.entry(key.clone()).or_insert(stamp);
+                stamp.hold = Some(hold.clone());
+            }
+            Ok(())
+        })
+    }
+
+    fn touch<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, ()> {
+        self.call(Op::Mark, move |state| {
+            keys.iter().for_each(|key| state.stamp(key));
+            Ok(())
+        })
+    }
+
+    fn versions<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Version>> {
+        self.call(Op::Read, move |state| {
+            Ok(keys.iter().map(|key| state.version(key)).collect())
+        })
+    }
+
+    fn lag(&self) -> Answer<'_, Lag> {
+        self.call(Op::Lag, |state| {
+            let mut lag = Lag::default();
+            for (key, stamp) in &state.stamps {
+                if !state.is_dirty(key) {
+                    continue;
+                }
+                lag.dirty += 1;
+                match stamp.hold.as_ref().map(|hold| hold.kind) {
+                    Some(HoldKind::Waiting) => lag.waiting += 1,
+                    Some(HoldKind::Blocked) => lag.blocked += 1,
+                    None => {}
+                }
+            }
+            Ok(lag)
+        })
+    }
+
+    fn estimate(&self) -> Answer<'_, u64> {
+        self.call(Op::Lag, |state| Ok(state.rows.len() as u64))
+    }
+}
+
+impl Follower for Memory {
+    fn apply<'a>(
+        &'a self,
+        copies: &'a [Stamped],
+        cursor: Option<&'a Cursor>,
+    ) -> Answer<'a, Vec<Applied>> {
+        self.call(Op::Apply, move |state| {
+            let answers = copies.iter().map(|copy| state.take(copy)).collect();
+            if let Some(cursor) = cursor {
+                state.cursor = cursor.clone();
+            }
+            Ok(answers)
+        })
+    }
+
+    fn apply_group<'a>(&'a self, copies: &'a [Stamped]) -> Answer<'a, Vec<Applied>> {
+        self.call(Op::Group, move |state| {
+            let before = (state.held.clone(), state.fences.clone());
+            for copy in copies {
+                if state.refusal(copy).is_none() {
+                    state.held.remove(&copy.key);
+                }
+            }
+            let mut answers: Vec<Applied> = copies.iter().map(|copy| state.take(copy)).collect();
+            let mut holders = BTreeSet::new();
+            for answer in &answers {
+                if let Applied::Conflict(keys) = answer {
+                    holders.extend(keys.iter().cloned());
+                }
+            }
+            if holders.is_empty() {
+                return Ok(answers);
+            }
+            // One transaction: a conflict undoes all of it.
+            (state.held, state.fences) = before;
+            for answer in &mut answers {
+                if matches!(answer, Applied::Applied | Applied::Conflict(_)) {
+                    *answer = Applied::Conflict(holders.iter().cloned().collect());
+                }
+            }
+            Ok(answers)
+        })
+    }
+
+    fn observe<'a>(&'a self, copies: &'a [Stamped]) -> Answer<'a, Vec<Observed>> {
+        self.call(Op::Observe, move |state| {
+            let shown = |row: Option<Row>| {
+                let rows = row.map(|row| (String::new(), Value::Text(format!("{row:?}"))));
+                let rows = Value::Record(rows.into_iter().collect());
+                Value::Record([("things".to_owned(), rows)].into_iter().collect())
+            };
+            let observed = |copy: &Stamped| Observed {
+                key: copy.key.clone(),
+                version: state.fences.get(&copy.key).copied(),
+                expected: shown(copy.image.as_ref().ok().and_then(State::held_row)),
+                actual: shown(state.held.get(&copy.key).cloned()),
+            };
+            Ok(copies.iter().map(observed).collect())
+        })
+    }
+
+    fn held_keys<'a>(&'a self, from: Option<&'a Key>, limit: u32) -> Answer<'a, Vec<Key>> {
+        self.call(Op::Read, move |state| {
+            let mut keys: BTreeMap<Key, ()> =
+                state.fences.keys().map(|key| (key.clone(), ())).collect();
+            keys.extend(state.held.keys().map(|key| (key.clone(), ())));
+            Ok(after(&keys, from).take(limit as usize).cloned().collect())
+        })
+    }
+
+    fn versions<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Version>>> {
+        self.call(Op::Read, move |state| {
+            Ok(keys
+                .iter()
+                .map(|key| state.fences.get(key).copied())
+                .collect())
+        })
+    }
+
+    fn cursor(&self) -> Answer<'_, Cursor> {
+        self.call(Op::Read, |state| Ok(state.cursor.clone()))
+    }
+
+    fn save_cursor<'a>(&'a self, cursor: &'a Cursor) -> Answer<'a, ()> {
+        self.call(Op::SaveCursor, move |state| {
+            state.cursor = cursor.clone();
+            Ok(())
+        })
+    }
+}

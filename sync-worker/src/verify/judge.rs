@@ -1,0 +1,70 @@
+//! The class of one key, from one certain look at it.
+
+use changeover_flags::Version;
+use changeover_shadow::{FieldDiff, Value};
+
+use super::Class;
+use crate::store::{Observed, Stamped};
+
+/// The class of a key whose authority version did not move while it was looked at.
+pub(super) fn judge(
+    one: &Stamped,
+    seen: Option<&Observed>,
+    fields: &[FieldDiff],
+    dirty: bool,
+    backfilled: bool,
+) -> Class {
+    let Some(seen) = seen else {
+        // It has no image: held, or on its way to be.
+        return match (dirty, backfilled) {
+            (true, _) => Class::Lagging,
+            (false, false) => Class::Pending,
+            (false, true) => Class::Unrecorded,
+        };
+    };
+    match seen.version {
+        Some(version) if version > one.version => Class::FollowerAhead,
+        Some(version) if version == one.version => differing(seen, fields),
+        _ if dirty => Class::Lagging,
+        // A key that has no rows anywhere and was never stamped, but was copied once: whatever
+        // raised the base has nothing to copy again.
+        Some(_) if is_base(one.version) && is_blank(&seen.expected) && is_blank(&seen.actual) => {
+            Class::Equal
+        }
+        Some(_) => Class::Unrecorded,
+        // Never copied, and clean.
+        None if fields.is_empty() && is_blank(&seen.expected) => Class::Equal,
+        None if !is_blank(&seen.expected) && !backfilled => Class::Pending,
+        None => differing(seen, fields),
+    }
+}
+
+/// The class of a key at equal versions.
+fn differing(seen: &Observed, fields: &[FieldDiff]) -> Class {
+    match (is_blank(&seen.expected), is_blank(&seen.actual)) {
+        _ if fields.is_empty() && seen.version.is_some() => Class::Equal,
+        (false, true) => Class::Missing,
+        (true, false) => Class::Extra,
+        _ if seen.version.is_none() => Class::Missing,
+        _ => Class::Divergent,
+    }
+}
+
+/// Whether no write of this incarnation gave the version.
+fn is_base(version: Version) -> bool {
+    version.0 % (1 << Version::COUNTER_BITS) == 0
+}
+
+/// Whether a record by target holds no row.
+fn is_blank(value: &Value) -> bool {
+    let empty = |rows: &Value| match rows {
+        Value::Null => true,
+        Value::List(rows) => rows.is_empty(),
+        Value::Record(rows) => rows.is_empty(),
+        _ => false,
+    };
+    match value {
+        Value::Record(targets) => targets.values().all(empty),
+        other => empty(other),
+    }
+}

@@ -1,0 +1,124 @@
+//! What a verify found.
+
+use std::collections::BTreeMap;
+
+use changeover_shadow::Evidence;
+use serde::Serialize;
+
+/// What a compared key is; the table above says what each means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// Equal versions, equal data.
+    Equal,
+    /// The authority is newer, and says so.
+    Lagging,
+    /// Dirty, held until something else arrives.
+    Waiting,
+    /// Dirty, refused for good.
+    Blocked,
+    /// Not passed by a backfill yet.
+    Pending,
+    /// Equal versions, different data.
+    Divergent,
+    /// Its rows are not on the follower, and nothing says that they should not be.
+    Missing,
+    /// Rows on the follower alone.
+    Extra,
+    /// The follower's version is above the authority's.
+    FollowerAhead,
+    /// The authority is newer and does not say so.
+    Unrecorded,
+}
+
+impl Class {
+    pub(crate) const ALL: [Class; 10] = [
+        Class::Equal,
+        Class::Lagging,
+        Class::Waiting,
+        Class::Blocked,
+        Class::Pending,
+        Class::Divergent,
+        Class::Missing,
+        Class::Extra,
+        Class::FollowerAhead,
+        Class::Unrecorded,
+    ];
+
+    /// The word in reports and metric labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Class::Equal => "equal",
+            Class::Lagging => "lagging",
+            Class::Waiting => "waiting",
+            Class::Blocked => "blocked",
+            Class::Pending => "pending",
+            Class::Divergent => "divergent",
+            Class::Missing => "missing",
+            Class::Extra => "extra",
+            Class::FollowerAhead => "follower_ahead",
+            Class::Unrecorded => "unrecorded",
+        }
+    }
+
+    /// Whether a clean report may contain such keys.
+    #[must_use]
+    pub const fn is_clean(self) -> bool {
+        matches!(
+            self,
+            Class::Equal | Class::Lagging | Class::Waiting | Class::Blocked
+        )
+    }
+}
+
+/// One key that is not equal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Sample {
+    /// The key, as it is: without it nobody could look.
+    pub key: String,
+    /// What it is.
+    pub class: Class,
+    /// The authority's version.
+    pub authority: i64,
+    /// The follower's version, if a copy ever arrived.
+    pub follower: Option<i64>,
+    /// The fields that differ, redacted: `legacy` is what should be there, `new` what is.
+    pub fields: Vec<Evidence>,
+    /// Why there is no image, or why the key is held.
+    pub reason: Option<String>,
+}
+
+/// What a verify found. Serializable as it is: values are redacted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
+pub struct VerifyReport {
+    /// Keys compared.
+    pub compared: u64,
+    /// Keys by class. Their sum is `compared`.
+    pub classes: BTreeMap<Class, u64>,
+    /// Some keys of every class but `equal`.
+    pub samples: Vec<Sample>,
+    /// Whether both sides were found without any key.
+    pub empty: bool,
+    /// Whether the backfill was done when the verify began.
+    pub backfilled: bool,
+}
+
+impl VerifyReport {
+    /// How many keys of `class` were found.
+    #[must_use]
+    pub fn count(&self, class: Class) -> u64 {
+        self.classes.get(&class).copied().unwrap_or(0)
+    }
+
+    /// Whether this proves agreement up to recorded lag: something was compared (or there is
+    /// nothing), and no key is of a class that lag does not explain.
+    #[must_use]
+    pub fn clean(&self) -> bool {
+        let seen = self.compared > 0 || self.empty;
+        seen && self
+            .classes
+            .iter()
+            .all(|(class, keys)| class.is_clean() || *keys == 0)
+    }
+}

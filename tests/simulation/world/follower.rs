@@ -1,0 +1,204 @@
+//! The follower's side of the ports.
+
+use std::collections::BTreeSet;
+
+use changeover::flags::{Key, Version};
+use changeover::shadow::Value;
+use changeover::worker::image::Image;
+use changeover::worker::store::{Applied, Cursor, Hold, HoldKind, Observed, Stamped, StoreError};
+
+use super::super::bugs::Bug;
+use super::{Process, World, cell, unique_of};
+
+impl World {
+    pub fn admit(&mut self, revision: i64) -> Result<(), StoreError> {
+        if revision == self.follower_revision || self.is(Bug::OldRevisionAccepted) {
+            return Ok(());
+        }
+        self.reach.old_revision_refused += 1;
+        Err(StoreError::Revision {
+            held: self.follower_revision,
+            mine: revision,
+        })
+    }
+
+    fn refusal(&mut self, who: Process, copy: &Stamped) -> Option<Applied> {
+        if copy.version < self.follower_base {
+            self.reach.below_base_refused += 1;
+            return Some(Applied::BehindBase);
+        }
+        let fence = self.fences.get(&copy.key).copied();
+        let stale = match self.bug {
+            Some(Bug::FenceRemoved) => false,
+            Some(Bug::FenceTakesEqual) => fence.is_some_and(|fence| fence > copy.version),
+            _ => fence.is_some_and(|fence| fence >= copy.version),
+        };
+        if stale {
+            if fence > Some(copy.version) {
+                self.reach.late_copy_refused += 1;
+                let deleted = !self.held.contains_key(&copy.key);
+                self.reach.delete_outranked_late_page +=
+                    u64::from(deleted && who == Process::Backfill);
+            }
+            return Some(Applied::Stale);
+        }
+        let refused = copy.image.as_ref().ok().and_then(|image| cell(image, 3));
+        (refused == Some(&Value::Boolean(true))).then(|| {
+            Applied::Held(Hold {
+                kind: HoldKind::Blocked,
+                reason: "a constraint".into(),
+            })
+        })
+    }
+
+    fn take(&mut self, who: Process, copy: &Stamped) -> Applied {
+        if let Some(refusal) = self.refusal(who, copy) {
+            return refusal;
+        }
+        let Ok(image) = &copy.image else {
+            let key = &copy.key;
+            self.violate(format!("{key} was copied without an image"));
+            return Applied::Stale;
+        };
+        if let Some(unique) = unique_of(image) {
+            let holders: Vec<Key> = self
+                .held
+                .iter()
+                .filter(|(key, held)| **key != copy.key && unique_of(held) == Some(unique))
+                .map(|(key, _)| key.clone())
+                .collect();
+            if !holders.is_empty() {
+                return Applied::Conflict(holders);
+            }
+        }
+        let before = self.fences.insert(copy.key.clone(), copy.version);
+        if before > Some(copy.version) {
+            self.violate(format!("{} became older on the follower", copy.key));
+        }
+        if image.is_empty() {
+            self.held.remove(&copy.key);
+            if self.is(Bug::FenceRowDeletedWithItsRow) {
+                self.fences.remove(&copy.key);
+            }
+        } else {
+            self.held.insert(copy.key.clone(), image.clone());
+        }
+        if who == Process::Drain
+            && self
+                .unknown
+                .get(&copy.key)
+                .is_some_and(|unknown| *unknown <= copy.version)
+        {
+            self.unknown.remove(&copy.key);
+            self.reach.unknown_write_drained += 1;
+        }
+        self.check_image(&copy.key);
+        Applied::Applied
+    }
+
+    /// Applies the first `most` of `copies`; the cursor goes with the last of all.
+    pub fn apply(
+        &mut self,
+        who: Process,
+        revision: i64,
+        copies: &[Stamped],
+        cursor: Option<&Cursor>,
+        most: usize,
+    ) -> Result<Vec<Applied>, StoreError> {
+        self.admit(revision)?;
+        let answers: Vec<Applied> = copies
+            .iter()
+            .take(most)
+            .map(|copy| self.take(who, copy))
+            .collect();
+        let settled = |answer: &Applied| matches!(answer, Applied::Applied | Applied::Stale);
+        let keeps = most >= copies.len() && (!self.careful || answers.iter().all(settled));
+        if let Some(cursor) = cursor.filter(|_| keeps) {
+            self.save_cursor(revision, cursor)?;
+        }
+        Ok(answers)
+    }
+
+    /// All of what is not refused by its fence, in one transaction, or nothing.
+    pub fn apply_group(
+        &mut self,
+        who: Process,
+        revision: i64,
+        copies: &[Stamped],
+    ) -> Result<Vec<Applied>, StoreError> {
+        self.admit(revision)?;
+        let before = (self.held.clone(), self.fences.clone());
+        for copy in copies {
+            if self.refusal(who, copy).is_none() {
+                self.held.remove(&copy.key);
+            }
+        }
+        let mut answers: Vec<Applied> = copies.iter().map(|copy| self.take(who, copy)).collect();
+        let mut holders = BTreeSet::new();
+        for answer in &answers {
+            if let Applied::Conflict(keys) = answer {
+                holders.extend(keys.iter().cloned());
+            }
+        }
+        if holders.is_empty() {
+            let applied = answers
+                .iter()
+                .filter(|answer| **answer == Applied::Applied)
+                .count();
+            self.reach.group_copied += u64::from(applied > 1);
+            return Ok(answers);
+        }
+        (self.held, self.fences) = before;
+        for answer in &mut answers {
+            if matches!(answer, Applied::Applied | Applied::Conflict(_)) {
+                *answer = Applied::Conflict(holders.iter().cloned().collect());
+            }
+        }
+        Ok(answers)
+    }
+
+    pub fn observe(&self, copies: &[Stamped]) -> Vec<Observed> {
+        let shown = |image: Option<&Image>| {
+            let rows = image.and_then(|image| image.targets.first()?.first());
+            let row = rows.map(|row| (String::new(), Value::Text(format!("{:?}", row.cells))));
+            let rows = Value::Record(row.into_iter().collect());
+            Value::Record([("rows".to_owned(), rows)].into_iter().collect())
+        };
+        let observed = copies.iter().map(|copy| Observed {
+            key: copy.key.clone(),
+            version: self.fences.get(&copy.key).copied(),
+            expected: shown(copy.image.as_ref().ok()),
+            actual: shown(self.held.get(&copy.key)),
+        });
+        observed.collect()
+    }
+
+    pub fn held_keys(&self, after: Option<&Key>, limit: u32) -> Vec<Key> {
+        let keys: BTreeSet<&Key> = self.fences.keys().chain(self.held.keys()).collect();
+        let keys = keys
+            .into_iter()
+            .filter(|key| after.is_none_or(|after| *key > after));
+        keys.take(limit as usize).cloned().collect()
+    }
+
+    pub fn held_versions(&self, keys: &[Key]) -> Vec<Option<Version>> {
+        keys.iter()
+            .map(|key| self.fences.get(key).copied())
+            .collect()
+    }
+
+    pub fn cursor(&self, revision: i64) -> Cursor {
+        self.cursors.get(&revision).cloned().unwrap_or_default()
+    }
+
+    /// A cursor never goes back: a late one of the same sweep is not an error.
+    pub fn save_cursor(&mut self, revision: i64, cursor: &Cursor) -> Result<(), StoreError> {
+        self.admit(revision)?;
+        let held = self.cursors.entry(revision).or_default();
+        if cursor.done || (!held.done && cursor.last > held.last) {
+            *held = cursor.clone();
+        }
+        self.check_cursor(revision);
+        Ok(())
+    }
+}

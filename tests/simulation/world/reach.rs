@@ -1,0 +1,57 @@
+//! What a run of schedules came by.
+
+/// States that a run of all schedules must have been in, or it tests too little.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reach {
+    pub late_copy_refused: u64,
+    pub unknown_write_drained: u64,
+    pub delete_outranked_late_page: u64,
+    pub backfill_resumed: u64,
+    pub cancelled_write_completed: u64,
+    pub group_copied: u64,
+    pub key_held: u64,
+    pub old_revision_refused: u64,
+    pub below_base_refused: u64,
+    pub follower_answered: u64,
+    pub crashed: u64,
+    pub calls: u64,
+}
+
+impl Reach {
+    pub fn all(&self) -> [(&'static str, u64); 11] {
+        [
+            ("late copy refused", self.late_copy_refused),
+            (
+                "unknown write copied by the drain",
+                self.unknown_write_drained,
+            ),
+            (
+                "delete outranking a late page",
+                self.delete_outranked_late_page,
+            ),
+            ("backfill resumed", self.backfill_resumed),
+            ("cancelled write completed", self.cancelled_write_completed),
+            ("unique values copied as a group", self.group_copied),
+            ("key held", self.key_held),
+            ("old revision refused", self.old_revision_refused),
+            ("copy below the base refused", self.below_base_refused),
+            ("read answered by the follower", self.follower_answered),
+            ("process crashed", self.crashed),
+        ]
+    }
+
+    pub fn add(&mut self, other: &Reach) {
+        self.late_copy_refused += other.late_copy_refused;
+        self.unknown_write_drained += other.unknown_write_drained;
+        self.delete_outranked_late_page += other.delete_outranked_late_page;
+        self.backfill_resumed += other.backfill_resumed;
+        self.cancelled_write_completed += other.cancelled_write_completed;
+        self.group_copied += other.group_copied;
+        self.key_held += other.key_held;
+        self.old_revision_refused += other.old_revision_refused;
+        self.below_base_refused += other.below_base_refused;
+        self.follower_answered += other.follower_answered;
+        self.crashed += other.crashed;
+        self.calls += other.calls;
+    }
+}

@@ -1,0 +1,84 @@
+//! The rules, checked after every change.
+
+use std::collections::BTreeSet;
+
+use changeover::flags::{Key, Version};
+use changeover::worker::image::Image;
+
+use super::{Row, World, image_of, revision_of};
+
+impl World {
+    fn at(&self, key: &Key, version: Version) -> Option<&Row> {
+        let history = self.history.get(key)?;
+        let (_, row) = history.iter().rev().find(|(at, _)| *at <= version)?;
+        row.as_ref()
+    }
+
+    /// G1, at any version: the follower holds the image of the rows at the version it claims.
+    pub(super) fn check_image(&mut self, key: &Key) {
+        let Some(fence) = self.fences.get(key).copied() else {
+            return;
+        };
+        if fence > self.version(key) {
+            self.violate(format!("G5: {key} is ahead of the authority at {fence}"));
+            return;
+        }
+        let expected = image_of(revision_of(fence), self.at(key, fence));
+        let empty = Image::empty(1);
+        let held = self.held.get(key).unwrap_or(&empty);
+        if expected.as_ref().ok() != Some(held) {
+            let what = format!("G1: {key} at {fence} holds {held:?} and not {expected:?}");
+            self.violate(what);
+        }
+    }
+
+    /// G2: a key that is not dirty is on the follower.
+    pub(super) fn check_clean(&mut self, key: &Key) {
+        let version = self.version(key);
+        if !self.is_dirty(key) && self.fences.get(key).copied() < Some(version) {
+            self.violate(format!(
+                "G2: {key} is clean at {version} and not on the follower"
+            ));
+        }
+    }
+
+    /// G2 for history: what the cursor has passed is on the follower, or dirty.
+    pub(super) fn check_cursor(&mut self, revision: i64) {
+        if revision != self.follower_revision {
+            return;
+        }
+        let cursor = self.cursor(revision);
+        let passed = |key: &&Key| cursor.done || Some(*key) <= cursor.last.as_ref();
+        let keys: Vec<Key> = self.rows.keys().filter(passed).cloned().collect();
+        for key in keys {
+            self.check_clean(&key);
+        }
+    }
+
+    /// After everything came to rest: both sides agree on every key.
+    pub fn check_rest(&mut self) {
+        let keys: BTreeSet<Key> = self
+            .history
+            .keys()
+            .chain(self.held.keys())
+            .cloned()
+            .collect();
+        for key in keys {
+            let rows = image_of(self.follower_revision, self.rows.get(&key));
+            let empty = Image::empty(1);
+            let held = self.held.get(&key).unwrap_or(&empty);
+            if rows.as_ref().ok() != Some(held) {
+                self.violate(format!("at rest {key} differs: {rows:?} and {held:?}"));
+            }
+            let known = self.stamps.contains_key(&key) || self.rows.contains_key(&key);
+            if known && self.fences.get(&key).copied() != Some(self.version(&key)) {
+                self.violate(format!("at rest the versions of {key} differ"));
+            }
+        }
+        for id in self.acknowledged.clone() {
+            if self.applied.get(&id) != Some(&1) {
+                self.violate(format!("append {id} was acknowledged and lost"));
+            }
+        }
+    }
+}
