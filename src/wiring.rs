@@ -96,7 +96,10 @@ impl CopyKeys for Copies {
         let copier = self.0.clone();
         Box::pin(async move {
             let report = copier.copy(&keys, CopySource::Inline).await?;
-            Ok(Copied { applied: report.applied + report.stale, left: report.left })
+            Ok(Copied {
+                applied: report.applied + report.stale,
+                left: report.left,
+            })
         })
     }
 }

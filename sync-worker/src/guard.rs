@@ -27,7 +27,12 @@ use sqlx::sqlite::SqlitePoolOptions;
 #[must_use]
 pub fn postgres(options: PgPoolOptions) -> PgPoolOptions {
     options.after_release(|connection, _| {
-        Box::pin(async move { sqlx::raw_sql("ROLLBACK").execute(connection).await.map(|_| true) })
+        Box::pin(async move {
+            sqlx::raw_sql("ROLLBACK")
+                .execute(connection)
+                .await
+                .map(|_| true)
+        })
     })
 }
 

@@ -16,7 +16,9 @@ impl Image {
     /// An image without rows for a mapping of `targets` targets.
     #[must_use]
     pub fn empty(targets: usize) -> Image {
-        Image { targets: vec![Vec::new(); targets] }
+        Image {
+            targets: vec![Vec::new(); targets],
+        }
     }
 
     /// Whether no target holds a row.

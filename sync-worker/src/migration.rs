@@ -77,7 +77,9 @@ pub enum MigrationError {
         mine: i64,
     },
     /// Someone else moved the entity at the same time.
-    #[error("{entity} was moved by someone else at the same time: look at its stage, then decide again")]
+    #[error(
+        "{entity} was moved by someone else at the same time: look at its stage, then decide again"
+    )]
     Moved {
         /// The entity.
         entity: Entity,
@@ -100,8 +102,13 @@ impl Migration {
         legacy: Database,
         new: Database,
     ) -> Result<Migration, PreflightError> {
-        let catalog =
-            preflight::check(&entity, &mapping, (Place::Legacy, &legacy), (Place::New, &new)).await?;
+        let catalog = preflight::check(
+            &entity,
+            &mapping,
+            (Place::Legacy, &legacy),
+            (Place::New, &new),
+        )
+        .await?;
         let missing = || {
             PreflightError::Store(StoreError::Refused {
                 store: "the mapping".into(),
@@ -208,8 +215,12 @@ impl Migration {
             None => Version(0),
         };
         let (authority, follower) = (self.authority(), self.follower());
-        authority.install(&authority.authority_script(base), self.patience).await?;
-        follower.install(&follower.follower_script(), self.patience).await?;
+        authority
+            .install(&authority.authority_script(base), self.patience)
+            .await?;
+        follower
+            .install(&follower.follower_script(), self.patience)
+            .await?;
         Ok(())
     }
 
@@ -233,7 +244,9 @@ impl Migration {
     pub async fn raise_revision(&self) -> Result<(), MigrationError> {
         // New tables of the mapping need their triggers before the first copy writes them.
         let follower = self.follower();
-        follower.install(&follower.follower_script(), self.patience).await?;
+        follower
+            .install(&follower.follower_script(), self.patience)
+            .await?;
         raise_revision(&self.authority(), &follower, self.patience).await?;
         Ok(())
     }
@@ -265,7 +278,9 @@ impl Migration {
     pub async fn epoch(&self) -> Result<Epoch, MigrationError> {
         self.installed_epoch()
             .await?
-            .ok_or_else(|| MigrationError::NotInstalled { entity: self.entity.clone() })
+            .ok_or_else(|| MigrationError::NotInstalled {
+                entity: self.entity.clone(),
+            })
     }
 
     /// Moves one step: `legacy` ↔ `dual-write`. Being there already is not an error.
@@ -284,7 +299,9 @@ impl Migration {
         if self.home.replace(&from, &next).await? {
             Ok(next)
         } else {
-            Err(MigrationError::Moved { entity: self.entity.clone() })
+            Err(MigrationError::Moved {
+                entity: self.entity.clone(),
+            })
         }
     }
 
@@ -342,7 +359,11 @@ impl Migration {
     pub async fn verify(&self, options: VerifyOptions) -> Result<VerifyReport, MigrationError> {
         let epoch = self.epoch().await?;
         let report = Verify::new(self.copier.clone(), options).run().await?;
-        let evidence = if report.clean() { Evidence::Verified } else { Evidence::NotVerified };
+        let evidence = if report.clean() {
+            Evidence::Verified
+        } else {
+            Evidence::NotVerified
+        };
         self.home.record(epoch.number, evidence).await?;
         Ok(report)
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use changeover_flags::{Entity, Place};
 use changeover_shadow::Value;
 
+use crate::dialect::BadSetting;
 use crate::dialect::authority::SqlAuthority;
 use crate::dialect::catalog::{Column, Table};
 use crate::dialect::session::{Database, DbError, ErrorClass, Session};
@@ -428,7 +429,7 @@ impl Check<'_> {
         session: &mut dyn Session,
         side: &str,
     ) -> Result<(), DbError> {
-        for (setting, found, wanted) in database.dialect().durability(session).await? {
+        for BadSetting { setting, found, wanted } in database.dialect().durability(session).await? {
             self.problem(
                 format!("{side}: {setting}"),
                 format!("is {found:?} in {}: acknowledged writes can be lost", database.dialect().place_name()),

@@ -267,6 +267,9 @@ impl StoreError {
     /// Whether trying again can help without anybody acting.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, StoreError::Unreachable { .. } | StoreError::Busy { .. })
+        matches!(
+            self,
+            StoreError::Unreachable { .. } | StoreError::Busy { .. }
+        )
     }
 }

@@ -19,10 +19,21 @@ use crate::support;
 async fn pools(guarded: bool) -> (PgPool, PgPool) {
     let url = support::postgres::fresh_one().await;
     let options = PgPoolOptions::new().max_connections(1);
-    let options = if guarded { guard::postgres(options) } else { options };
+    let options = if guarded {
+        guard::postgres(options)
+    } else {
+        options
+    };
     let pool = options.connect(&url).await.unwrap();
-    let witness = PgPoolOptions::new().max_connections(1).connect(&url).await.unwrap();
-    sqlx::raw_sql("CREATE TABLE t (id bigint PRIMARY KEY)").execute(&witness).await.unwrap();
+    let witness = PgPoolOptions::new()
+        .max_connections(1)
+        .connect(&url)
+        .await
+        .unwrap();
+    sqlx::raw_sql("CREATE TABLE t (id bigint PRIMARY KEY)")
+        .execute(&witness)
+        .await
+        .unwrap();
     (pool, witness)
 }
 
@@ -46,20 +57,28 @@ async fn acknowledged_and_lost(guarded: bool) -> usize {
     for n in 0..12i64 {
         drop_after(1 + (n as u32) % 4, pool.begin()).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
-        let insert = sqlx::query("INSERT INTO t VALUES ($1)").bind(n).execute(&pool).await;
+        let insert = sqlx::query("INSERT INTO t VALUES ($1)")
+            .bind(n)
+            .execute(&pool)
+            .await;
         acknowledged += usize::from(insert.is_ok());
     }
     // Ends the session, and with it whatever transaction it is in.
     pool.close().await;
-    let (seen,): (i64,) =
-        sqlx::query_as("SELECT count(*) FROM t").fetch_one(&witness).await.unwrap();
+    let (seen,): (i64,) = sqlx::query_as("SELECT count(*) FROM t")
+        .fetch_one(&witness)
+        .await
+        .unwrap();
     acknowledged - usize::try_from(seen).unwrap()
 }
 
 #[tokio::test]
 async fn without_guards_acknowledged_writes_are_lost() {
     let lost = acknowledged_and_lost(false).await;
-    assert!(lost > 0, "the driver no longer has the defect: the guards can go");
+    assert!(
+        lost > 0,
+        "the driver no longer has the defect: the guards can go"
+    );
 }
 
 #[tokio::test]
@@ -87,10 +106,19 @@ async fn the_layer_contains_it() {
     let service = service_fn(move |id: i64| {
         let pool = pool.clone();
         async move {
-            let mut transaction = pool.begin().await.map_err(|_| Refused::NoKey { operation: "put" })?;
+            let mut transaction = pool
+                .begin()
+                .await
+                .map_err(|_| Refused::NoKey { operation: "put" })?;
             let insert = sqlx::query("INSERT INTO t VALUES ($1)").bind(id);
-            insert.execute(&mut *transaction).await.map_err(|_| Refused::NoKey { operation: "put" })?;
-            transaction.commit().await.map_err(|_| Refused::NoKey { operation: "put" })
+            insert
+                .execute(&mut *transaction)
+                .await
+                .map_err(|_| Refused::NoKey { operation: "put" })?;
+            transaction
+                .commit()
+                .await
+                .map_err(|_| Refused::NoKey { operation: "put" })
         }
     });
     let layer = Changeover::builder(flags)
@@ -104,9 +132,16 @@ async fn the_layer_contains_it() {
     for id in 0..24i64 {
         drop_after(1 + (id as u32) % 8, service.clone().oneshot(id)).await;
     }
-    assert!(handle.close_and_wait(Duration::from_secs(20)).await.is_complete());
+    assert!(
+        handle
+            .close_and_wait(Duration::from_secs(20))
+            .await
+            .is_complete()
+    );
     // Every write that began was finished: none was lost half-way, and none is in limbo.
-    let (seen,): (i64,) =
-        sqlx::query_as("SELECT count(*) FROM t").fetch_one(&witness).await.unwrap();
+    let (seen,): (i64,) = sqlx::query_as("SELECT count(*) FROM t")
+        .fetch_one(&witness)
+        .await
+        .unwrap();
     assert_eq!(seen, 24);
 }

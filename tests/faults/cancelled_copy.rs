@@ -40,14 +40,24 @@ mod scenario {
         let keys: Vec<Key> = (1..=8i64).map(Key::from).collect();
         let (mut dropped, mut polls) = (0, 1);
         loop {
-            market.legacy.run(&format!("UPDATE listings SET stock = {polls}, title = 't{polls}'")).await;
+            market
+                .legacy
+                .run(&format!(
+                    "UPDATE listings SET stock = {polls}, title = 't{polls}'"
+                ))
+                .await;
             let copy = migration.copier().copy(&keys, CopySource::Inline);
             let ended = for_polls(polls, copy).await;
             // Whatever happened: what is not dirty agrees. The dropped copy's statement may still
             // be running, so the application must be able to write at once all the same.
-            let write = market.legacy.try_run("UPDATE listings SET stock = stock + 1 WHERE id = 1");
+            let write = market
+                .legacy
+                .try_run("UPDATE listings SET stock = stock + 1 WHERE id = 1");
             let write = tokio::time::timeout(Duration::from_secs(15), write).await;
-            assert!(matches!(write, Ok(Ok(()))), "{topology:?}: a dropped copy blocks the application: {write:?}");
+            assert!(
+                matches!(write, Ok(Ok(()))),
+                "{topology:?}: a dropped copy blocks the application: {write:?}"
+            );
             if ended {
                 break;
             }

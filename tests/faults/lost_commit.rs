@@ -19,7 +19,11 @@ async fn through(side: &str) -> (Market, Migration, FaultProxy) {
     market.fill(12).await;
     let proxy = FaultProxy::to(shared().port()).await;
     let url = |name: &str, plain: &str| {
-        if name == side { proxy.through(plain) } else { plain.to_owned() }
+        if name == side {
+            proxy.through(plain)
+        } else {
+            plain.to_owned()
+        }
     };
     let migration = Migration::open(
         Market::entity(),
@@ -45,17 +49,34 @@ async fn settle(market: &Market, migration: &Migration) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_the_follower_the_answer_is_lost() {
     let (market, migration, proxy) = through("new").await;
-    market.legacy.run("UPDATE listings SET title = 'arrived' WHERE id = 1").await;
+    market
+        .legacy
+        .run("UPDATE listings SET title = 'arrived' WHERE id = 1")
+        .await;
     proxy.once(Fault::LoseCommitAnswer);
     let key = ["1".into()];
     let lost = migration.copier().copy(&key, CopySource::Inline).await;
-    assert!(matches!(lost, Err(StoreError::Unreachable { .. })), "{lost:?}");
+    assert!(
+        matches!(lost, Err(StoreError::Unreachable { .. })),
+        "{lost:?}"
+    );
     assert_eq!(proxy.fired(Fault::LoseCommitAnswer), 1);
     // The copy arrived; nobody was told; the key is dirty, and a second copy finds it there.
-    let title = market.new.text("SELECT title FROM service_listings WHERE legacy_id = 1").await;
+    let title = market
+        .new
+        .text("SELECT title FROM service_listings WHERE legacy_id = 1")
+        .await;
     assert_eq!(title, "arrived");
-    assert_eq!(market.dirty().await.len(), 1, "an unknown outcome must not count as copied");
-    let again = migration.copier().copy(&key, CopySource::Inline).await.unwrap();
+    assert_eq!(
+        market.dirty().await.len(),
+        1,
+        "an unknown outcome must not count as copied"
+    );
+    let again = migration
+        .copier()
+        .copy(&key, CopySource::Inline)
+        .await
+        .unwrap();
     assert_eq!((again.applied, again.stale), (0, 1));
     settle(&market, &migration).await;
 }
@@ -63,14 +84,30 @@ async fn on_the_follower_the_answer_is_lost() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_the_follower_the_commit_is_lost() {
     let (market, migration, proxy) = through("new").await;
-    market.legacy.run("UPDATE listings SET title = 'not yet' WHERE id = 1").await;
+    market
+        .legacy
+        .run("UPDATE listings SET title = 'not yet' WHERE id = 1")
+        .await;
     proxy.once(Fault::LoseCommit);
-    let lost = migration.copier().copy(&["1".into()], CopySource::Inline).await;
-    assert!(matches!(lost, Err(StoreError::Unreachable { .. })), "{lost:?}");
+    let lost = migration
+        .copier()
+        .copy(&["1".into()], CopySource::Inline)
+        .await;
+    assert!(
+        matches!(lost, Err(StoreError::Unreachable { .. })),
+        "{lost:?}"
+    );
     assert_eq!(proxy.fired(Fault::LoseCommit), 1);
-    let title = market.new.text("SELECT title FROM service_listings WHERE legacy_id = 1").await;
+    let title = market
+        .new
+        .text("SELECT title FROM service_listings WHERE legacy_id = 1")
+        .await;
     assert_ne!(title, "not yet");
-    assert_eq!(market.dirty().await.len(), 1, "what was never copied must not count as copied");
+    assert_eq!(
+        market.dirty().await.len(),
+        1,
+        "what was never copied must not count as copied"
+    );
     settle(&market, &migration).await;
 }
 
@@ -79,14 +116,23 @@ async fn on_the_follower_the_commit_is_lost() {
 async fn on_the_authority_the_answer_is_lost() {
     let (market, migration, proxy) = through("nowhere").await;
     for (fault, arrives) in [(Fault::LoseCommitAnswer, true), (Fault::LoseCommit, false)] {
-        let mut connection = PgConnection::connect(&proxy.through(&market.legacy_url)).await.unwrap();
+        let mut connection = PgConnection::connect(&proxy.through(&market.legacy_url))
+            .await
+            .unwrap();
         let mut transaction = connection.begin().await.unwrap();
-        sqlx::query("UPDATE listings SET stock = stock + 1000 WHERE id = 2").execute(&mut *transaction).await.unwrap();
+        sqlx::query("UPDATE listings SET stock = stock + 1000 WHERE id = 2")
+            .execute(&mut *transaction)
+            .await
+            .unwrap();
         proxy.once(fault);
         assert!(transaction.commit().await.is_err());
         assert_eq!(proxy.fired(fault), 1);
         // Whether it arrived is written in its own commit and nowhere else.
-        assert_eq!(market.dirty().await.len(), usize::from(arrives), "{fault:?}");
+        assert_eq!(
+            market.dirty().await.len(),
+            usize::from(arrives),
+            "{fault:?}"
+        );
         settle(&market, &migration).await;
     }
 }
@@ -96,12 +142,25 @@ async fn on_the_authority_the_answer_is_lost() {
 async fn a_lost_mark_costs_a_copy_of_nothing() {
     let (market, migration, proxy) = through("legacy").await;
     let authority = Arc::clone(migration.copier().authority());
-    market.legacy.run("UPDATE listings SET title = 'x' WHERE id = 3").await;
+    market
+        .legacy
+        .run("UPDATE listings SET title = 'x' WHERE id = 3")
+        .await;
     let copy = authority.read(&["3".into()]).await.unwrap();
-    migration.copier().follower().apply(&copy, None).await.unwrap();
+    migration
+        .copier()
+        .follower()
+        .apply(&copy, None)
+        .await
+        .unwrap();
     proxy.set(Fault::Cut);
-    let marked = authority.mark_synced(&[(copy[0].key.clone(), copy[0].version)]).await;
-    assert!(matches!(marked, Err(StoreError::Unreachable { .. })), "{marked:?}");
+    let marked = authority
+        .mark_synced(&[(copy[0].key.clone(), copy[0].version)])
+        .await;
+    assert!(
+        matches!(marked, Err(StoreError::Unreachable { .. })),
+        "{marked:?}"
+    );
     proxy.set(Fault::None);
     settle(&market, &migration).await;
 }
@@ -133,7 +192,11 @@ async fn a_backfill_ends_under_lost_answers() {
         .run(|_| {
             pages += 1;
             if pages % 3 == 0 {
-                proxy.once(if pages % 2 == 0 { Fault::LoseCommit } else { Fault::LoseCommitAnswer });
+                proxy.once(if pages % 2 == 0 {
+                    Fault::LoseCommit
+                } else {
+                    Fault::LoseCommitAnswer
+                });
             }
         })
         .await

@@ -37,7 +37,10 @@ async fn ready(topology: Topology) -> (Market, Migration) {
 
 async fn settle(market: &Market, migration: &Migration, instances: &[&Instance]) {
     for instance in instances {
-        let drained = instance.handle.close_and_wait(Duration::from_secs(30)).await;
+        let drained = instance
+            .handle
+            .close_and_wait(Duration::from_secs(30))
+            .await;
         assert!(drained.is_complete(), "{drained:?}");
     }
     drain(migration).await;
@@ -69,7 +72,10 @@ async fn no_pins(instance: &Instance) {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("pins stay although nothing is dirty: {:?}", instance.handle.pins());
+    panic!(
+        "pins stay although nothing is dirty: {:?}",
+        instance.handle.pins()
+    );
 }
 
 mod scenario {
@@ -80,7 +86,10 @@ mod scenario {
     pub(super) async fn a_write_outlives_its_caller(topology: Topology) {
         let (market, migration) = ready(topology).await;
         let instance = Instance::of(&market, true).await;
-        market.legacy.run("UPDATE listings SET title = '' WHERE id <= 4").await;
+        market
+            .legacy
+            .run("UPDATE listings SET title = '' WHERE id <= 4")
+            .await;
         let (mut dropped, mut polls) = (0u32, 1);
         loop {
             let id = i64::from(polls % 4) + 1;
@@ -96,11 +105,17 @@ mod scenario {
         }
         assert!(dropped > 0, "no write was cancelled");
         settle(&market, &migration, &[&instance]).await;
-        let titles = market.legacy.texts("SELECT coalesce(title, '') FROM listings WHERE id <= 4").await;
+        let titles = market
+            .legacy
+            .texts("SELECT coalesce(title, '') FROM listings WHERE id <= 4")
+            .await;
         let all: String = titles.concat();
         for n in 1..polls {
             let times = all.matches(&format!("t{n};")).count();
-            assert_eq!(times, 1, "{topology:?}: the write dropped after {n} polls is there {times} times");
+            assert_eq!(
+                times, 1,
+                "{topology:?}: the write dropped after {n} polls is there {times} times"
+            );
         }
     }
 
@@ -108,8 +123,15 @@ mod scenario {
         let (market, migration) = ready(topology).await;
         let instance = Instance::of(&market, true).await;
         instance.read_new(Percent::HUNDRED);
-        instance.wiring.flags().set_sample(Percent::HUNDRED).unwrap();
-        let expected = market.legacy.text("SELECT title FROM listings WHERE id = 1").await;
+        instance
+            .wiring
+            .flags()
+            .set_sample(Percent::HUNDRED)
+            .unwrap();
+        let expected = market
+            .legacy
+            .text("SELECT title FROM listings WHERE id = 1")
+            .await;
         for polls in 1..12 {
             for_polls(polls, instance.call(Call::Get(1, None))).await;
             assert_eq!(instance.title(1).await.as_deref(), Some(expected.as_str()));
@@ -121,19 +143,40 @@ mod scenario {
         let (market, migration) = ready(topology).await;
         let instance = Instance::of(&market, true).await;
         instance.read_new(Percent::HUNDRED);
-        for trouble in
-            [Trouble::Fails, Trouble::Hangs, Trouble::Panics, Trouble::NotReady, Trouble::Absent]
-        {
-            for (percent, sample) in [(Percent::HUNDRED, Percent::ZERO), (Percent::ZERO, Percent::HUNDRED)] {
+        for trouble in [
+            Trouble::Fails,
+            Trouble::Hangs,
+            Trouble::Panics,
+            Trouble::NotReady,
+            Trouble::Absent,
+        ] {
+            for (percent, sample) in [
+                (Percent::HUNDRED, Percent::ZERO),
+                (Percent::ZERO, Percent::HUNDRED),
+            ] {
                 instance.read_new(percent);
                 instance.wiring.flags().set_sample(sample).unwrap();
                 instance.new.trouble(trouble);
                 let title = format!("{trouble:?} {percent}");
                 let write = instance.call(Call::Retitle(3, title.clone())).await;
-                assert!(matches!(write, Ok(Reply::Done)), "{topology:?} {trouble:?}: {write:?}");
-                assert_eq!(instance.title(3).await, Some(title), "{topology:?} {trouble:?}");
-                let other = market.legacy.text("SELECT title FROM listings WHERE id = 4").await;
-                assert_eq!(instance.title(4).await, Some(other), "{topology:?} {trouble:?}");
+                assert!(
+                    matches!(write, Ok(Reply::Done)),
+                    "{topology:?} {trouble:?}: {write:?}"
+                );
+                assert_eq!(
+                    instance.title(3).await,
+                    Some(title),
+                    "{topology:?} {trouble:?}"
+                );
+                let other = market
+                    .legacy
+                    .text("SELECT title FROM listings WHERE id = 4")
+                    .await;
+                assert_eq!(
+                    instance.title(4).await,
+                    Some(other),
+                    "{topology:?} {trouble:?}"
+                );
             }
         }
         instance.new.trouble(Trouble::None);
@@ -147,15 +190,26 @@ mod scenario {
         instance.read_new(Percent::HUNDRED);
         for n in 0..40i64 {
             let id = n % 5 + 1;
-            instance.call(Call::Retitle(id, format!("w{n}"))).await.unwrap();
-            assert_eq!(instance.title(id).await, Some(format!("w{n}")), "{topology:?}");
+            instance
+                .call(Call::Retitle(id, format!("w{n}")))
+                .await
+                .unwrap();
+            assert_eq!(
+                instance.title(id).await,
+                Some(format!("w{n}")),
+                "{topology:?}"
+            );
         }
         let Reply::Id(id) = instance.call(Call::Create("born".into())).await.unwrap() else {
             panic!("an id was expected");
         };
         assert_eq!(instance.title(id).await.as_deref(), Some("born"));
         instance.call(Call::Delete(id)).await.unwrap();
-        assert_eq!(instance.title(id).await, None, "a deleted row must not be read from the follower");
+        assert_eq!(
+            instance.title(id).await,
+            None,
+            "a deleted row must not be read from the follower"
+        );
         instance.call(Call::CloseAll).await.unwrap();
         settle(&market, &migration, &[&instance]).await;
         no_pins(&instance).await;
@@ -165,10 +219,17 @@ mod scenario {
     pub(super) async fn a_token_is_honoured_by_another_instance(topology: Topology) {
         let (market, migration) = ready(topology).await;
         // Nothing copies: the follower stays behind.
-        let (a, b) = (Instance::of(&market, false).await, Instance::of(&market, false).await);
+        let (a, b) = (
+            Instance::of(&market, false).await,
+            Instance::of(&market, false).await,
+        );
         b.read_new(Percent::HUNDRED);
         a.call(Call::Retitle(2, "newest".into())).await.unwrap();
-        assert_ne!(b.title(2).await.as_deref(), Some("newest"), "the follower is not behind");
+        assert_ne!(
+            b.title(2).await.as_deref(),
+            Some("newest"),
+            "the follower is not behind"
+        );
         let token = a.handle.token(["2".into()]).await.unwrap();
         let token: changeover::proxy::Token = token.to_string().parse().unwrap();
         let read = b.call(Call::Get(2, Some(token))).await.unwrap();
@@ -187,9 +248,15 @@ mod scenario {
         for id in 1..=8 {
             instance.title(id).await;
         }
-        assert!(begun.elapsed() < Duration::from_millis(300), "a killed read waited for the follower");
+        assert!(
+            begun.elapsed() < Duration::from_millis(300),
+            "a killed read waited for the follower"
+        );
         // Writes go on being stamped and copied; clearing returns to the ramp that was.
-        instance.call(Call::Retitle(1, "while killed".into())).await.unwrap();
+        instance
+            .call(Call::Retitle(1, "while killed".into()))
+            .await
+            .unwrap();
         instance.new.trouble(Trouble::None);
         instance.wiring.flags().clear_kill().unwrap();
         assert_eq!(instance.wiring.flags().load().read_new, Percent::HUNDRED);
@@ -203,10 +270,14 @@ mod scenario {
         let migration = market.installed().await;
         let instance = Instance::of(&market, true).await;
         let flags = instance.wiring.flags();
-        flags.set_read_new(Percent::HUNDRED).expect_err("before the backfill");
+        flags
+            .set_read_new(Percent::HUNDRED)
+            .expect_err("before the backfill");
         backfill(&migration).await;
         instance.wiring.learn().await.unwrap();
-        flags.set_read_new(Percent::HUNDRED).expect_err("before a clean verify");
+        flags
+            .set_read_new(Percent::HUNDRED)
+            .expect_err("before a clean verify");
         assert!(verify(&migration).await.clean());
         instance.wiring.learn().await.unwrap();
         flags.set_read_new(Percent::HUNDRED).unwrap();
@@ -214,7 +285,10 @@ mod scenario {
         migration.stop_copying().await.unwrap();
         instance.wiring.learn().await.unwrap();
         instance.new.trouble(Trouble::Panics);
-        instance.call(Call::Retitle(1, "back".into())).await.unwrap();
+        instance
+            .call(Call::Retitle(1, "back".into()))
+            .await
+            .unwrap();
         assert_eq!(instance.title(1).await.as_deref(), Some("back"));
         assert_eq!(market.dirty().await.len(), 1, "stamping goes on");
         // Returning needs a drain, not a new backfill.

@@ -73,7 +73,11 @@ pub struct Shop {
 
 impl Shop {
     pub fn new(tables: Plain, new: bool) -> Shop {
-        Shop { tables, new, trouble: Arc::default() }
+        Shop {
+            tables,
+            new,
+            trouble: Arc::default(),
+        }
     }
 
     pub fn trouble(&self, trouble: Trouble) {
@@ -108,13 +112,21 @@ impl Shop {
                 };
                 Ok(Reply::Title(self.tables.title(&sql).await?))
             }
-            _ if self.new => unreachable!("the new repository's writes are not called while legacy leads"),
+            _ if self.new => {
+                unreachable!("the new repository's writes are not called while legacy leads")
+            }
             Call::Retitle(id, title) => {
-                write(format!("UPDATE listings SET title = '{title}' WHERE id = {id}")).await?;
+                write(format!(
+                    "UPDATE listings SET title = '{title}' WHERE id = {id}"
+                ))
+                .await?;
                 Ok(Reply::Done)
             }
             Call::Append(id, token) => {
-                write(format!("UPDATE listings SET title = coalesce(title, '') || '{token};' WHERE id = {id}")).await?;
+                write(format!(
+                    "UPDATE listings SET title = coalesce(title, '') || '{token};' WHERE id = {id}"
+                ))
+                .await?;
                 Ok(Reply::Done)
             }
             Call::CloseAll => {
@@ -126,8 +138,14 @@ impl Shop {
                 Ok(Reply::Done)
             }
             Call::Create(title) => {
-                let sql = format!("INSERT INTO listings (tenant_id, title, status) VALUES (1, '{title}', 'ACTIVE') RETURNING CAST(id AS text)");
-                let id = self.tables.title(&sql).await?.and_then(|id| id.parse().ok());
+                let sql = format!(
+                    "INSERT INTO listings (tenant_id, title, status) VALUES (1, '{title}', 'ACTIVE') RETURNING CAST(id AS text)"
+                );
+                let id = self
+                    .tables
+                    .title(&sql)
+                    .await?
+                    .and_then(|id| id.parse().ok());
                 Ok(Reply::Id(id.unwrap_or_default()))
             }
         }
@@ -139,12 +157,14 @@ impl Plain {
     async fn title(&self, sql: &str) -> Result<Option<String>, sqlx::Error> {
         let sql = AssertSqlSafe(sql.to_owned());
         Ok(match self {
-            Plain::Postgres(pool) => {
-                sqlx::query_scalar::<_, Option<String>>(sql).fetch_optional(pool).await?.flatten()
-            }
-            Plain::Sqlite(pool) => {
-                sqlx::query_scalar::<_, Option<String>>(sql).fetch_optional(pool).await?.flatten()
-            }
+            Plain::Postgres(pool) => sqlx::query_scalar::<_, Option<String>>(sql)
+                .fetch_optional(pool)
+                .await?
+                .flatten(),
+            Plain::Sqlite(pool) => sqlx::query_scalar::<_, Option<String>>(sql)
+                .fetch_optional(pool)
+                .await?
+                .flatten(),
         })
     }
 }
@@ -155,7 +175,11 @@ impl Service<Call> for Shop {
     type Future = Pin<Box<dyn Future<Output = Result<Reply, ShopError>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ShopError>> {
-        if self.is(Trouble::NotReady) { Poll::Pending } else { Poll::Ready(Ok(())) }
+        if self.is(Trouble::NotReady) {
+            Poll::Pending
+        } else {
+            Poll::Ready(Ok(()))
+        }
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
@@ -198,10 +222,13 @@ impl Instance {
             ..Limits::default()
         };
         let builder = Changeover::builder(wiring.flags().clone())
-            .classify(with_written(operation, |_: &Operation, reply: &Reply| match reply {
-                Reply::Id(id) => Some(Touched::keys([*id])),
-                _ => None,
-            }))
+            .classify(with_written(
+                operation,
+                |_: &Operation, reply: &Reply| match reply {
+                    Reply::Id(id) => Some(Touched::keys([*id])),
+                    _ => None,
+                },
+            ))
             .observe(Json)
             .operations(["get", "retitle", "append", "delete", "create", "close_all"])
             .new_service(new.clone())

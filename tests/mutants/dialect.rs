@@ -10,7 +10,7 @@ use changeover::worker::dialect::postgres::Postgres;
 use changeover::worker::dialect::session::{Database, DbError, Session};
 use changeover::worker::dialect::sqlite::Sqlite;
 use changeover::worker::dialect::statement::Arg;
-use changeover::worker::dialect::{Dialect, RowColumn, Statement};
+use changeover::worker::dialect::{BadSetting, Dialect, RowColumn, Statement};
 use futures_util::future::BoxFuture;
 
 /// A change to a statement's text; equal text is no change.
@@ -76,7 +76,10 @@ impl Dialect for Mutant {
     fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Session>, DbError>> {
         Box::pin(async move {
             let shipped = self.shipped.connect().await?;
-            Ok(Box::new(MutantSession { shipped, rewrite: self.rewrite }) as Box<dyn Session>)
+            Ok(Box::new(MutantSession {
+                shipped,
+                rewrite: self.rewrite,
+            }) as Box<dyn Session>)
         })
     }
 
@@ -152,19 +155,41 @@ impl Dialect for Mutant {
     fn skip_locked(&self) -> &'static str {
         self.shipped.skip_locked()
     }
-    fn allocate_ids(&self, table: &Table, column: &Column, place: &str, count: usize) -> Option<Statement<'_>> {
+    fn allocate_ids(
+        &self,
+        table: &Table,
+        column: &Column,
+        place: &str,
+        count: usize,
+    ) -> Option<Statement<'_>> {
         self.shipped.allocate_ids(table, column, place, count)
     }
-    fn normalise<'a>(&'a self, session: &'a mut dyn Session, columns: &'a [Column], rows: Vec<Vec<Value>>) -> BoxFuture<'a, Result<Vec<Vec<Value>>, DbError>> {
+    fn normalise<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+        columns: &'a [Column],
+        rows: Vec<Vec<Value>>,
+    ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, DbError>> {
         self.shipped.normalise(session, columns, rows)
     }
-    fn describe<'a>(&'a self, session: &'a mut dyn Session, table: &'a str) -> BoxFuture<'a, Result<Option<Table>, DbError>> {
+    fn describe<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+        table: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Table>, DbError>> {
         self.shipped.describe(session, table)
     }
-    fn describe_query<'a>(&'a self, session: &'a mut dyn Session, sql: &'a str) -> BoxFuture<'a, Result<Vec<(String, String)>, DbError>> {
+    fn describe_query<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+        sql: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<(String, String)>, DbError>> {
         self.shipped.describe_query(session, sql)
     }
-    fn durability<'a>(&'a self, session: &'a mut dyn Session) -> BoxFuture<'a, Result<Vec<(String, String, String)>, DbError>> {
+    fn durability<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+    ) -> BoxFuture<'a, Result<Vec<BadSetting>, DbError>> {
         self.shipped.durability(session)
     }
     fn create_tables(&self) -> Vec<String> {
@@ -176,10 +201,20 @@ impl Dialect for Mutant {
     fn reject_objects(&self, reject: &Reject<'_>) -> Vec<String> {
         self.shipped.reject_objects(reject)
     }
-    fn drop_objects<'a>(&'a self, session: &'a mut dyn Session, entity: &'a str, place: &'a str) -> BoxFuture<'a, Result<Vec<String>, DbError>> {
+    fn drop_objects<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+        entity: &'a str,
+        place: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<String>, DbError>> {
         self.shipped.drop_objects(session, entity, place)
     }
-    fn expand<'a>(&'a self, session: &'a mut dyn Session, entity: &'a str, place: &'a str) -> BoxFuture<'a, Result<u64, DbError>> {
+    fn expand<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+        entity: &'a str,
+        place: &'a str,
+    ) -> BoxFuture<'a, Result<u64, DbError>> {
         self.shipped.expand(session, entity, place)
     }
     fn begin_install(&self, lock_timeout: Duration) -> String {

@@ -4,11 +4,11 @@
 use std::future::Future;
 
 use changeover::flags::Key;
-use sqlx::postgres::PgConnection;
-use sqlx::{Connection, Executor};
 use changeover::worker::copy::CopySource;
 use changeover::worker::migration::Migration;
 use changeover::worker::store::{Applied, StoreError};
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Executor};
 
 use crate::protocol::lifecycle::everywhere;
 use crate::protocol::market::{MAPPING, Market, Topology, backfill, drain, verify};
@@ -36,7 +36,9 @@ fn fence_takes_equal_versions(sql: &str) -> String {
 
 fn fence_row_deleted_with_its_row(sql: &str) -> String {
     // As if every copy had taken the fence rows of the rows it deleted with it.
-    if sql.contains("SET LOCAL changeover.copy = 'on'") || sql.contains("INSERT INTO changeover_copying") {
+    if sql.contains("SET LOCAL changeover.copy = 'on'")
+        || sql.contains("INSERT INTO changeover_copying")
+    {
         return format!(
             "{sql}; DELETE FROM changeover_key WHERE place = 'new' AND NOT EXISTS \
              (SELECT 1 FROM service_listings s WHERE CAST(s.legacy_id AS text) = key)"
@@ -55,11 +57,17 @@ fn mark_without_version(sql: &str) -> String {
 }
 
 fn revision_not_checked(sql: &str) -> String {
-    sql.replace("SELECT revision, incarnation << 44", "SELECT 1, incarnation << 44")
+    sql.replace(
+        "SELECT revision, incarnation << 44",
+        "SELECT 1, incarnation << 44",
+    )
 }
 
 fn stamp_dropped(sql: &str) -> String {
-    let sql = sql.replace("AFTER INSERT OR UPDATE OR DELETE ON", "AFTER INSERT OR UPDATE ON");
+    let sql = sql.replace(
+        "AFTER INSERT OR UPDATE OR DELETE ON",
+        "AFTER INSERT OR UPDATE ON",
+    );
     if sql.starts_with("CREATE TRIGGER changeover_stamp") && sql.contains(" AFTER delete ON ") {
         return "SELECT 1".to_owned();
     }
@@ -69,7 +77,10 @@ fn stamp_dropped(sql: &str) -> String {
 fn version_restarts(sql: &str) -> String {
     let sql = sql.replace("greatest(c.version, 0) + 1", "1");
     if sql.contains("SET version = max(changeover_key.version, ") {
-        return sql.replace("SET version = max(changeover_key.version, ", "SET version = min(1, ");
+        return sql.replace(
+            "SET version = max(changeover_key.version, ",
+            "SET version = min(1, ",
+        );
     }
     sql
 }
@@ -118,7 +129,11 @@ async fn found<F>(scenario: impl Fn(Rewrites) -> F, mutant: Rewrites)
 where
     F: Future<Output = Result<(), String>>,
 {
-    assert_eq!(scenario((no_change, no_change)).await, Ok(()), "the shipped SQL must pass");
+    assert_eq!(
+        scenario((no_change, no_change)).await,
+        Ok(()),
+        "the shipped SQL must pass"
+    );
     let verdict = scenario(mutant).await;
     assert!(verdict.is_err(), "the mutant was not found");
 }
@@ -129,14 +144,18 @@ async fn a_base_in_a_table_is_found() {
     async fn old_snapshot(rewrite: Rewrites) -> Result<(), String> {
         let (market, _) = ready(Topology::PostgresTwoDatabases, rewrite).await;
         let mut old = PgConnection::connect(&market.legacy_url).await.unwrap();
-        old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
+        old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+            .await
+            .unwrap();
         old.execute("SELECT count(*) FROM tenants").await.unwrap();
         let next = MAPPING.replace("revision = 1", "revision = 2");
         let migration = open(&market, rewrite, &next).await;
         migration.raise_revision().await.unwrap();
         backfill(&migration).await;
         drain(&migration).await;
-        old.execute("UPDATE listings SET title = 'from the past' WHERE id = 5").await.unwrap();
+        old.execute("UPDATE listings SET title = 'from the past' WHERE id = 5")
+            .await
+            .unwrap();
         old.execute("COMMIT").await.unwrap();
         agree(&market, &migration).await
     }
@@ -149,7 +168,10 @@ async fn a_lookup_that_is_not_looked_at_again_is_found() {
     async fn born_during(rewrite: Rewrites) -> Result<(), String> {
         let (market, migration) = ready(Topology::PostgresTwoDatabases, rewrite).await;
         let mut change = PgConnection::connect(&market.legacy_url).await.unwrap();
-        change.execute("BEGIN; UPDATE tenants SET name = 'renamed' WHERE id = 1").await.unwrap();
+        change
+            .execute("BEGIN; UPDATE tenants SET name = 'renamed' WHERE id = 1")
+            .await
+            .unwrap();
         market.legacy.run("INSERT INTO listings (id, tenant_id, title, status) VALUES (80, 1, 'born', 'ACTIVE')").await;
         drain(&migration).await;
         change.execute("COMMIT").await.unwrap();
@@ -177,46 +199,84 @@ async fn agree(market: &Market, migration: &Migration) -> Result<(), String> {
     if legacy == new && dirty.is_empty() && clean {
         Ok(())
     } else {
-        Err(format!("equal {}, dirty {dirty:?}, clean {clean}", legacy == new))
+        Err(format!(
+            "equal {}, dirty {dirty:?}, clean {clean}",
+            legacy == new
+        ))
     }
 }
 
 /// Copies that arrive in the order `order` of the versions in which they were read.
 async fn late_copies(topology: Topology, rewrite: Rewrites) -> Result<(), String> {
     let (market, migration) = ready(topology, rewrite).await;
-    let (authority, follower) = (migration.copier().authority(), migration.copier().follower());
+    let (authority, follower) = (
+        migration.copier().authority(),
+        migration.copier().follower(),
+    );
     let key: [Key; 1] = ["2".into()];
-    market.legacy.run("UPDATE listings SET title = 'late' WHERE id = 2").await;
+    market
+        .legacy
+        .run("UPDATE listings SET title = 'late' WHERE id = 2")
+        .await;
     let late = authority.read(&key).await.unwrap();
-    market.legacy.run("DELETE FROM photos WHERE listing_id = 2; DELETE FROM listings WHERE id = 2").await;
-    migration.copier().copy(&key, CopySource::Inline).await.unwrap();
+    market
+        .legacy
+        .run("DELETE FROM photos WHERE listing_id = 2; DELETE FROM listings WHERE id = 2")
+        .await;
+    migration
+        .copier()
+        .copy(&key, CopySource::Inline)
+        .await
+        .unwrap();
     follower.apply(&late, None).await.unwrap();
     agree(&market, &migration).await?;
     // Twice the same copy: the second is stale.
-    market.legacy.run("UPDATE listings SET title = 'twice' WHERE id = 3").await;
+    market
+        .legacy
+        .run("UPDATE listings SET title = 'twice' WHERE id = 3")
+        .await;
     let twice = authority.read(&["3".into()]).await.unwrap();
     follower.apply(&twice, None).await.unwrap();
     let second = follower.apply(&twice, None).await.unwrap();
-    if second == [Applied::Stale] { Ok(()) } else { Err(format!("{second:?}")) }
+    if second == [Applied::Stale] {
+        Ok(())
+    } else {
+        Err(format!("{second:?}"))
+    }
 }
 
 async fn early_mark(topology: Topology, rewrite: Rewrites) -> Result<(), String> {
     let (market, migration) = ready(topology, rewrite).await;
     let copier = migration.copier();
-    market.legacy.run("UPDATE listings SET title = 'one' WHERE id = 1").await;
+    market
+        .legacy
+        .run("UPDATE listings SET title = 'one' WHERE id = 1")
+        .await;
     let one = copier.authority().read(&["1".into()]).await.unwrap();
     copier.follower().apply(&one, None).await.unwrap();
-    market.legacy.run("UPDATE listings SET title = 'two' WHERE id = 1").await;
-    copier.authority().mark_synced(&[(one[0].key.clone(), one[0].version)]).await.unwrap();
+    market
+        .legacy
+        .run("UPDATE listings SET title = 'two' WHERE id = 1")
+        .await;
+    copier
+        .authority()
+        .mark_synced(&[(one[0].key.clone(), one[0].version)])
+        .await
+        .unwrap();
     agree(&market, &migration).await
 }
 
 async fn old_revision(topology: Topology, rewrite: Rewrites) -> Result<(), String> {
     let (market, old) = ready(topology, rewrite).await;
-    let next = MAPPING.replace("revision = 1", "revision = 2").replace("\"l.title\"", "\"upper(l.title)\"");
+    let next = MAPPING
+        .replace("revision = 1", "revision = 2")
+        .replace("\"l.title\"", "\"upper(l.title)\"");
     let new = open(&market, (no_change, no_change), &next).await;
     new.raise_revision().await.unwrap();
-    market.legacy.run("UPDATE listings SET title = 'small' WHERE id = 1").await;
+    market
+        .legacy
+        .run("UPDATE listings SET title = 'small' WHERE id = 1")
+        .await;
     match old.copier().copy(&["1".into()], CopySource::Inline).await {
         Err(StoreError::Revision { .. }) => Ok(()),
         other => Err(format!("{other:?}")),
@@ -232,7 +292,10 @@ async fn a_delete(topology: Topology, rewrite: Rewrites) -> Result<(), String> {
 async fn many_writes(topology: Topology, rewrite: Rewrites) -> Result<(), String> {
     let (market, migration) = ready(topology, rewrite).await;
     for n in 0..3 {
-        market.legacy.run(&format!("UPDATE listings SET title = 'n{n}' WHERE id = 1")).await;
+        market
+            .legacy
+            .run(&format!("UPDATE listings SET title = 'n{n}' WHERE id = 1"))
+            .await;
         drain(&migration).await;
     }
     agree(&market, &migration).await
@@ -242,30 +305,58 @@ mod scenario {
     use super::*;
 
     pub(super) async fn a_removed_fence_is_found(topology: Topology) {
-        found(|rewrite| late_copies(topology, rewrite), (no_change, fence_removed)).await;
+        found(
+            |rewrite| late_copies(topology, rewrite),
+            (no_change, fence_removed),
+        )
+        .await;
     }
 
     pub(super) async fn a_fence_for_equal_versions_is_found(topology: Topology) {
-        found(|rewrite| late_copies(topology, rewrite), (no_change, fence_takes_equal_versions)).await;
+        found(
+            |rewrite| late_copies(topology, rewrite),
+            (no_change, fence_takes_equal_versions),
+        )
+        .await;
     }
 
     pub(super) async fn a_fence_row_that_goes_with_its_row_is_found(topology: Topology) {
-        found(|rewrite| late_copies(topology, rewrite), (no_change, fence_row_deleted_with_its_row)).await;
+        found(
+            |rewrite| late_copies(topology, rewrite),
+            (no_change, fence_row_deleted_with_its_row),
+        )
+        .await;
     }
 
     pub(super) async fn a_mark_without_a_version_is_found(topology: Topology) {
-        found(|rewrite| early_mark(topology, rewrite), (mark_without_version, mark_without_version)).await;
+        found(
+            |rewrite| early_mark(topology, rewrite),
+            (mark_without_version, mark_without_version),
+        )
+        .await;
     }
 
     pub(super) async fn an_unchecked_revision_is_found(topology: Topology) {
-        found(|rewrite| old_revision(topology, rewrite), (revision_not_checked, revision_not_checked)).await;
+        found(
+            |rewrite| old_revision(topology, rewrite),
+            (revision_not_checked, revision_not_checked),
+        )
+        .await;
     }
 
     pub(super) async fn a_missing_stamp_is_found(topology: Topology) {
-        found(|rewrite| a_delete(topology, rewrite), (stamp_dropped, stamp_dropped)).await;
+        found(
+            |rewrite| a_delete(topology, rewrite),
+            (stamp_dropped, stamp_dropped),
+        )
+        .await;
     }
 
     pub(super) async fn a_version_that_restarts_is_found(topology: Topology) {
-        found(|rewrite| many_writes(topology, rewrite), (version_restarts, version_restarts)).await;
+        found(
+            |rewrite| many_writes(topology, rewrite),
+            (version_restarts, version_restarts),
+        )
+        .await;
     }
 }

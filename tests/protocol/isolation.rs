@@ -1,7 +1,7 @@
 //! Transactions that overlap, and statements that triggers tend to miss.
 
-use sqlx::{Connection, Executor};
 use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Executor};
 
 use super::lifecycle::everywhere;
 use super::market::{MAPPING, Market, Topology, backfill, drain, verify};
@@ -69,8 +69,16 @@ async fn a_dependant_born_during_a_lookups_change_is_not_missed() {
     for isolation in ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"] {
         let (market, migration) = ready(Topology::PostgresTwoDatabases).await;
         let mut change = connect(&market).await;
-        change.execute(sqlx::AssertSqlSafe(format!("BEGIN ISOLATION LEVEL {isolation}"))).await.unwrap();
-        change.execute("UPDATE tenants SET name = 'Ada, renamed' WHERE id = 1").await.unwrap();
+        change
+            .execute(sqlx::AssertSqlSafe(format!(
+                "BEGIN ISOLATION LEVEL {isolation}"
+            )))
+            .await
+            .unwrap();
+        change
+            .execute("UPDATE tenants SET name = 'Ada, renamed' WHERE id = 1")
+            .await
+            .unwrap();
         market.legacy.run("INSERT INTO listings (id, tenant_id, title, status) VALUES (80, 1, 'born', 'ACTIVE')").await;
         drain(&migration).await;
         let name = "SELECT provider_name FROM service_listings WHERE legacy_id = 80";
@@ -88,7 +96,11 @@ async fn an_old_snapshot_writes_above_a_raised_base() {
     for isolation in ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"] {
         let (market, _) = ready(Topology::PostgresTwoDatabases).await;
         let mut old = connect(&market).await;
-        old.execute(sqlx::AssertSqlSafe(format!("BEGIN ISOLATION LEVEL {isolation}"))).await.unwrap();
+        old.execute(sqlx::AssertSqlSafe(format!(
+            "BEGIN ISOLATION LEVEL {isolation}"
+        )))
+        .await
+        .unwrap();
         // Takes the snapshot without touching the table that will be written.
         old.execute("SELECT count(*) FROM tenants").await.unwrap();
         let next = MAPPING.replace("revision = 1", "revision = 2");
@@ -96,11 +108,20 @@ async fn an_old_snapshot_writes_above_a_raised_base() {
         migration.raise_revision().await.unwrap();
         backfill(&migration).await;
         drain(&migration).await;
-        old.execute("UPDATE listings SET title = 'from the past' WHERE id = 5").await.unwrap();
+        old.execute("UPDATE listings SET title = 'from the past' WHERE id = 5")
+            .await
+            .unwrap();
         old.execute("COMMIT").await.unwrap();
-        assert_eq!(market.dirty().await.len(), 1, "{isolation}: the write is not known");
+        assert_eq!(
+            market.dirty().await.len(),
+            1,
+            "{isolation}: the write is not known"
+        );
         settle(&market, &migration).await;
-        let title = market.new.text("SELECT title FROM service_listings WHERE legacy_id = 5").await;
+        let title = market
+            .new
+            .text("SELECT title FROM service_listings WHERE legacy_id = 5")
+            .await;
         assert_eq!(title, "from the past");
     }
 }
@@ -111,7 +132,10 @@ async fn raising_waits_for_writers_in_flight() {
     let (market, _) = ready(Topology::PostgresTwoDatabases).await;
     let mut writer = connect(&market).await;
     writer.execute("BEGIN").await.unwrap();
-    writer.execute("UPDATE listings SET title = 'in flight' WHERE id = 5").await.unwrap();
+    writer
+        .execute("UPDATE listings SET title = 'in flight' WHERE id = 5")
+        .await
+        .unwrap();
     let next = MAPPING.replace("revision = 1", "revision = 2");
     let migration = market.open_with(Market::mapping(&next)).await;
     let raising = tokio::spawn({
@@ -119,7 +143,10 @@ async fn raising_waits_for_writers_in_flight() {
         async move { migration.raise_revision().await }
     });
     tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
-    assert!(!raising.is_finished(), "the base was raised past a writer in flight");
+    assert!(
+        !raising.is_finished(),
+        "the base was raised past a writer in flight"
+    );
     writer.execute("COMMIT").await.unwrap();
     raising.await.unwrap().unwrap();
     backfill(&migration).await;

@@ -60,9 +60,17 @@ mod scenario {
             "UPDATE listings SET house = NULL, sku = NULL, price = NULL WHERE id = 12",
         ] {
             market.legacy.run(sql).await;
-            assert_ne!(market.dirty().await, Vec::<String>::new(), "{topology:?}: {sql} left no stamp");
+            assert_ne!(
+                market.dirty().await,
+                Vec::<String>::new(),
+                "{topology:?}: {sql} left no stamp"
+            );
             drain(&migration).await;
-            assert_eq!(market.dirty().await, Vec::<String>::new(), "{topology:?}: {sql}");
+            assert_eq!(
+                market.dirty().await,
+                Vec::<String>::new(),
+                "{topology:?}: {sql}"
+            );
             market.assert_equal().await;
         }
         let report = verify(&migration).await;
@@ -86,6 +94,9 @@ mod scenario {
             assert_eq!(side.texts(left).await, Vec::<String>::new());
         }
         market.assert_equal().await;
-        market.new.run("UPDATE service_listings SET title = 'free again'").await;
+        market
+            .new
+            .run("UPDATE service_listings SET title = 'free again'")
+            .await;
     }
 }

@@ -31,9 +31,11 @@ pub enum Topology {
 }
 
 impl Topology {
-
     pub fn is_postgres(self) -> bool {
-        matches!(self, Topology::PostgresTwoDatabases | Topology::PostgresOneDatabase)
+        matches!(
+            self,
+            Topology::PostgresTwoDatabases | Topology::PostgresOneDatabase
+        )
     }
 }
 
@@ -48,10 +50,24 @@ impl Plain {
     pub async fn open(url: &str) -> Plain {
         if url.starts_with("sqlite:") {
             let options: SqliteConnectOptions = url.parse().unwrap();
-            let options = options.journal_mode(SqliteJournalMode::Wal).create_if_missing(true);
-            Plain::Sqlite(SqlitePoolOptions::new().max_connections(4).connect_with(options).await.unwrap())
+            let options = options
+                .journal_mode(SqliteJournalMode::Wal)
+                .create_if_missing(true);
+            Plain::Sqlite(
+                SqlitePoolOptions::new()
+                    .max_connections(4)
+                    .connect_with(options)
+                    .await
+                    .unwrap(),
+            )
         } else {
-            Plain::Postgres(PgPoolOptions::new().max_connections(8).connect(url).await.unwrap())
+            Plain::Postgres(
+                PgPoolOptions::new()
+                    .max_connections(8)
+                    .connect(url)
+                    .await
+                    .unwrap(),
+            )
         }
     }
 
@@ -76,12 +92,18 @@ impl Plain {
         let get = "a query of one text column";
         match self {
             Plain::Postgres(pool) => {
-                let rows = query.fetch_all(pool).await.unwrap_or_else(|e| panic!("{sql}\n{e}"));
+                let rows = query
+                    .fetch_all(pool)
+                    .await
+                    .unwrap_or_else(|e| panic!("{sql}\n{e}"));
                 rows.iter().map(|row| row.try_get(0).expect(get)).collect()
             }
             Plain::Sqlite(pool) => {
                 let query = sqlx::query(AssertSqlSafe(sql.to_owned()));
-                let rows = query.fetch_all(pool).await.unwrap_or_else(|e| panic!("{sql}\n{e}"));
+                let rows = query
+                    .fetch_all(pool)
+                    .await
+                    .unwrap_or_else(|e| panic!("{sql}\n{e}"));
                 rows.iter().map(|row| row.try_get(0).expect(get)).collect()
             }
         }
@@ -250,7 +272,14 @@ impl Market {
         let legacy_id = id.replace("ALWAYS", "BY DEFAULT");
         legacy.run(&LEGACY.replace("{id}", &legacy_id)).await;
         new.run(&NEW.replace("{id}", id)).await;
-        Market { topology, legacy, new, legacy_url, new_url, _folder: folder }
+        Market {
+            topology,
+            legacy,
+            new,
+            legacy_url,
+            new_url,
+            _folder: folder,
+        }
     }
 
     pub fn entity() -> Entity {
@@ -258,7 +287,10 @@ impl Market {
     }
 
     pub fn mapping(text: &str) -> Arc<dyn Mapping> {
-        Arc::new(text.parse::<TomlMapping>().unwrap_or_else(|error| panic!("{error}")))
+        Arc::new(
+            text.parse::<TomlMapping>()
+                .unwrap_or_else(|error| panic!("{error}")),
+        )
     }
 
     pub async fn open(&self) -> Migration {
@@ -277,7 +309,10 @@ impl Market {
     /// Installed and copying.
     pub async fn installed(&self) -> Migration {
         let migration = self.open().await;
-        migration.install().await.unwrap_or_else(|error| panic!("{error:?}"));
+        migration
+            .install()
+            .await
+            .unwrap_or_else(|error| panic!("{error:?}"));
         migration.start_copying().await.unwrap();
         migration
     }
@@ -286,8 +321,16 @@ impl Market {
     pub async fn fill(&self, rows: u32) {
         let mut sql = String::new();
         for n in 1..=rows {
-            let house = if n % 3 == 0 { "NULL".into() } else { format!("' House {} '", n % 17) };
-            let title = if n % 5 == 0 { "NULL".into() } else { format!("'Título {n} ✓'") };
+            let house = if n % 3 == 0 {
+                "NULL".into()
+            } else {
+                format!("' House {} '", n % 17)
+            };
+            let title = if n % 5 == 0 {
+                "NULL".into()
+            } else {
+                format!("'Título {n} ✓'")
+            };
             sql.push_str(&format!(
                 "INSERT INTO listings (tenant_id, title, status, house, price, stock, sku) VALUES \
                  ({}, {title}, 'ACTIVE ', {house}, {n}.25, {n}, 'sku-{n}');",
@@ -313,7 +356,9 @@ impl Market {
         let price = self.price();
         let new = NEW_ROWS.replace("{price}", price);
         (
-            self.legacy.texts(&LEGACY_ROWS.replace("{price}", price)).await,
+            self.legacy
+                .texts(&LEGACY_ROWS.replace("{price}", price))
+                .await,
             self.new.texts(&new).await,
         )
     }
@@ -323,7 +368,11 @@ impl Market {
         let (legacy, new) = self.both().await;
         assert!(!legacy.is_empty(), "nothing was compared");
         let only = |a: &[String], b: &[String]| {
-            a.iter().filter(|row| !b.contains(row)).take(5).cloned().collect::<Vec<_>>()
+            a.iter()
+                .filter(|row| !b.contains(row))
+                .take(5)
+                .cloned()
+                .collect::<Vec<_>>()
         };
         let (lost, added) = (only(&legacy, &new), only(&new, &legacy));
         assert!(
@@ -343,8 +392,15 @@ impl Market {
 
 pub async fn backfill(migration: &Migration) {
     let epoch = migration.epoch().await.unwrap();
-    let options = BackfillOptions { page: 50, ..BackfillOptions::default() };
-    migration.backfill(options).run(|_| {}).await.unwrap_or_else(|error| panic!("{error:?}"));
+    let options = BackfillOptions {
+        page: 50,
+        ..BackfillOptions::default()
+    };
+    migration
+        .backfill(options)
+        .run(|_| {})
+        .await
+        .unwrap_or_else(|error| panic!("{error:?}"));
     migration.record_backfill(&epoch).await.unwrap();
 }
 
@@ -357,10 +413,16 @@ pub async fn drain(migration: &Migration) {
     };
     let drain = migration.drain(options);
     for _ in 0..5 {
-        drain.once().await.unwrap_or_else(|error| panic!("{error:?}"));
+        drain
+            .once()
+            .await
+            .unwrap_or_else(|error| panic!("{error:?}"));
     }
 }
 
 pub async fn verify(migration: &Migration) -> VerifyReport {
-    migration.verify(VerifyOptions::default()).await.unwrap_or_else(|error| panic!("{error:?}"))
+    migration
+        .verify(VerifyOptions::default())
+        .await
+        .unwrap_or_else(|error| panic!("{error:?}"))
 }

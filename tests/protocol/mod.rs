@@ -2,7 +2,7 @@
 
 pub mod market;
 
-pub mod lifecycle;
 mod isolation;
+pub mod lifecycle;
 mod out_of_band;
 mod races;

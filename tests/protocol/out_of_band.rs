@@ -5,7 +5,10 @@ use super::market::{Market, Topology, backfill, drain, verify};
 use changeover::flags::Key;
 use changeover::worker::verify::Class;
 
-everywhere!(the_follower_refuses_all_but_copies, a_forced_difference_is_known);
+everywhere!(
+    the_follower_refuses_all_but_copies,
+    a_forced_difference_is_known
+);
 
 mod scenario {
     use super::*;
@@ -29,11 +32,24 @@ mod scenario {
             let error = market.new.try_run(sql).await.expect_err(sql).to_string();
             assert!(error.contains("changeover"), "{sql}: {error}");
         }
-        market.new.run("INSERT INTO providers VALUES (103, 3)").await;
-        market.new.run("INSERT INTO addresses (house) VALUES ('House of somebody else')").await;
+        market
+            .new
+            .run("INSERT INTO providers VALUES (103, 3)")
+            .await;
+        market
+            .new
+            .run("INSERT INTO addresses (house) VALUES ('House of somebody else')")
+            .await;
         if topology.is_postgres() {
-            let error = market.legacy.try_run("TRUNCATE listings").await.expect_err("no stamps");
-            assert!(error.to_string().contains("DELETE") || error.to_string().contains("stamps"), "{error}");
+            let error = market
+                .legacy
+                .try_run("TRUNCATE listings")
+                .await
+                .expect_err("no stamps");
+            assert!(
+                error.to_string().contains("DELETE") || error.to_string().contains("stamps"),
+                "{error}"
+            );
         }
         drain(&migration).await;
         market.assert_equal().await;
@@ -49,26 +65,50 @@ mod scenario {
         let (open, close) = if topology.is_postgres() {
             ("BEGIN; SET LOCAL changeover.copy = 'on';", "COMMIT;")
         } else {
-            ("BEGIN IMMEDIATE; INSERT INTO changeover_copying VALUES ('x');", "DELETE FROM changeover_copying; COMMIT;")
+            (
+                "BEGIN IMMEDIATE; INSERT INTO changeover_copying VALUES ('x');",
+                "DELETE FROM changeover_copying; COMMIT;",
+            )
         };
         let force = |sql: &str| format!("{open} {sql}; {close}");
-        market.new.run(&force("UPDATE service_listings SET title = 'forged' WHERE legacy_id = 1")).await;
+        market
+            .new
+            .run(&force(
+                "UPDATE service_listings SET title = 'forged' WHERE legacy_id = 1",
+            ))
+            .await;
         market.new.run(&force("DELETE FROM variants WHERE listing_id = (SELECT id FROM service_listings WHERE legacy_id = 2)")).await;
         market.new.run(&force("INSERT INTO service_listings (legacy_id, provider_id, status) VALUES (777, 101, 'active')")).await;
         market.new.run("UPDATE changeover_key SET version = version + 100 WHERE place = 'new' AND key = '3'").await;
         let report = verify(&migration).await;
         assert!(!report.clean());
-        assert_eq!(report.count(Class::Divergent) + report.count(Class::Missing), 2, "{report:?}");
+        assert_eq!(
+            report.count(Class::Divergent) + report.count(Class::Missing),
+            2,
+            "{report:?}"
+        );
         assert_eq!(report.count(Class::Extra), 1, "{report:?}");
         assert_eq!(report.count(Class::FollowerAhead), 1, "{report:?}");
         let epoch = migration.epoch().await.unwrap();
-        assert!(!epoch.verified, "a verify that found a difference must not be recorded as clean");
+        assert!(
+            !epoch.verified,
+            "a verify that found a difference must not be recorded as clean"
+        );
         // Repair is touch and copy; a key that is ahead needs a human.
-        let keys: Vec<Key> = ["1", "2", "777"].iter().map(|key| Key::from(*key)).collect();
+        let keys: Vec<Key> = ["1", "2", "777"]
+            .iter()
+            .map(|key| Key::from(*key))
+            .collect();
         migration.repair(false).run(&keys).await.unwrap();
         market.assert_equal().await;
         let report = verify(&migration).await;
         assert_eq!(report.count(Class::FollowerAhead), 1, "{report:?}");
-        assert_eq!(report.count(Class::Divergent) + report.count(Class::Missing) + report.count(Class::Extra), 0, "{report:?}");
+        assert_eq!(
+            report.count(Class::Divergent)
+                + report.count(Class::Missing)
+                + report.count(Class::Extra),
+            0,
+            "{report:?}"
+        );
     }
 }

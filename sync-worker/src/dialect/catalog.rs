@@ -69,7 +69,9 @@ impl Table {
     /// Whether these columns, in any order, are exactly a unique set.
     #[must_use]
     pub fn is_unique(&self, columns: &[String]) -> bool {
-        self.unique.iter().any(|unique| same_set(&unique.columns, columns))
+        self.unique
+            .iter()
+            .any(|unique| same_set(&unique.columns, columns))
     }
 
     /// Whether an index starts with these columns, in any order.

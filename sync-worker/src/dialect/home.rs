@@ -25,7 +25,11 @@ impl Home {
     /// The epoch row of `entity`; `legacy` is the legacy database.
     #[must_use]
     pub fn new(legacy: Database, entity: Entity) -> Home {
-        Home { database: legacy, entity, place: Place::Legacy }
+        Home {
+            database: legacy,
+            entity,
+            place: Place::Legacy,
+        }
     }
 
     /// The row, or `None` when the entity is not installed.
@@ -34,7 +38,8 @@ impl Home {
     ///
     /// [`StoreError`] when the database does not answer.
     pub fn epoch(&self) -> Answer<'_, Option<Epoch>> {
-        on_session!(self, "reading the epoch of", |session| self.epoch_in(session))
+        on_session!(self, "reading the epoch of", |session| self
+            .epoch_in(session))
     }
 
     /// Replaces the row that was read as `from` by `to`; answers whether it was still there.
@@ -79,7 +84,9 @@ impl Home {
         to: &Epoch,
     ) -> Result<bool, DbError> {
         let dialect = self.database.dialect();
-        let moving_to = to.moving_to.map_or(Value::Null, |p| Value::Text(p.as_str().into()));
+        let moving_to = to
+            .moving_to
+            .map_or(Value::Null, |p| Value::Text(p.as_str().into()));
         let statement = Statement::of(dialect, "UPDATE ")
             .table(tables::EPOCH)
             .sql(" SET epoch = ")
@@ -145,7 +152,16 @@ fn epoch(row: &[Value]) -> Option<Epoch> {
         _ => None,
     };
     let yes = |value: &Value| matches!(value, Value::Boolean(true) | Value::Integer(1));
-    let [number, authority, moving_to, copying, incarnation, revision, backfilled, verified] = row
+    let [
+        number,
+        authority,
+        moving_to,
+        copying,
+        incarnation,
+        revision,
+        backfilled,
+        verified,
+    ] = row
     else {
         return None;
     };
@@ -183,20 +199,30 @@ pub async fn raise_revision(
     let held = row_of(follower).await?;
     let led = row_of(authority).await?;
     if held.revision > revision {
-        return Err(StoreError::Revision { held: held.revision, mine: revision });
+        return Err(StoreError::Revision {
+            held: held.revision,
+            mine: revision,
+        });
     }
     if held.revision == revision && led.revision == revision && held.base == led.base {
         return Ok(());
     }
     let highest = (held.base.0.max(led.base.0)) >> Version::COUNTER_BITS;
-    let incarnation = if held.revision == revision { highest } else { highest + 1 };
+    let incarnation = if held.revision == revision {
+        highest
+    } else {
+        highest + 1
+    };
     raise_follower(follower, revision, incarnation).await?;
     raise_authority(authority, revision, incarnation, patience).await
 }
 
 async fn row_of(side: &Side<'_>) -> Result<Epoch, StoreError> {
-    let home =
-        Home { database: side.database.clone(), entity: side.entity.clone(), place: side.place };
+    let home = Home {
+        database: side.database.clone(),
+        entity: side.entity.clone(),
+        place: side.place,
+    };
     home.epoch().await?.ok_or_else(|| StoreError::Refused {
         store: side.database.dialect().place_name().to_owned(),
         doing: format!("reading the epoch of {}", side.entity),
@@ -219,14 +245,20 @@ fn raise<'d>(side: &'d Side<'_>, revision: i64, incarnation: i64, more: &str) ->
         .text(side.place.as_str())
 }
 
-async fn raise_follower(side: &Side<'_>, revision: i64, incarnation: i64) -> Result<(), StoreError> {
+async fn raise_follower(
+    side: &Side<'_>,
+    revision: i64,
+    incarnation: i64,
+) -> Result<(), StoreError> {
     let (owner, dialect) = (side, side.database.dialect());
     on_session!(owner, "raising the revision of", |session| async move {
         session.script(dialect.begin_write()).await?;
         if let Some(lock) = dialect.lock_epoch(side.entity.as_str(), side.place.as_str()) {
             session.script(&lock).await?;
         }
-        session.execute(raise(side, revision, incarnation, "")).await?;
+        session
+            .execute(raise(side, revision, incarnation, ""))
+            .await?;
         session.script("COMMIT").await
     })
     .await
@@ -261,14 +293,18 @@ async fn raise_authority_once(
     let base = Version(incarnation << Version::COUNTER_BITS);
     let no = dialect.boolean(false);
     on_session!(owner, "raising the revision of", |session| async move {
-        session.script(&dialect.begin_install(patience.lock_timeout)).await?;
+        session
+            .script(&dialect.begin_install(patience.lock_timeout))
+            .await?;
         // The new trigger functions carry the new base; their installation waits for writers that
         // still stamp with the old one.
         for sql in side.authority_script(base) {
             session.script(&sql).await?;
         }
         let forget = format!(", epoch = epoch + 1, backfilled = {no}, verified = {no}");
-        session.execute(raise(side, revision, incarnation, &forget)).await?;
+        session
+            .execute(raise(side, revision, incarnation, &forget))
+            .await?;
         let stamped = Statement::of(dialect, "UPDATE ")
             .table(tables::KEY)
             .sql(" SET version = ")
@@ -284,4 +320,3 @@ async fn raise_authority_once(
     })
     .await
 }
-

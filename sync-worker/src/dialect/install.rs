@@ -133,8 +133,12 @@ impl Side<'_> {
         let dialect = self.database.dialect();
         let components = self.shape.root.key.len();
         let root = KeyExpression::Columns(self.shape.root.key.clone());
-        let sources = std::iter::once((&self.shape.root.table, &root))
-            .chain(self.shape.sources.iter().map(|source| (&source.table, &source.key)));
+        let sources = std::iter::once((&self.shape.root.table, &root)).chain(
+            self.shape
+                .sources
+                .iter()
+                .map(|source| (&source.table, &source.key)),
+        );
         let mut script = Vec::new();
         for (index, (name, key)) in sources.enumerate() {
             if let Some(table) = self.tables.iter().find(|table| table.name == *name) {
@@ -160,7 +164,13 @@ impl Side<'_> {
         let mut push = |index: usize, name: &str, guard: Guard<'_>| {
             if let Some(table) = self.tables.iter().find(|table| table.name == name) {
                 let (entity, place) = (self.entity.as_str(), self.place.as_str());
-                script.extend(dialect.reject_objects(&Reject { entity, place, table, index, guard }));
+                script.extend(dialect.reject_objects(&Reject {
+                    entity,
+                    place,
+                    table,
+                    index,
+                    guard,
+                }));
             }
         };
         for (index, target) in self.shape.targets.iter().enumerate() {
@@ -208,7 +218,9 @@ impl Side<'_> {
         let dialect = self.database.dialect();
         let mut lease = self.database.session().await?;
         let session = lease.session();
-        session.script(&dialect.begin_install(patience.lock_timeout)).await?;
+        session
+            .script(&dialect.begin_install(patience.lock_timeout))
+            .await?;
         for sql in dialect.create_tables() {
             session.script(&sql).await?;
         }
@@ -257,7 +269,9 @@ impl Side<'_> {
         let dialect = self.database.dialect();
         let mut lease = self.database.session().await?;
         let session = lease.session();
-        session.script(&dialect.begin_install(patience.lock_timeout)).await?;
+        session
+            .script(&dialect.begin_install(patience.lock_timeout))
+            .await?;
         let (entity, place) = (self.entity.as_str(), self.place.as_str());
         for sql in dialect.drop_objects(session, entity, place).await? {
             session.script(&sql).await?;

@@ -41,6 +41,17 @@ pub mod tables {
     pub const EXPAND: &str = "changeover_expand";
 }
 
+/// A setting that is not as the promise needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadSetting {
+    /// Its name.
+    pub setting: String,
+    /// What it is.
+    pub found: String,
+    /// What it should be.
+    pub wanted: String,
+}
+
 /// What differs between engines. Everything else is written once, in SQL they share.
 pub trait Dialect: Send + Sync + Debug + 'static {
     /// The engine's name as in messages: `PostgreSQL` or `SQLite`.
@@ -65,8 +76,12 @@ pub trait Dialect: Send + Sync + Debug + 'static {
     fn placeholder(&self, n: usize, sql_type: &str) -> String;
 
     /// A derived table of bound rows, in parentheses, without alias; its arguments are appended.
-    fn rows(&self, columns: &[RowColumn<'_>], rows: &[Vec<Value>], args: &mut Vec<statement::Arg>)
-    -> String;
+    fn rows(
+        &self,
+        columns: &[RowColumn<'_>],
+        rows: &[Vec<Value>],
+        args: &mut Vec<statement::Arg>,
+    ) -> String;
 
     /// `expression` converted to `sql_type`, where the engine needs it said.
     fn cast(&self, expression: &str, sql_type: &str) -> String;
@@ -123,7 +138,13 @@ pub trait Dialect: Send + Sync + Debug + 'static {
     fn skip_locked(&self) -> &'static str;
 
     /// Allocates `count` new ids of a generated column, one row each.
-    fn allocate_ids(&self, table: &Table, column: &Column, place: &str, count: usize) -> Option<Statement<'_>>;
+    fn allocate_ids(
+        &self,
+        table: &Table,
+        column: &Column,
+        place: &str,
+        count: usize,
+    ) -> Option<Statement<'_>>;
 
     /// `rows` as the columns would hold them: the engine's own conversion on assignment.
     fn normalise<'a>(
@@ -148,11 +169,11 @@ pub trait Dialect: Send + Sync + Debug + 'static {
     ) -> BoxFuture<'a, Result<Vec<(String, String)>, DbError>>;
 
     /// Settings under which the database can forget commits it has acknowledged, or is not the
-    /// primary: (setting, what it is, what it should be).
+    /// primary.
     fn durability<'a>(
         &'a self,
         session: &'a mut dyn Session,
-    ) -> BoxFuture<'a, Result<Vec<(String, String, String)>, DbError>>;
+    ) -> BoxFuture<'a, Result<Vec<BadSetting>, DbError>>;
 
     /// The product's tables, each creatable again without effect.
     fn create_tables(&self) -> Vec<String>;

@@ -71,8 +71,16 @@ impl DbError {
     pub fn at(self, store: &str, doing: &str) -> StoreError {
         let (store, doing) = (store.to_owned(), doing.to_owned());
         match self.class {
-            ErrorClass::Connection => StoreError::Unreachable { store, doing, source: self.into() },
-            ErrorClass::Busy => StoreError::Busy { store, doing, source: self.into() },
+            ErrorClass::Connection => StoreError::Unreachable {
+                store,
+                doing,
+                source: self.into(),
+            },
+            ErrorClass::Busy => StoreError::Busy {
+                store,
+                doing,
+                source: self.into(),
+            },
             _ => StoreError::Refused {
                 store,
                 doing,
@@ -94,7 +102,9 @@ pub struct Database {
 
 impl std::fmt::Debug for Database {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Database").field("dialect", &self.dialect).finish_non_exhaustive()
+        f.debug_struct("Database")
+            .field("dialect", &self.dialect)
+            .finish_non_exhaustive()
     }
 }
 
@@ -130,17 +140,24 @@ impl Database {
             advice,
             source,
         };
-        let dialect: Arc<dyn Dialect> = if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-            Arc::new(super::postgres::Postgres::new(url).map_err(|e| {
-                refused("write it as postgres://user:password@host:port/database".into(), Some(e.into()))
-            })?)
-        } else if url.starts_with("sqlite:") {
-            Arc::new(super::sqlite::Sqlite::new(url).map_err(|e| {
-                refused("write it as sqlite:path/to/file.db".into(), Some(e.into()))
-            })?)
-        } else {
-            return Err(refused("use a URL that starts with postgres: or sqlite:".into(), None));
-        };
+        let dialect: Arc<dyn Dialect> =
+            if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+                Arc::new(super::postgres::Postgres::new(url).map_err(|e| {
+                    refused(
+                        "write it as postgres://user:password@host:port/database".into(),
+                        Some(e.into()),
+                    )
+                })?)
+            } else if url.starts_with("sqlite:") {
+                Arc::new(super::sqlite::Sqlite::new(url).map_err(|e| {
+                    refused("write it as sqlite:path/to/file.db".into(), Some(e.into()))
+                })?)
+            } else {
+                return Err(refused(
+                    "use a URL that starts with postgres: or sqlite:".into(),
+                    None,
+                ));
+            };
         Ok(Database::new(dialect, Self::CONNECTIONS))
     }
 
@@ -150,22 +167,36 @@ impl Database {
     ///
     /// The error of connecting.
     pub async fn session(&self) -> Result<Lease, DbError> {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| DbError {
-            class: ErrorClass::Connection,
-            summary: "the connections were closed".into(),
-            source: sqlx::Error::PoolClosed,
-        })?;
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let permit = Arc::clone(&self.permits)
+            .acquire_owned()
+            .await
+            .map_err(|_| DbError {
+                class: ErrorClass::Connection,
+                summary: "the connections were closed".into(),
+                source: sqlx::Error::PoolClosed,
+            })?;
+        let idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front();
         let session = match idle {
             Some(session) => session,
             None => self.dialect.connect().await?,
         };
-        Ok(Lease { session, home: Arc::clone(&self.idle), _permit: permit })
+        Ok(Lease {
+            session,
+            home: Arc::clone(&self.idle),
+            _permit: permit,
+        })
     }
 
     /// Drops the idle connections.
     pub fn forget_idle(&self) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 }
 
@@ -191,7 +222,10 @@ impl Lease {
 
     /// Keeps the connection for the next caller. Only for connections without a transaction.
     pub fn give_back(self) {
-        self.home.lock().unwrap_or_else(PoisonError::into_inner).push_back(self.session);
+        self.home
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_back(self.session);
     }
 }
 
@@ -211,7 +245,10 @@ macro_rules! on_session {
             kept.await.map_err(|error| {
                 error.at(
                     $owner.database.dialect().place_name(),
-                    &format!(concat!($doing, " {} on the {} side"), $owner.entity, $owner.place),
+                    &format!(
+                        concat!($doing, " {} on the {} side"),
+                        $owner.entity, $owner.place
+                    ),
                 )
             })
         })

@@ -41,7 +41,10 @@ impl<'a> RowColumn<'a> {
     /// A column of this name and type.
     #[must_use]
     pub const fn new(name: &'a str, sql_type: &'a str) -> RowColumn<'a> {
-        RowColumn { name, sql_type: Some(sql_type) }
+        RowColumn {
+            name,
+            sql_type: Some(sql_type),
+        }
     }
 }
 
@@ -49,7 +52,12 @@ impl<'d> Statement<'d> {
     /// An empty statement.
     #[must_use]
     pub fn new(dialect: &'d dyn Dialect) -> Statement<'d> {
-        Statement { dialect, text: String::new(), args: Vec::new(), reusable: true }
+        Statement {
+            dialect,
+            text: String::new(),
+            args: Vec::new(),
+            reusable: true,
+        }
     }
 
     /// A statement that starts with `sql`.
@@ -116,8 +124,10 @@ impl<'d> Statement<'d> {
         alias: &str,
         keys: impl IntoIterator<Item = &'k changeover_flags::Key>,
     ) -> Statement<'d> {
-        let rows: Vec<Vec<Value>> =
-            keys.into_iter().map(|key| vec![Value::Text(key.as_str().to_owned())]).collect();
+        let rows: Vec<Vec<Value>> = keys
+            .into_iter()
+            .map(|key| vec![Value::Text(key.as_str().to_owned())])
+            .collect();
         self.rows(alias, &[RowColumn::new("key", "text")], &rows)
     }
 
@@ -134,7 +144,12 @@ impl<'d> Statement<'d> {
         dialect: &'d dyn Dialect,
         (text, args, reusable): (String, Vec<Arg>, bool),
     ) -> Statement<'d> {
-        Statement { dialect, text, args, reusable }
+        Statement {
+            dialect,
+            text,
+            args,
+            reusable,
+        }
     }
 
     /// The dialect that the statement is written in.

@@ -22,6 +22,7 @@ use crate::store::{
     Answer, Applied, Cursor, Follower, Hold, HoldKind, Observed, Stamped, StoreError,
 };
 
+mod apply;
 mod observe;
 mod resolve;
 mod write;
@@ -92,7 +93,13 @@ impl TargetTable {
     }
 
     fn is_generated(&self) -> bool {
-        matches!(&self.target.ownership, Ownership::Owned { identity: Identity::Generated(_), .. })
+        matches!(
+            &self.target.ownership,
+            Ownership::Owned {
+                identity: Identity::Generated(_),
+                ..
+            }
+        )
     }
 }
 
@@ -175,7 +182,9 @@ impl SqlFollower {
         let mut outcomes: Vec<Option<Applied>> = vec![None; copies.len()];
         let mut parts = vec![(0, copies.len())];
         while let Some((from, to)) = parts.pop() {
-            let Some(part) = copies.get(from..to) else { continue };
+            let Some(part) = copies.get(from..to) else {
+                continue;
+            };
             let whole = part.len() == copies.len();
             let answer = match self.apply_once(part, false, cursor.filter(|_| whole)).await {
                 Ok(answer) => answer,
@@ -192,7 +201,10 @@ impl SqlFollower {
                 *slot = Some(outcome);
             }
         }
-        Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or(Applied::BehindBase)).collect())
+        Ok(outcomes
+            .into_iter()
+            .map(|outcome| outcome.unwrap_or(Applied::BehindBase))
+            .collect())
     }
 
     /// What the refusal of a single copy means.
@@ -226,21 +238,35 @@ impl SqlFollower {
                 // value twice.
                 let outside = self.holders(copies).await?;
                 let others = |mine: &Key| {
-                    copies.iter().map(|copy| copy.key.clone()).filter(|key| key != mine).collect()
+                    copies
+                        .iter()
+                        .map(|copy| copy.key.clone())
+                        .filter(|key| key != mine)
+                        .collect()
                 };
                 Ok(copies
                     .iter()
                     .map(|copy| {
-                        let holders =
-                            if outside.is_empty() { others(&copy.key) } else { outside.clone() };
+                        let holders = if outside.is_empty() {
+                            others(&copy.key)
+                        } else {
+                            outside.clone()
+                        };
                         Applied::Conflict(holders)
                     })
                     .collect())
             }
             Err(Refusal::Data(error)) => {
                 let waits = error.class == ErrorClass::ForeignKey;
-                let kind = if waits { HoldKind::Waiting } else { HoldKind::Blocked };
-                let hold = Hold { kind, reason: error.summary };
+                let kind = if waits {
+                    HoldKind::Waiting
+                } else {
+                    HoldKind::Blocked
+                };
+                let hold = Hold {
+                    kind,
+                    reason: error.summary,
+                };
                 Ok(vec![Applied::Held(hold); copies.len()])
             }
         }
@@ -262,15 +288,20 @@ impl SqlFollower {
         }))
     }
 
+    /// Keeps the cursor, unless a later one stands there: a page that lands late, or of an older
+    /// revision, never sends the sweep back.
     async fn save_cursor_in(
         &self,
         session: &mut dyn Session,
         cursor: &Cursor,
     ) -> Result<(), DbError> {
-        let last = cursor.last.as_ref().map_or(Value::Null, |key| Value::Text(key.as_str().into()));
+        let last = cursor
+            .last
+            .as_ref()
+            .map_or(Value::Null, |key| Value::Text(key.as_str().into()));
         let statement = Statement::of(self.dialect(), "INSERT INTO ")
             .table(tables::BACKFILL)
-            .sql(" (entity, place, revision, cursor, passed, done) SELECT ")
+            .sql(" AS b (entity, place, revision, cursor, passed, done) SELECT ")
             .text(self.entity.as_str())
             .sql(", ")
             .text(self.place.as_str())
@@ -283,7 +314,9 @@ impl SqlFollower {
             .sql(&format!(", {}", self.dialect().boolean(cursor.done)))
             .sql(
                 " WHERE true ON CONFLICT (entity, place) DO UPDATE SET revision = excluded.revision, \
-                 cursor = excluded.cursor, passed = excluded.passed, done = excluded.done",
+                 cursor = excluded.cursor, passed = excluded.passed, done = excluded.done \
+                 WHERE excluded.revision > b.revision OR (excluded.revision = b.revision \
+                 AND NOT b.done AND excluded.passed >= b.passed)",
             );
         session.execute(statement).await?;
         Ok(())
@@ -320,15 +353,20 @@ impl SqlFollower {
             let strays = self.strays_in(session).await?;
             *self.strays.lock().unwrap_or_else(PoisonError::into_inner) = strays;
         }
-        let statement =
-            Statement::of(self.dialect(), "SELECT key FROM ").table(tables::KEY).sql(" WHERE ");
+        let statement = Statement::of(self.dialect(), "SELECT key FROM ")
+            .table(tables::KEY)
+            .sql(" WHERE ");
         let mut statement = self.here(statement, "");
         if let Some(key) = after {
             statement = statement.sql(" AND key > ").text(key.as_str());
         }
         let statement = statement.sql(" ORDER BY key LIMIT ").int(limit.into());
-        let mut keys: BTreeSet<Key> =
-            session.fetch(statement).await?.iter().filter_map(|row| key_at(row, 0)).collect();
+        let mut keys: BTreeSet<Key> = session
+            .fetch(statement)
+            .await?
+            .iter()
+            .filter_map(|row| key_at(row, 0))
+            .collect();
         let full = keys.len() >= limit as usize;
         let strays = self.strays.lock().unwrap_or_else(PoisonError::into_inner);
         let last = keys.last().cloned().filter(|_| full);
@@ -345,7 +383,10 @@ impl SqlFollower {
 
 fn target_table(target: &Target, table: &Table) -> Option<TargetTable> {
     let columns = |names: &[String]| {
-        names.iter().map(|name| table.column(name).cloned()).collect::<Option<Vec<_>>>()
+        names
+            .iter()
+            .map(|name| table.column(name).cloned())
+            .collect::<Option<Vec<_>>>()
     };
     let id = match target.id_column() {
         Some(name) => Some(table.column(name)?.clone()),
@@ -385,7 +426,19 @@ impl Follower for SqlFollower {
     }
 
     fn observe<'a>(&'a self, copies: &'a [Stamped]) -> Answer<'a, Vec<Observed>> {
-        on_session!(self, "reading copies of", |session| self.observe_in(session, copies))
+        let observing = on_session!(self, "reading copies of", |session| self
+            .observe_in(session, copies));
+        async move {
+            let (held, observed) = observing.await?;
+            let mine = self.mapping.shape().revision;
+            // Images of one revision say nothing about copies of another.
+            if held == mine {
+                Ok(observed)
+            } else {
+                Err(StoreError::Revision { held, mine })
+            }
+        }
+        .boxed()
     }
 
     fn held_keys<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Vec<Key>> {
@@ -394,11 +447,13 @@ impl Follower for SqlFollower {
     }
 
     fn versions<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Version>>> {
-        on_session!(self, "asking for versions of", |session| self.versions_in(session, keys))
+        on_session!(self, "asking for versions of", |session| self
+            .versions_in(session, keys))
     }
 
     fn cursor(&self) -> Answer<'_, Cursor> {
-        on_session!(self, "reading the backfill's cursor of", |session| self.cursor_in(session))
+        on_session!(self, "reading the backfill's cursor of", |session| self
+            .cursor_in(session))
     }
 
     fn save_cursor<'a>(&'a self, cursor: &'a Cursor) -> Answer<'a, ()> {

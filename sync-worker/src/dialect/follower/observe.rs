@@ -8,7 +8,7 @@ use changeover_shadow::Value;
 use super::resolve::{Copy, Resolved, tag};
 use super::write::{bound, numbered, owned_rows};
 use super::{SqlFollower, TargetTable};
-use crate::dialect::authority::{key_at, text};
+use crate::dialect::authority::{integer, key_at, text};
 use crate::dialect::catalog::Column;
 use crate::dialect::session::{DbError, Session};
 use crate::dialect::statement::{RowColumn, Statement};
@@ -20,12 +20,21 @@ use crate::store::{Observed, Stamped};
 type RowsByKey = HashMap<String, BTreeMap<String, Value>>;
 
 impl SqlFollower {
+    /// What is held, and the mapping revision of it, at one instant.
     pub(super) async fn observe_in(
         &self,
         session: &mut dyn Session,
         copies: &[Stamped],
-    ) -> Result<Vec<Observed>, DbError> {
+    ) -> Result<(i64, Vec<Observed>), DbError> {
         session.script(self.dialect().begin_snapshot()).await?;
+        let statement = Statement::of(self.dialect(), "SELECT revision FROM ")
+            .table(tables::EPOCH)
+            .sql(" WHERE ");
+        let revision = session.fetch(self.here(statement, "")).await?;
+        let revision = revision
+            .first()
+            .and_then(|row| row.first())
+            .map_or(0, integer);
         let keys: Vec<Key> = copies.iter().map(|copy| copy.key.clone()).collect();
         let versions = self.versions_in(session, &keys).await?;
         let nothing = crate::image::Image::empty(self.targets.len());
@@ -34,26 +43,34 @@ impl SqlFollower {
             .map(|copy| (copy.key.as_str(), copy.image.as_ref().unwrap_or(&nothing)))
             .collect();
         let mut resolved = Resolved::default();
-        self.resolve_lookups(session, &images, &mut resolved).await?;
-        self.resolve_ids(session, &images, false, &mut resolved).await?;
+        self.resolve_lookups(session, &images, &mut resolved)
+            .await?;
+        self.resolve_ids(session, &images, false, &mut resolved)
+            .await?;
         let mut expected: HashMap<String, BTreeMap<String, Value>> = HashMap::new();
         let mut actual: HashMap<String, BTreeMap<String, Value>> = HashMap::new();
         for (index, target) in self.targets.iter().enumerate() {
             let (should, is) = if target.target.is_owned() {
-                let should = self.expected_owned(session, &images, index, target, &resolved).await?;
+                let should = self
+                    .expected_owned(session, &images, index, target, &resolved)
+                    .await?;
                 (should, self.actual_owned(session, &images, target).await?)
             } else {
-                self.resolve_shared(session, &images, index, target, &mut resolved).await?;
-                self.shared(session, &images, index, target, &resolved).await?
+                self.resolve_shared(session, &images, index, target, &mut resolved)
+                    .await?;
+                self.shared(session, &images, index, target, &resolved)
+                    .await?
             };
             for (all, found) in [(&mut expected, should), (&mut actual, is)] {
                 for (key, rows) in found {
-                    all.entry(key).or_default().insert(target.target.name.clone(), Value::Record(rows));
+                    all.entry(key)
+                        .or_default()
+                        .insert(target.target.name.clone(), Value::Record(rows));
                 }
             }
         }
         session.script("COMMIT").await?;
-        Ok(keys
+        let observed = keys
             .into_iter()
             .zip(versions)
             .map(|(key, version)| Observed {
@@ -62,7 +79,8 @@ impl SqlFollower {
                 actual: Value::Record(actual.remove(key.as_str()).unwrap_or_default()),
                 key,
             })
-            .collect())
+            .collect();
+        Ok((revision, observed))
     }
 
     /// The image's rows of an owned target, as the follower's columns would hold them.
@@ -102,14 +120,20 @@ impl SqlFollower {
             .collect();
         let statement = match target.belongs() {
             Some(Belongs::Key(names)) => {
-                let holding: Vec<Column> =
-                    names.iter().filter_map(|name| target.table.column(name)).cloned().collect();
+                let holding: Vec<Column> = names
+                    .iter()
+                    .filter_map(|name| target.table.column(name))
+                    .cloned()
+                    .collect();
                 let mut rows = self.key_values(images.iter().map(|(key, _)| *key), &holding);
                 for (row, (key, _)) in rows.iter_mut().zip(images) {
                     row.push(text(key));
                 }
                 let mut typed = holding.clone();
-                typed.push(Column { sql_type: "text".into(), ..Column::default() });
+                typed.push(Column {
+                    sql_type: "text".into(),
+                    ..Column::default()
+                });
                 let same: Vec<String> = names
                     .iter()
                     .enumerate()
@@ -124,17 +148,22 @@ impl SqlFollower {
                     .table(&target.target.table)
                     .sql(&format!(" t WHERE {}", same.join(" AND ")))
             }
-            Some(Belongs::Row { column, target: parent }) => {
+            Some(Belongs::Row {
+                column,
+                target: parent,
+            }) => {
                 let parent = self.targets.get(*parent);
                 let id = parent.and_then(|parent| parent.id.as_ref());
                 let id = dialect.cast("m.id", id.map_or("text", |column| &column.sql_type));
                 let keys: Vec<Vec<Value>> = images.iter().map(|(key, _)| vec![text(key)]).collect();
-                let statement =
-                    Statement::of(dialect, &format!("SELECT m.key, {} FROM ", select.join(", ")))
-                        .table(tables::ID)
-                        .sql(" m CROSS JOIN ")
-                        .table(&target.target.table)
-                        .sql(" t WHERE ");
+                let statement = Statement::of(
+                    dialect,
+                    &format!("SELECT m.key, {} FROM ", select.join(", ")),
+                )
+                .table(tables::ID)
+                .sql(" m CROSS JOIN ")
+                .table(&target.target.table)
+                .sql(" t WHERE ");
                 self.here(statement, "m.")
                     .sql(" AND m.target = ")
                     .text(parent.map_or("", |parent| &parent.target.name))
@@ -188,7 +217,10 @@ impl SqlFollower {
             })
             .collect();
         let mut typed = target.identity.clone();
-        typed.push(Column { sql_type: "bigint".into(), ..Column::default() });
+        typed.push(Column {
+            sql_type: "bigint".into(),
+            ..Column::default()
+        });
         let same: Vec<String> = target
             .identity
             .iter()
@@ -204,7 +236,11 @@ impl SqlFollower {
         for asked in asked.chunks(dialect.rows_limit(typed.len())) {
             let statement = Statement::of(
                 dialect,
-                &format!("SELECT r.c{}, {} FROM ", target.identity.len(), select.join(", ")),
+                &format!(
+                    "SELECT r.c{}, {} FROM ",
+                    target.identity.len(),
+                    select.join(", ")
+                ),
             );
             let statement = bound(statement, &typed, asked)
                 .sql(" CROSS JOIN ")
@@ -240,12 +276,15 @@ impl SqlFollower {
             .filter_map(|copy| Some((copy.key.as_str(), copy.image.as_ref().ok()?)))
             .collect();
         let mut resolved = Resolved::default();
-        self.resolve_lookups(session, &images, &mut resolved).await?;
-        self.resolve_ids(session, &images, false, &mut resolved).await?;
+        self.resolve_lookups(session, &images, &mut resolved)
+            .await?;
+        self.resolve_ids(session, &images, false, &mut resolved)
+            .await?;
         let mut holders = BTreeSet::new();
         for (index, target) in self.targets.iter().enumerate() {
             if !target.target.is_owned() {
-                self.resolve_shared(session, &images, index, target, &mut resolved).await?;
+                self.resolve_shared(session, &images, index, target, &mut resolved)
+                    .await?;
                 continue;
             }
             let written: Vec<Column> = target.written().into_iter().cloned().collect();
@@ -257,11 +296,19 @@ impl SqlFollower {
                     .map(|name| written.iter().position(|column| column.name == *name))
                     .collect();
                 let Some(positions) = positions else { continue };
-                let columns: Vec<Column> =
-                    positions.iter().filter_map(|p| written.get(*p)).cloned().collect();
+                let columns: Vec<Column> = positions
+                    .iter()
+                    .filter_map(|p| written.get(*p))
+                    .cloned()
+                    .collect();
                 let values: Vec<Vec<Value>> = rows
                     .iter()
-                    .map(|row| positions.iter().filter_map(|p| row.get(*p).cloned()).collect())
+                    .map(|row| {
+                        positions
+                            .iter()
+                            .filter_map(|p| row.get(*p).cloned())
+                            .collect()
+                    })
                     .collect();
                 holders.extend(self.owners(session, target, &columns, &values).await?);
             }
@@ -281,17 +328,28 @@ impl SqlFollower {
         values: &[Vec<Value>],
     ) -> Result<Vec<Key>, DbError> {
         let dialect = self.dialect();
-        let names: Vec<String> =
-            columns.iter().map(|column| format!("t.{}", dialect.quote(&column.name))).collect();
+        let names: Vec<String> = columns
+            .iter()
+            .map(|column| format!("t.{}", dialect.quote(&column.name)))
+            .collect();
         let (select, join) = match self.owner_of(target) {
             Some(parts) => parts,
             None => return Ok(Vec::new()),
         };
         let statement = Statement::of(dialect, &format!("SELECT {select} FROM "))
             .table(&target.target.table)
-            .sql(&format!(" t{join} WHERE ({}) IN (SELECT {} FROM ", names.join(", "), numbered("r", names.len())));
+            .sql(&format!(
+                " t{join} WHERE ({}) IN (SELECT {} FROM ",
+                names.join(", "),
+                numbered("r", names.len())
+            ));
         let statement = bound(statement, columns, values).sql(")");
-        Ok(session.fetch(statement).await?.iter().filter_map(|row| key_at(row, 0)).collect())
+        Ok(session
+            .fetch(statement)
+            .await?
+            .iter()
+            .filter_map(|row| key_at(row, 0))
+            .collect())
     }
 
     /// The key of a row `t` of an owned target: what to select, and what to join.
@@ -299,11 +357,16 @@ impl SqlFollower {
         let dialect = self.dialect();
         match target.belongs()? {
             Belongs::Key(names) => {
-                let columns: Vec<String> =
-                    names.iter().map(|name| format!("t.{}", dialect.quote(name))).collect();
+                let columns: Vec<String> = names
+                    .iter()
+                    .map(|name| format!("t.{}", dialect.quote(name)))
+                    .collect();
                 Some((dialect.key_text(&columns), String::new()))
             }
-            Belongs::Row { column, target: parent } => {
+            Belongs::Row {
+                column,
+                target: parent,
+            } => {
                 let parent = self.targets.get(*parent)?;
                 let id = dialect.cast("m.id", &parent.id.as_ref()?.sql_type);
                 let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
@@ -330,18 +393,29 @@ impl SqlFollower {
         let dialect = self.dialect();
         let mut strays = BTreeSet::new();
         for target in self.targets.iter() {
-            let Some(Belongs::Key(names)) = target.belongs() else { continue };
-            let columns: Vec<String> =
-                names.iter().map(|name| format!("t.{}", dialect.quote(name))).collect();
+            let Some(Belongs::Key(names)) = target.belongs() else {
+                continue;
+            };
+            let columns: Vec<String> = names
+                .iter()
+                .map(|name| format!("t.{}", dialect.quote(name)))
+                .collect();
             let key = dialect.key_text(&columns);
             let statement = Statement::of(dialect, &format!("SELECT DISTINCT {key} FROM "))
                 .table(&target.target.table)
                 .sql(" t WHERE NOT EXISTS (SELECT 1 FROM ")
                 .table(tables::KEY)
                 .sql(" c WHERE ");
-            let statement =
-                self.here(statement, "c.").sql(&format!(" AND c.key = {key}) LIMIT 10000"));
-            strays.extend(session.fetch(statement).await?.iter().filter_map(|row| key_at(row, 0)));
+            let statement = self
+                .here(statement, "c.")
+                .sql(&format!(" AND c.key = {key}) LIMIT 10000"));
+            strays.extend(
+                session
+                    .fetch(statement)
+                    .await?
+                    .iter()
+                    .filter_map(|row| key_at(row, 0)),
+            );
         }
         Ok(strays)
     }
@@ -355,14 +429,20 @@ fn by_key(
 ) -> RowsByKey {
     let mut found = RowsByKey::new();
     for (key, values) in rows {
-        let fields: BTreeMap<String, Value> =
-            columns.iter().map(|column| column.name.clone()).zip(values).collect();
+        let fields: BTreeMap<String, Value> = columns
+            .iter()
+            .map(|column| column.name.clone())
+            .zip(values)
+            .collect();
         let name: Vec<String> = target
             .identity
             .iter()
             .map(|column| fields.get(&column.name).map(tag).unwrap_or_default())
             .collect();
-        found.entry(key).or_default().insert(name.join(","), Value::Record(fields));
+        found
+            .entry(key)
+            .or_default()
+            .insert(name.join(","), Value::Record(fields));
     }
     found
 }

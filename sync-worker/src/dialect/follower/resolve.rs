@@ -28,25 +28,36 @@ impl Resolved {
     pub(super) fn value(&self, key: &str, cell: &Cell) -> Option<Value> {
         match cell {
             Cell::Value(value) => Some(value.clone()),
-            Cell::Lookup { by: Value::Null, .. } => Some(Value::Null),
+            Cell::Lookup {
+                by: Value::Null, ..
+            } => Some(Value::Null),
             Cell::Lookup { lookup, by } => self.lookups.get(&(*lookup, tag(by))).cloned(),
             Cell::Row { target, slot } => Some(self.id(key, *target, slot).unwrap_or_default()),
         }
     }
 
     pub(super) fn id(&self, key: &str, target: usize, slot: &str) -> Option<Value> {
-        self.ids.get(&(key.to_owned(), target, slot.to_owned())).cloned()
+        self.ids
+            .get(&(key.to_owned(), target, slot.to_owned()))
+            .cloned()
     }
 
     /// The first lookup that an image still waits for.
     pub(super) fn missing_lookup(&self, image: &Image) -> Option<usize> {
-        image.targets.iter().flatten().flat_map(|row| &row.cells).find_map(|cell| match cell {
-            Cell::Lookup { by: Value::Null, .. } => None,
-            Cell::Lookup { lookup, by } => {
-                (!self.lookups.contains_key(&(*lookup, tag(by)))).then_some(*lookup)
-            }
-            _ => None,
-        })
+        image
+            .targets
+            .iter()
+            .flatten()
+            .flat_map(|row| &row.cells)
+            .find_map(|cell| match cell {
+                Cell::Lookup {
+                    by: Value::Null, ..
+                } => None,
+                Cell::Lookup { lookup, by } => {
+                    (!self.lookups.contains_key(&(*lookup, tag(by)))).then_some(*lookup)
+                }
+                _ => None,
+            })
     }
 }
 
@@ -60,12 +71,19 @@ pub(super) fn tag(value: &Value) -> String {
         Value::Decimal(value) => format!("d{value}"),
         Value::Text(value) => format!("t{value}"),
         Value::Bytes(value) => format!("x{value:?}"),
-        Value::List(items) => {
-            items.iter().map(|item| { let t = tag(item); format!("{}:{t}", t.len()) }).collect()
-        }
+        Value::List(items) => items
+            .iter()
+            .map(|item| {
+                let t = tag(item);
+                format!("{}:{t}", t.len())
+            })
+            .collect(),
         Value::Record(fields) => fields
             .iter()
-            .map(|(name, value)| { let t = tag(value); format!("{}:{name}{}:{t}", name.len(), t.len()) })
+            .map(|(name, value)| {
+                let t = tag(value);
+                format!("{}:{name}{}:{t}", name.len(), t.len())
+            })
             .collect(),
     }
 }
@@ -102,8 +120,10 @@ impl SqlFollower {
                 .zip(&asked)
                 .map(|(position, by)| vec![Value::Integer(position), (*by).clone()])
                 .collect();
-            let columns =
-                [RowColumn::new("position", "bigint"), RowColumn::new("asked", &lookup.by.sql_type)];
+            let columns = [
+                RowColumn::new("position", "bigint"),
+                RowColumn::new("asked", &lookup.by.sql_type),
+            ];
             let value = format!("t.{}", dialect.quote(&lookup.value.name));
             let statement = Statement::of(
                 dialect,
@@ -112,7 +132,10 @@ impl SqlFollower {
             .rows("r", &columns, &rows)
             .sql(" CROSS JOIN ")
             .table(&lookup.lookup.table)
-            .sql(&format!(" t WHERE t.{} = r.asked", dialect.quote(&lookup.by.name)));
+            .sql(&format!(
+                " t WHERE t.{} = r.asked",
+                dialect.quote(&lookup.by.name)
+            ));
             for row in session.fetch(statement).await? {
                 if let [Value::Integer(position), value] = row.as_slice()
                     && let Some(by) = usize::try_from(*position).ok().and_then(|p| asked.get(p))
@@ -132,8 +155,12 @@ impl SqlFollower {
         allocate: bool,
         resolved: &mut Resolved,
     ) -> Result<(), DbError> {
-        let generated: Vec<(usize, &TargetTable)> =
-            self.targets.iter().enumerate().filter(|(_, target)| target.is_generated()).collect();
+        let generated: Vec<(usize, &TargetTable)> = self
+            .targets
+            .iter()
+            .enumerate()
+            .filter(|(_, target)| target.is_generated())
+            .collect();
         if generated.is_empty() || copies.is_empty() {
             return Ok(());
         }
@@ -141,9 +168,13 @@ impl SqlFollower {
         let present: HashSet<(&str, usize, &str)> = copies
             .iter()
             .flat_map(|(key, image)| {
-                image.targets.iter().enumerate().flat_map(move |(index, rows)| {
-                    rows.iter().map(move |row| (*key, index, row.slot.as_str()))
-                })
+                image
+                    .targets
+                    .iter()
+                    .enumerate()
+                    .flat_map(move |(index, rows)| {
+                        rows.iter().map(move |row| (*key, index, row.slot.as_str()))
+                    })
             })
             .collect();
         let keys: Vec<Vec<Value>> = copies.iter().map(|(key, _)| vec![text(key)]).collect();
@@ -157,16 +188,20 @@ impl SqlFollower {
             .sql(")");
         for row in session.fetch(statement).await? {
             if let [Value::Text(key), Value::Text(name), Value::Text(slot), id] = row.as_slice()
-                && let Some((index, _)) =
-                    generated.iter().find(|(_, target)| target.target.name == *name)
+                && let Some((index, _)) = generated
+                    .iter()
+                    .find(|(_, target)| target.target.name == *name)
                 && present.contains(&(key.as_str(), *index, slot.as_str()))
             {
-                resolved.ids.insert((key.clone(), *index, slot.clone()), id.clone());
+                resolved
+                    .ids
+                    .insert((key.clone(), *index, slot.clone()), id.clone());
             }
         }
         if allocate {
             for (index, target) in generated {
-                self.allocate(session, copies, index, target, resolved).await?;
+                self.allocate(session, copies, index, target, resolved)
+                    .await?;
             }
         }
         Ok(())
@@ -184,11 +219,18 @@ impl SqlFollower {
         let new: Vec<(&str, &str)> = copies
             .iter()
             .flat_map(|(key, image)| {
-                image.targets.get(index).into_iter().flatten().map(|row| (*key, row.slot.as_str()))
+                image
+                    .targets
+                    .get(index)
+                    .into_iter()
+                    .flatten()
+                    .map(|row| (*key, row.slot.as_str()))
             })
             .filter(|(key, slot)| resolved.id(key, index, slot).is_none())
             .collect();
-        let Some(column) = target.id.as_ref().filter(|_| !new.is_empty()) else { return Ok(()) };
+        let Some(column) = target.id.as_ref().filter(|_| !new.is_empty()) else {
+            return Ok(());
+        };
         let ids = self
             .dialect()
             .allocate_ids(&target.table, column, self.place.as_str(), new.len())
@@ -204,7 +246,9 @@ impl SqlFollower {
         let mut rows = Vec::with_capacity(new.len());
         for ((key, slot), id) in new.into_iter().zip(ids) {
             rows.push(vec![text(key), text(slot), id.clone()]);
-            resolved.ids.insert((key.to_owned(), index, slot.to_owned()), id);
+            resolved
+                .ids
+                .insert((key.to_owned(), index, slot.to_owned()), id);
         }
         let columns = [
             RowColumn::new("key", "text"),
@@ -244,15 +288,21 @@ impl SqlFollower {
         let mut known: HashMap<String, usize> = HashMap::new();
         for (key, image) in copies {
             for row in image.targets.get(index).into_iter().flatten() {
-                let Some(values) =
-                    row.cells.iter().map(|cell| resolved.value(key, cell)).collect::<Option<Vec<_>>>()
+                let Some(values) = row
+                    .cells
+                    .iter()
+                    .map(|cell| resolved.value(key, cell))
+                    .collect::<Option<Vec<_>>>()
                 else {
                     continue;
                 };
                 let name: String = identity
                     .iter()
                     .filter_map(|position| values.get(*position))
-                    .map(|value| { let t = tag(value); format!("{}:{t}", t.len()) })
+                    .map(|value| {
+                        let t = tag(value);
+                        format!("{}:{t}", t.len())
+                    })
                     .collect();
                 let position = *known.entry(name).or_insert_with(|| {
                     rows.push(values);
@@ -270,10 +320,17 @@ impl SqlFollower {
                 *found = true;
             }
             for (key, slot) in users.get(position).into_iter().flatten() {
-                resolved.ids.insert((key.clone(), index, slot.clone()), id.clone());
+                resolved
+                    .ids
+                    .insert((key.clone(), index, slot.clone()), id.clone());
             }
         }
-        Ok(rows.into_iter().zip(found).filter(|(_, found)| !found).map(|(row, _)| row).collect())
+        Ok(rows
+            .into_iter()
+            .zip(found)
+            .filter(|(_, found)| !found)
+            .map(|(row, _)| row)
+            .collect())
     }
 
     /// (position, id) of the rows whose identity is there already.
@@ -288,10 +345,15 @@ impl SqlFollower {
             || "NULL".to_owned(),
             |column| dialect.exact(&format!("t.{}", dialect.quote(&column.name))),
         );
-        let names: Vec<String> = (0..target.identity.len()).map(|n| format!("c{n}")).collect();
+        let names: Vec<String> = (0..target.identity.len())
+            .map(|n| format!("c{n}"))
+            .collect();
         let mut columns = vec![RowColumn::new("position", "bigint")];
         columns.extend(
-            names.iter().zip(&target.identity).map(|(n, column)| RowColumn::new(n, &column.sql_type)),
+            names
+                .iter()
+                .zip(&target.identity)
+                .map(|(n, column)| RowColumn::new(n, &column.sql_type)),
         );
         let same: Vec<String> = names
             .iter()

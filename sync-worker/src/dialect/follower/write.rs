@@ -1,207 +1,21 @@
-//! One transaction that writes images.
+//! The rows of images: what is deleted, added and changed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use changeover_flags::Version;
 use changeover_shadow::Value;
 
 use super::resolve::{Copy, Resolved, tag};
-use super::{Refusal, SqlFollower, TargetTable};
-use crate::dialect::authority::{integer, key_at, text};
+use super::{SqlFollower, TargetTable};
+use crate::dialect::authority::text;
 use crate::dialect::catalog::Column;
 use crate::dialect::session::{DbError, ErrorClass, Session};
 use crate::dialect::statement::{RowColumn, Statement};
 use crate::dialect::tables;
-use crate::image::{Cell, Image};
 use crate::mapping::Belongs;
-use crate::store::{Applied, Cursor, Hold, HoldKind, Stamped, StoreError};
-
-impl From<DbError> for Refusal {
-    fn from(error: DbError) -> Refusal {
-        match error.class {
-            ErrorClass::Unique | ErrorClass::ForeignKey | ErrorClass::Data => Refusal::Data(error),
-            _ => Refusal::Store(error.at("the follower", "applying copies")),
-        }
-    }
-}
 
 impl SqlFollower {
-    /// Applies copies in one transaction. With `replace`, all rows of these keys are deleted
-    /// first, so that unique values can change hands between them. The cursor is kept only when
-    /// every copy was applied or stale: a key that is held must be recorded before it is passed.
-    pub(super) async fn apply_once(
-        &self,
-        copies: &[Stamped],
-        replace: bool,
-        cursor: Option<&Cursor>,
-    ) -> Result<Vec<Applied>, Refusal> {
-        let mut lease = self.database.session().await.map_err(|error| self.unreachable(error))?;
-        let answer = match self.apply_in(lease.session(), copies, replace, cursor).await {
-            // Only a refusal of the data leaves a connection worth keeping, once it is rolled back.
-            Err(Refusal::Data(error)) => {
-                if lease.session().script("ROLLBACK").await.is_ok() {
-                    lease.give_back();
-                }
-                return Err(Refusal::Data(error));
-            }
-            other => other?,
-        };
-        lease.give_back();
-        Ok(answer)
-    }
-
-    fn unreachable(&self, error: DbError) -> Refusal {
-        let doing = format!("applying copies of {} on the {} side", self.entity, self.place);
-        Refusal::Store(error.at(self.dialect().place_name(), &doing))
-    }
-
-    async fn apply_in(
-        &self,
-        session: &mut dyn Session,
-        copies: &[Stamped],
-        replace: bool,
-        cursor: Option<&Cursor>,
-    ) -> Result<Vec<Applied>, Refusal> {
-        let begin = self.dialect().begin_copy(self.entity.as_str(), self.place.as_str());
-        session.script(&begin).await?;
-        let base = self.check_revision(session).await?;
-
-        let mut resolved = Resolved::default();
-        let images: Vec<Copy<'_>> = copies
-            .iter()
-            .filter_map(|copy| Some((copy.key.as_str(), copy.image.as_ref().ok()?)))
-            .collect();
-        self.resolve_lookups(session, &images, &mut resolved).await?;
-        let mut outcomes: Vec<Applied> =
-            copies.iter().map(|copy| self.before_fence(copy, base, &resolved)).collect();
-
-        let accepted = self.fence(session, copies, &outcomes).await?;
-        let images: Vec<Copy<'_>> =
-            images.into_iter().filter(|(key, _)| accepted.contains(*key)).collect();
-        for (copy, outcome) in copies.iter().zip(&mut outcomes) {
-            if *outcome == Applied::Stale && accepted.contains(copy.key.as_str()) {
-                *outcome = Applied::Applied;
-            }
-        }
-        if !images.is_empty() {
-            self.write(session, &images, replace, &mut resolved).await?;
-        }
-
-        let all = outcomes.iter().all(|outcome| matches!(outcome, Applied::Applied | Applied::Stale));
-        if let Some(cursor) = cursor.filter(|_| all) {
-            self.save_cursor_in(session, cursor).await?;
-        }
-        if let Some(sql) = self.dialect().end_copy() {
-            session.script(sql).await?;
-        }
-        session.script("COMMIT").await?;
-        Ok(outcomes)
-    }
-
-    /// Refuses copies of another mapping revision; answers the base. The row was locked against
-    /// changes when the transaction began.
-    async fn check_revision(&self, session: &mut dyn Session) -> Result<Version, Refusal> {
-        let statement = Statement::of(self.dialect(), "SELECT revision, incarnation << 44 FROM ")
-            .table(tables::EPOCH)
-            .sql(" WHERE ");
-        let rows = session.fetch(self.here(statement, "")).await?;
-        let Some([revision, base]) = rows.first().map(Vec::as_slice) else {
-            return Err(Refusal::Store(StoreError::Refused {
-                store: self.dialect().place_name().to_owned(),
-                doing: format!("applying copies of {}", self.entity),
-                advice: "the entity is not installed there: run install".into(),
-                source: None,
-            }));
-        };
-        let (held, mine) = (integer(revision), self.mapping.shape().revision);
-        if held != mine {
-            return Err(Refusal::Store(StoreError::Revision { held, mine }));
-        }
-        Ok(Version(integer(base)))
-    }
-
-    /// What is known of a copy before the fence; `Stale` until the fence accepts it.
-    fn before_fence(&self, copy: &Stamped, base: Version, resolved: &Resolved) -> Applied {
-        match &copy.image {
-            Err(reason) => {
-                Applied::Held(Hold { kind: HoldKind::Blocked, reason: reason.clone() })
-            }
-            Ok(_) if copy.version < base => Applied::BehindBase,
-            Ok(image) => {
-                if let Some(lookup) = resolved.missing_lookup(image) {
-                    let name = self.lookups.get(lookup).map_or("?", |known| &known.lookup.name);
-                    let reason = format!("waits for an answer of lookup {name}");
-                    Applied::Held(Hold { kind: HoldKind::Waiting, reason })
-                } else if let Some(reason) = self.orphan(image) {
-                    Applied::Held(Hold { kind: HoldKind::Blocked, reason })
-                } else {
-                    Applied::Stale
-                }
-            }
-        }
-    }
-
-    /// Why an image cannot be: a row in it belongs to a row that is not in it.
-    fn orphan(&self, image: &Image) -> Option<String> {
-        let rows = image.targets.iter().zip(self.targets.iter());
-        for (rows, target) in rows {
-            let Some(Belongs::Row { column, .. }) = target.belongs() else { continue };
-            let position = target.columns.iter().position(|known| known.name == *column);
-            for row in rows {
-                if let Some(Cell::Row { target: parent, slot }) =
-                    position.and_then(|position| row.cells.get(position))
-                    && let Some(parents) = image.targets.get(*parent)
-                    && let Some(parent) = self.targets.get(*parent)
-                    && !parents.iter().any(|row| row.slot == *slot)
-                {
-                    return Some(format!(
-                        "a row of {} belongs to a row of {} that the key does not have",
-                        target.target.name, parent.target.name
-                    ));
-                }
-            }
-        }
-        None
-    }
-
-    /// Raises the version of every key that is offered a newer one; answers these keys.
-    async fn fence(
-        &self,
-        session: &mut dyn Session,
-        copies: &[Stamped],
-        outcomes: &[Applied],
-    ) -> Result<HashSet<String>, DbError> {
-        let mut rows: Vec<Vec<Value>> = copies
-            .iter()
-            .zip(outcomes)
-            .filter(|(_, outcome)| **outcome == Applied::Stale)
-            .map(|(copy, _)| vec![text(copy.key.as_str()), Value::Integer(copy.version.0)])
-            .collect();
-        if rows.is_empty() {
-            return Ok(HashSet::new());
-        }
-        // Every copier locks keys in one order, so copiers never wait for each other in a circle.
-        rows.sort_by(|a, b| tag(a.first().unwrap_or(&Value::Null)).cmp(&tag(b.first().unwrap_or(&Value::Null))));
-        let columns = [RowColumn::new("key", "text"), RowColumn::new("version", "bigint")];
-        let statement = Statement::of(self.dialect(), "INSERT INTO ")
-            .table(tables::KEY)
-            .sql(" AS c (entity, place, key, version, synced) SELECT ")
-            .text(self.entity.as_str())
-            .sql(", ")
-            .text(self.place.as_str())
-            .sql(", r.key, r.version, r.version FROM ")
-            .rows("r", &columns, &rows)
-            .sql(
-                " WHERE true ON CONFLICT (entity, place, key) DO UPDATE \
-                 SET version = excluded.version, synced = excluded.version, state = 'ok', reason = NULL \
-                 WHERE c.version < excluded.version RETURNING key",
-            );
-        let rows = session.fetch(statement).await?;
-        Ok(rows.iter().filter_map(|row| key_at(row, 0)).map(|key| key.as_str().to_owned()).collect())
-    }
-
     /// Writes the images of keys whose fence was raised in this transaction.
-    async fn write(
+    pub(super) async fn write(
         &self,
         session: &mut dyn Session,
         images: &[Copy<'_>],
@@ -211,7 +25,8 @@ impl SqlFollower {
         self.resolve_ids(session, images, true, resolved).await?;
         for (index, target) in self.targets.iter().enumerate() {
             if !target.target.is_owned() {
-                self.add_shared(session, images, index, target, resolved).await?;
+                self.add_shared(session, images, index, target, resolved)
+                    .await?;
             }
         }
         let mut rows: Vec<Vec<Vec<Value>>> = Vec::with_capacity(self.targets.len());
@@ -236,10 +51,15 @@ impl SqlFollower {
             }
         }
         for (index, target) in self.targets.iter().enumerate() {
-            let Some(rows) = rows.get(index).filter(|rows| !rows.is_empty()) else { continue };
+            let Some(rows) = rows.get(index).filter(|rows| !rows.is_empty()) else {
+                continue;
+            };
             let columns: Vec<Column> = target.written().into_iter().cloned().collect();
             match kept.get(&index).filter(|kept| !kept.is_empty()) {
-                Some(kept) => self.insert_keeping(session, target, columns, rows, kept).await?,
+                Some(kept) => {
+                    self.insert_keeping(session, target, columns, rows, kept)
+                        .await?
+                }
                 None => self.upsert(session, target, &columns, rows).await?,
             }
         }
@@ -254,22 +74,40 @@ impl SqlFollower {
         target: &TargetTable,
         resolved: &mut Resolved,
     ) -> Result<(), DbError> {
-        let missing = self.resolve_shared(session, images, index, target, resolved).await?;
+        let missing = self
+            .resolve_shared(session, images, index, target, resolved)
+            .await?;
         if missing.is_empty() {
             return Ok(());
         }
         let dialect = self.dialect();
-        let names: Vec<String> = target.columns.iter().map(|c| dialect.quote(&c.name)).collect();
-        let identity: Vec<String> = target.identity.iter().map(|c| dialect.quote(&c.name)).collect();
+        let names: Vec<String> = target
+            .columns
+            .iter()
+            .map(|c| dialect.quote(&c.name))
+            .collect();
+        let identity: Vec<String> = target
+            .identity
+            .iter()
+            .map(|c| dialect.quote(&c.name))
+            .collect();
         for rows in missing.chunks(dialect.rows_limit(target.columns.len())) {
             let statement = Statement::of(dialect, "INSERT INTO ")
                 .table(&target.target.table)
-                .sql(&format!(" ({}) SELECT {} FROM ", names.join(", "), numbered("r", names.len())));
-            let statement = bound(statement, &target.columns, rows)
-                .sql(&format!(" WHERE true ON CONFLICT ({}) DO NOTHING", identity.join(", ")));
+                .sql(&format!(
+                    " ({}) SELECT {} FROM ",
+                    names.join(", "),
+                    numbered("r", names.len())
+                ));
+            let statement = bound(statement, &target.columns, rows).sql(&format!(
+                " WHERE true ON CONFLICT ({}) DO NOTHING",
+                identity.join(", ")
+            ));
             session.execute(statement).await?;
         }
-        let missing = self.resolve_shared(session, images, index, target, resolved).await?;
+        let missing = self
+            .resolve_shared(session, images, index, target, resolved)
+            .await?;
         if missing.is_empty() {
             Ok(())
         } else {
@@ -296,10 +134,16 @@ impl SqlFollower {
         let positions = target.identity_positions();
         let identities: Vec<Vec<Value>> = remain
             .iter()
-            .map(|row| positions.iter().filter_map(|p| row.get(*p).cloned()).collect())
+            .map(|row| {
+                positions
+                    .iter()
+                    .filter_map(|p| row.get(*p).cloned())
+                    .collect()
+            })
             .collect();
-        let statement =
-            Statement::of(dialect, "DELETE FROM ").table(&target.target.table).sql(" AS t WHERE ");
+        let statement = Statement::of(dialect, "DELETE FROM ")
+            .table(&target.target.table)
+            .sql(" AS t WHERE ");
         let mut statement = self.belonging(statement, target, images);
         if !identities.is_empty() {
             let same: Vec<String> = target
@@ -326,11 +170,16 @@ impl SqlFollower {
         let dialect = self.dialect();
         match target.belongs() {
             Some(Belongs::Key(names)) => {
-                let columns: Vec<Column> =
-                    names.iter().filter_map(|name| target.table.column(name)).cloned().collect();
+                let columns: Vec<Column> = names
+                    .iter()
+                    .filter_map(|name| target.table.column(name))
+                    .cloned()
+                    .collect();
                 let rows = self.key_values(images.iter().map(|(key, _)| *key), &columns);
-                let quoted: Vec<String> =
-                    names.iter().map(|name| format!("t.{}", dialect.quote(name))).collect();
+                let quoted: Vec<String> = names
+                    .iter()
+                    .map(|name| format!("t.{}", dialect.quote(name)))
+                    .collect();
                 let statement = statement.sql(&format!(
                     "({}) IN (SELECT {} FROM ",
                     quoted.join(", "),
@@ -338,13 +187,19 @@ impl SqlFollower {
                 ));
                 bound(statement, &columns, &rows).sql(")")
             }
-            Some(Belongs::Row { column, target: parent }) => {
+            Some(Belongs::Row {
+                column,
+                target: parent,
+            }) => {
                 let parent = self.targets.get(*parent);
                 let id = parent.and_then(|parent| parent.id.as_ref());
                 let id = dialect.cast("m.id", id.map_or("text", |column| &column.sql_type));
                 let keys: Vec<Vec<Value>> = images.iter().map(|(key, _)| vec![text(key)]).collect();
                 let statement = statement
-                    .sql(&format!("t.{} IN (SELECT {id} FROM ", dialect.quote(column)))
+                    .sql(&format!(
+                        "t.{} IN (SELECT {id} FROM ",
+                        dialect.quote(column)
+                    ))
                     .table(tables::ID)
                     .sql(" m WHERE ");
                 self.here(statement, "m.")
@@ -386,15 +241,26 @@ impl SqlFollower {
     ) -> Result<(), DbError> {
         let dialect = self.dialect();
         let names: Vec<String> = columns.iter().map(|c| dialect.quote(&c.name)).collect();
-        let identity: Vec<String> = target.identity.iter().map(|c| dialect.quote(&c.name)).collect();
+        let identity: Vec<String> = target
+            .identity
+            .iter()
+            .map(|c| dialect.quote(&c.name))
+            .collect();
         let set: Vec<String> = names
             .iter()
             .filter(|name| !identity.contains(name))
             .map(|name| format!("{name} = excluded.{name}"))
             .collect();
-        let action =
-            if set.is_empty() { "NOTHING".into() } else { format!("UPDATE SET {}", set.join(", ")) };
-        let overriding = if target.own_id().is_some() { dialect.overriding() } else { "" };
+        let action = if set.is_empty() {
+            "NOTHING".into()
+        } else {
+            format!("UPDATE SET {}", set.join(", "))
+        };
+        let overriding = if target.own_id().is_some() {
+            dialect.overriding()
+        } else {
+            ""
+        };
         for rows in rows.chunks(dialect.rows_limit(columns.len())) {
             let statement = Statement::of(dialect, "INSERT INTO ")
                 .table(&target.target.table)
@@ -454,16 +320,26 @@ impl SqlFollower {
         let positions = target.identity_positions();
         let identities = rows
             .iter()
-            .map(|row| positions.iter().filter_map(|p| row.get(*p).cloned()).collect())
+            .map(|row| {
+                positions
+                    .iter()
+                    .filter_map(|p| row.get(*p).cloned())
+                    .collect()
+            })
             .collect();
-        let identities = dialect.normalise(session, &target.identity, identities).await?;
+        let identities = dialect
+            .normalise(session, &target.identity, identities)
+            .await?;
         let mut before = Vec::new();
         let mut new = Vec::new();
         for (row, identity) in rows.iter().zip(identities) {
             // What was read stands in exact text, which for text-speaking engines is not decoded.
             let name = |values: &[Value]| values.iter().map(tag).collect::<Vec<_>>().join("\0");
             let as_text: Vec<Value> = identity.iter().map(exact_text).collect();
-            match kept.get(&name(&identity)).or_else(|| kept.get(&name(&as_text))) {
+            match kept
+                .get(&name(&identity))
+                .or_else(|| kept.get(&name(&as_text)))
+            {
                 Some(values) => {
                     before.push(row.iter().chain(values).cloned().collect::<Vec<Value>>());
                 }
@@ -490,7 +366,11 @@ pub(super) fn owned_rows(
             if target.own_id().is_some() {
                 values.push(resolved.id(key, index, &row.slot).unwrap_or_default());
             }
-            values.extend(row.cells.iter().map(|cell| resolved.value(key, cell).unwrap_or_default()));
+            values.extend(
+                row.cells
+                    .iter()
+                    .map(|cell| resolved.value(key, cell).unwrap_or_default()),
+            );
             rows.push(values);
         }
     }
@@ -507,7 +387,10 @@ fn exact_text(value: &Value) -> Value {
 
 /// `alias.c0, alias.c1, …`
 pub(super) fn numbered(alias: &str, count: usize) -> String {
-    (0..count).map(|n| format!("{alias}.c{n}")).collect::<Vec<_>>().join(", ")
+    (0..count)
+        .map(|n| format!("{alias}.c{n}"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// A derived table `r(c0, c1, …)` of values of these columns.

@@ -3,10 +3,10 @@
 use changeover_shadow::Value;
 
 use super::Postgres;
-use crate::dialect::Dialect;
 use crate::dialect::catalog::{Column, Reference, Table, Unique};
 use crate::dialect::session::{DbError, Session};
 use crate::dialect::statement::Statement;
+use crate::dialect::{BadSetting, Dialect};
 
 pub(super) async fn describe(
     dialect: &Postgres,
@@ -18,7 +18,11 @@ pub(super) async fn describe(
     if columns.is_empty() {
         return Ok(None);
     }
-    let mut table = Table { name: name.to_owned(), columns, ..Table::default() };
+    let mut table = Table {
+        name: name.to_owned(),
+        columns,
+        ..Table::default()
+    };
     indexes(dialect, session, &quoted, &mut table).await?;
     references(dialect, session, &quoted, &mut table).await?;
     Ok(Some(table))
@@ -44,7 +48,9 @@ async fn columns(
         .map(|row| {
             let default = text(&row, 4);
             let identity = !text(&row, 5).unwrap_or_default().is_empty();
-            let serial = default.as_deref().is_some_and(|d| d.starts_with("nextval("));
+            let serial = default
+                .as_deref()
+                .is_some_and(|d| d.starts_with("nextval("));
             let computed = !text(&row, 6).unwrap_or_default().is_empty();
             Column {
                 name: text(&row, 0).unwrap_or_default(),
@@ -79,7 +85,10 @@ async fn indexes(
         let columns = texts(row.get(3));
         let is = |index: usize| row.get(index) == Some(&Value::Boolean(true));
         if is(1) {
-            table.unique.push(Unique { columns: columns.clone(), primary: is(0) });
+            table.unique.push(Unique {
+                columns: columns.clone(),
+                primary: is(0),
+            });
         }
         if is(2) {
             table.indexes.push(columns);
@@ -123,7 +132,7 @@ async fn references(
 pub(super) async fn durability(
     dialect: &Postgres,
     session: &mut dyn Session,
-) -> Result<Vec<(String, String, String)>, DbError> {
+) -> Result<Vec<BadSetting>, DbError> {
     // The role's and the database's own settings count, not this session's, which sets its own.
     let statement = Statement::of(
         dialect,
@@ -138,7 +147,13 @@ pub(super) async fn durability(
     let rows = session.fetch(statement).await?;
     Ok(rows
         .iter()
-        .filter_map(|row| Some((text(row, 0)?, text(row, 1)?, text(row, 2)?)))
+        .filter_map(|row| {
+            Some(BadSetting {
+                setting: text(row, 0)?,
+                found: text(row, 1)?,
+                wanted: text(row, 2)?,
+            })
+        })
         .collect())
 }
 

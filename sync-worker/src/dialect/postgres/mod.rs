@@ -14,7 +14,7 @@ use super::catalog::{Column, Table};
 use super::install::{Reject, Stamp};
 use super::session::{DbError, Session};
 use super::statement::{Arg, RowColumn, Statement};
-use super::{Dialect, tables};
+use super::{BadSetting, Dialect, tables};
 
 mod catalog;
 mod session;
@@ -69,7 +69,10 @@ impl Dialect for Postgres {
         format!(
             "postgres {} {} {} {}",
             self.options.get_host(),
-            self.options.get_socket().map(|p| p.display().to_string()).unwrap_or_default(),
+            self.options
+                .get_socket()
+                .map(|p| p.display().to_string())
+                .unwrap_or_default(),
             self.options.get_port(),
             self.options.get_database().unwrap_or_default()
         )
@@ -100,11 +103,18 @@ impl Dialect for Postgres {
     }
 
     fn table(&self, name: &str) -> String {
-        name.split('.').map(|part| self.quote(part)).collect::<Vec<_>>().join(".")
+        name.split('.')
+            .map(|part| self.quote(part))
+            .collect::<Vec<_>>()
+            .join(".")
     }
 
     fn placeholder(&self, n: usize, sql_type: &str) -> String {
-        if sql_type == "text" { format!("${n}::text") } else { format!("(${n}::text)::{sql_type}") }
+        if sql_type == "text" {
+            format!("${n}::text")
+        } else {
+            format!("(${n}::text)::{sql_type}")
+        }
     }
 
     fn rows(&self, columns: &[RowColumn<'_>], rows: &[Vec<Value>], args: &mut Vec<Arg>) -> String {
@@ -114,10 +124,19 @@ impl Dialect for Postgres {
         for (index, column) in columns.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
             args.push(Arg::Column(
-                rows.iter().map(|row| row.get(index).cloned().unwrap_or_default()).collect(),
+                rows.iter()
+                    .map(|row| row.get(index).cloned().unwrap_or_default())
+                    .collect(),
             ));
-            let cast = column.sql_type.map(|name| format!("::{name}")).unwrap_or_default();
-            let _ = write!(select, "{comma}u.c{index}{cast} AS {}", self.quote(column.name));
+            let cast = column
+                .sql_type
+                .map(|name| format!("::{name}"))
+                .unwrap_or_default();
+            let _ = write!(
+                select,
+                "{comma}u.c{index}{cast} AS {}",
+                self.quote(column.name)
+            );
             let _ = write!(arrays, "{comma}${}::text[]", args.len());
             let _ = write!(names, "{comma}c{index}");
         }
@@ -141,7 +160,9 @@ impl Dialect for Postgres {
     }
 
     fn decode(&self, value: Value, sql_type: &str) -> Value {
-        let Value::Text(text) = value else { return value };
+        let Value::Text(text) = value else {
+            return value;
+        };
         let typed = match sql_type {
             "smallint" | "integer" | "bigint" | "INT2" | "INT4" | "INT8" => {
                 text.parse().ok().map(Value::Integer)
@@ -173,8 +194,14 @@ impl Dialect for Postgres {
     }
 
     fn key_type_problem(&self, column: &Column) -> Option<String> {
-        let usable =
-            ["smallint", "integer", "bigint", "text", "character varying", "uuid"];
+        let usable = [
+            "smallint",
+            "integer",
+            "bigint",
+            "text",
+            "character varying",
+            "uuid",
+        ];
         (!usable.contains(&column.sql_type.as_str())).then(|| {
             format!(
                 "its type is {}; a key column must be one of {}, whose text never depends on settings",
@@ -249,9 +276,12 @@ impl Dialect for Postgres {
             None => return None,
         };
         Some(
-            Statement::of(self, &format!("SELECT ({next})::text FROM generate_series(1, "))
-                .int(i64::try_from(count).unwrap_or(i64::MAX))
-                .sql(")"),
+            Statement::of(
+                self,
+                &format!("SELECT ({next})::text FROM generate_series(1, "),
+            )
+            .int(i64::try_from(count).unwrap_or(i64::MAX))
+            .sql(")"),
         )
     }
 
@@ -262,7 +292,9 @@ impl Dialect for Postgres {
         rows: Vec<Vec<Value>>,
     ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, DbError>> {
         async move {
-            let names: Vec<String> = (0..columns.len()).map(|index| format!("c{index}")).collect();
+            let names: Vec<String> = (0..columns.len())
+                .map(|index| format!("c{index}"))
+                .collect();
             let mut bound: Vec<RowColumn<'_>> = names
                 .iter()
                 .zip(columns)
@@ -313,7 +345,7 @@ impl Dialect for Postgres {
     fn durability<'a>(
         &'a self,
         session: &'a mut dyn Session,
-    ) -> BoxFuture<'a, Result<Vec<(String, String, String)>, DbError>> {
+    ) -> BoxFuture<'a, Result<Vec<BadSetting>, DbError>> {
         catalog::durability(self, session).boxed()
     }
 
@@ -339,7 +371,10 @@ impl Dialect for Postgres {
     }
 
     fn begin_install(&self, lock_timeout: Duration) -> String {
-        format!("BEGIN; SET LOCAL lock_timeout = '{}ms'", lock_timeout.as_millis().max(1))
+        format!(
+            "BEGIN; SET LOCAL lock_timeout = '{}ms'",
+            lock_timeout.as_millis().max(1)
+        )
     }
 
     fn expand<'a>(

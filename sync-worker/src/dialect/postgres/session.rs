@@ -46,7 +46,10 @@ impl Session for PostgresSession {
     fn script<'a>(&'a mut self, sql: &'a str) -> BoxFuture<'a, Result<(), DbError>> {
         let sql = sql.to_owned();
         async move {
-            self.connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map_err(error)?;
+            self.connection
+                .execute(sqlx::raw_sql(AssertSqlSafe(sql)))
+                .await
+                .map_err(error)?;
             Ok(())
         }
         .boxed()
@@ -62,7 +65,12 @@ impl Session for PostgresSession {
             Ok(statement
                 .columns()
                 .iter()
-                .map(|column| (column.name().to_owned(), column.type_info().name().to_owned()))
+                .map(|column| {
+                    (
+                        column.name().to_owned(),
+                        column.type_info().name().to_owned(),
+                    )
+                })
                 .collect())
         }
         .boxed()
@@ -115,9 +123,10 @@ fn json(value: Value) -> serde_json::Value {
         Value::Decimal(value) | Value::Text(value) => value.into(),
         Value::Bytes(_) => serde_json::Value::Null,
         Value::List(items) => items.into_iter().map(json).collect(),
-        Value::Record(fields) => {
-            fields.into_iter().map(|(name, value)| (name, json(value))).collect()
-        }
+        Value::Record(fields) => fields
+            .into_iter()
+            .map(|(name, value)| (name, json(value)))
+            .collect(),
     }
 }
 
@@ -154,15 +163,32 @@ pub(super) fn error(source: sqlx::Error) -> DbError {
     let class_and_summary = match &source {
         E::Database(db) => {
             let code = db.code().unwrap_or_default().into_owned();
-            let constraint = db.constraint().map(|name| format!(" on {name}")).unwrap_or_default();
+            let constraint = db
+                .constraint()
+                .map(|name| format!(" on {name}"))
+                .unwrap_or_default();
             let (class, what) = class_of(&code);
-            (class, format!("{what}{constraint} (SQLSTATE {code}{})", hint(&code, db.message())))
+            (
+                class,
+                format!(
+                    "{what}{constraint} (SQLSTATE {code}{})",
+                    hint(&code, db.message())
+                ),
+            )
         }
-        E::Io(_) | E::Tls(_) | E::Protocol(_) | E::PoolClosed | E::PoolTimedOut
+        E::Io(_)
+        | E::Tls(_)
+        | E::Protocol(_)
+        | E::PoolClosed
+        | E::PoolTimedOut
         | E::WorkerCrashed => (ErrorClass::Connection, "the connection failed".to_owned()),
         _ => (ErrorClass::Other, "the driver refused".to_owned()),
     };
-    DbError { class: class_and_summary.0, summary: class_and_summary.1, source }
+    DbError {
+        class: class_and_summary.0,
+        summary: class_and_summary.1,
+        source,
+    }
 }
 
 fn class_of(code: &str) -> (ErrorClass, &'static str) {

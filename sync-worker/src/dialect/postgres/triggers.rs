@@ -53,7 +53,13 @@ REVOKE ALL ON changeover_key, changeover_epoch, changeover_id, changeover_backfi
 }
 
 pub(super) fn stamp(dialect: &Postgres, stamp: &Stamp<'_>) -> Vec<String> {
-    let Stamp { entity, place, index, base, .. } = *stamp;
+    let Stamp {
+        entity,
+        place,
+        index,
+        base,
+        ..
+    } = *stamp;
     let table = dialect.table(&stamp.table.name);
     let keys = keys(dialect, stamp);
     let upsert = |keys: &str| {
@@ -80,7 +86,13 @@ pub(super) fn stamp(dialect: &Postgres, stamp: &Stamp<'_>) -> Vec<String> {
         for (record, unless) in [("OLD", "INSERT"), ("NEW", "DELETE")] {
             let fields: Vec<String> = columns
                 .iter()
-                .map(|name| format!("'{}', {record}.{}", name.replace('\'', "''"), dialect.quote(name)))
+                .map(|name| {
+                    format!(
+                        "'{}', {record}.{}",
+                        name.replace('\'', "''"),
+                        dialect.quote(name)
+                    )
+                })
                 .collect();
             let _ = writeln!(
                 body,
@@ -102,7 +114,13 @@ pub(super) fn stamp(dialect: &Postgres, stamp: &Stamp<'_>) -> Vec<String> {
     body.push_str("  RETURN NULL;\nEND");
     let name = format!("changeover_stamp_{place}_{entity}_{index}");
     script.push(function(dialect, &format!("{name}()"), "trigger", &body));
-    script.push(trigger(&name, &table, "AFTER INSERT OR UPDATE OR DELETE", "ROW", &name));
+    script.push(trigger(
+        &name,
+        &table,
+        "AFTER INSERT OR UPDATE OR DELETE",
+        "ROW",
+        &name,
+    ));
     script.push(truncate(dialect, entity, place, index, &table));
     script.push(trigger(
         &format!("changeover_truncate_{place}_{entity}_{index}"),
@@ -118,17 +136,25 @@ pub(super) fn stamp(dialect: &Postgres, stamp: &Stamp<'_>) -> Vec<String> {
 fn keys<'a>(dialect: &'a Postgres, stamp: &'a Stamp<'_>) -> impl Fn(&str) -> String + 'a {
     move |record| match stamp.key {
         KeyExpression::Columns(columns) => {
-            let columns: Vec<String> =
-                columns.iter().map(|column| format!("{record}.{}", dialect.quote(column))).collect();
+            let columns: Vec<String> = columns
+                .iter()
+                .map(|column| format!("{record}.{}", dialect.quote(column)))
+                .collect();
             format!("SELECT {} AS key", dialect.key_text(&columns))
         }
         KeyExpression::Query(query) => {
             let names: Vec<String> = (0..stamp.components).map(|n| format!("c{n}")).collect();
-            let query =
-                replace_row(query, |column| format!("{record}.{}", dialect.quote(column)));
+            let query = replace_row(query, |column| {
+                format!("{record}.{}", dialect.quote(column))
+            });
             format!(
                 "SELECT {} AS key FROM ({query}) AS q({})",
-                dialect.key_text(&names.iter().map(|name| format!("q.{name}")).collect::<Vec<_>>()),
+                dialect.key_text(
+                    &names
+                        .iter()
+                        .map(|name| format!("q.{name}"))
+                        .collect::<Vec<_>>()
+                ),
                 names.join(", ")
             )
         }
@@ -150,7 +176,12 @@ fn truncate(dialect: &Postgres, entity: &str, place: &str, index: usize, table: 
 }
 
 pub(super) fn reject(dialect: &Postgres, reject: &Reject<'_>) -> Vec<String> {
-    let Reject { entity, place, index, .. } = *reject;
+    let Reject {
+        entity,
+        place,
+        index,
+        ..
+    } = *reject;
     let table = dialect.table(&reject.table.name);
     let name = format!("changeover_reject_{place}_{entity}_{index}");
     let (events, unless_copy, advice) = match reject.guard {
@@ -200,7 +231,11 @@ END"
 }
 
 fn list(dialect: &Postgres, columns: &[String]) -> String {
-    columns.iter().map(|column| dialect.quote(column)).collect::<Vec<_>>().join(", ")
+    columns
+        .iter()
+        .map(|column| dialect.quote(column))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn literal(text: &str) -> String {
@@ -228,7 +263,10 @@ pub(super) async fn drop_objects(
     entity: &str,
     place: &str,
 ) -> Result<Vec<String>, DbError> {
-    let installed = Statement::of(dialect, "SELECT to_regclass('changeover_epoch') IS NOT NULL");
+    let installed = Statement::of(
+        dialect,
+        "SELECT to_regclass('changeover_epoch') IS NOT NULL",
+    );
     if session.fetch(installed).await? != [[Value::Boolean(true)]] {
         return Ok(Vec::new());
     }
@@ -247,8 +285,16 @@ pub(super) async fn drop_objects(
             _ => None,
         })
         .collect();
-    for table in [tables::KEY, tables::EPOCH, tables::ID, tables::BACKFILL, tables::EXPAND] {
-        script.push(format!("DELETE FROM {table} WHERE entity = '{entity}' AND place = '{place}'"));
+    for table in [
+        tables::KEY,
+        tables::EPOCH,
+        tables::ID,
+        tables::BACKFILL,
+        tables::EXPAND,
+    ] {
+        script.push(format!(
+            "DELETE FROM {table} WHERE entity = '{entity}' AND place = '{place}'"
+        ));
     }
     script.push(
         "DO $$ BEGIN IF NOT EXISTS (SELECT FROM changeover_epoch) THEN \

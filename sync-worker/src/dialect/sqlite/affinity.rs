@@ -86,7 +86,11 @@ fn whole(number: f64) -> Value {
 }
 
 fn real_text(number: f64) -> String {
-    if number.fract() == 0.0 && number.abs() < 1e15 { format!("{number:.1}") } else { number.to_string() }
+    if number.fract() == 0.0 && number.abs() < 1e15 {
+        format!("{number:.1}")
+    } else {
+        number.to_string()
+    }
 }
 
 #[cfg(test)]
@@ -114,7 +118,10 @@ mod tests {
         let text = |text: &str| Value::Text(text.into());
         assert_eq!(Affinity::Numeric.apply(text("5.00")), Value::Integer(5));
         assert_eq!(Affinity::Numeric.apply(text("5.25")), Value::Float(5.25));
-        assert_eq!(Affinity::Numeric.apply(text("2024-01-01")), text("2024-01-01"));
+        assert_eq!(
+            Affinity::Numeric.apply(text("2024-01-01")),
+            text("2024-01-01")
+        );
         assert_eq!(Affinity::Integer.apply(text("abc")), text("abc"));
         assert_eq!(Affinity::Text.apply(Value::Integer(7)), text("7"));
         assert_eq!(Affinity::Real.apply(Value::Integer(7)), Value::Float(7.0));

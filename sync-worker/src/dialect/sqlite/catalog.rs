@@ -12,14 +12,24 @@ pub(super) async fn describe(
     session: &mut dyn Session,
     name: &str,
 ) -> Result<Option<Table>, DbError> {
-    let found = Statement::of(dialect, "SELECT name FROM sqlite_schema WHERE type = 'table' AND name = ").text(name);
+    let found = Statement::of(
+        dialect,
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name = ",
+    )
+    .text(name);
     if session.fetch(found).await?.is_empty() {
         return Ok(None);
     }
-    let mut table = Table { name: name.to_owned(), ..Table::default() };
+    let mut table = Table {
+        name: name.to_owned(),
+        ..Table::default()
+    };
     let primary = columns(dialect, session, &mut table).await?;
     if !primary.is_empty() {
-        table.unique.push(Unique { columns: primary.clone(), primary: true });
+        table.unique.push(Unique {
+            columns: primary.clone(),
+            primary: true,
+        });
         table.indexes.push(primary);
     }
     indexes(dialect, session, &mut table).await?;
@@ -97,9 +107,14 @@ async fn indexes(
     }
     for (_, unique, columns) in found {
         // An index over an expression has nameless columns: it proves nothing about columns.
-        let Some(columns) = columns.into_iter().collect::<Option<Vec<String>>>() else { continue };
+        let Some(columns) = columns.into_iter().collect::<Option<Vec<String>>>() else {
+            continue;
+        };
         if unique && !table.is_unique(&columns) {
-            table.unique.push(Unique { columns: columns.clone(), primary: false });
+            table.unique.push(Unique {
+                columns: columns.clone(),
+                primary: false,
+            });
         }
         table.indexes.push(columns);
     }
@@ -135,7 +150,10 @@ async fn references(
         }
         last = Some(id);
         let acts = |index: usize| {
-            matches!(text(&row, index).as_deref(), Some("CASCADE" | "SET NULL" | "SET DEFAULT"))
+            matches!(
+                text(&row, index).as_deref(),
+                Some("CASCADE" | "SET NULL" | "SET DEFAULT")
+            )
         };
         found.push(Reference {
             from,
@@ -144,8 +162,9 @@ async fn references(
             cascades: acts(4) || acts(5),
         });
     }
-    let (references, referenced_by): (Vec<_>, Vec<_>) =
-        found.into_iter().partition(|reference| reference.from == table.name);
+    let (references, referenced_by): (Vec<_>, Vec<_>) = found
+        .into_iter()
+        .partition(|reference| reference.from == table.name);
     table.references = references;
     table.referenced_by = referenced_by;
     Ok(())

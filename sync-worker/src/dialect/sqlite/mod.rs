@@ -14,7 +14,7 @@ use super::catalog::{Column, Table};
 use super::install::{Reject, Stamp};
 use super::session::{DbError, Session};
 use super::statement::{Arg, RowColumn, Statement};
-use super::{Dialect, tables};
+use super::{BadSetting, Dialect, tables};
 
 mod affinity;
 mod catalog;
@@ -92,7 +92,11 @@ impl Dialect for Sqlite {
         let mut text = String::from("(SELECT ");
         for (index, column) in columns.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
-            let source = if rows.is_empty() { "NULL".into() } else { format!("column{}", index + 1) };
+            let source = if rows.is_empty() {
+                "NULL".into()
+            } else {
+                format!("column{}", index + 1)
+            };
             let _ = write!(text, "{comma}{source} AS {}", self.quote(column.name));
         }
         if rows.is_empty() {
@@ -201,15 +205,18 @@ impl Dialect for Sqlite {
         // asked too, because an id outlives its row.
         let (table_name, id) = (self.table(&table.name), self.quote(&column.name));
         column.generated.then(|| {
-            Statement::of(self, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ")
-                .int(i64::try_from(count).unwrap_or(i64::MAX))
-                .sql(&format!(
-                    ") SELECT i + max(coalesce((SELECT max({id}) FROM {table_name}), 0), \
+            Statement::of(
+                self,
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ",
+            )
+            .int(i64::try_from(count).unwrap_or(i64::MAX))
+            .sql(&format!(
+                ") SELECT i + max(coalesce((SELECT max({id}) FROM {table_name}), 0), \
                      coalesce((SELECT max(id) FROM {} WHERE place = '{place}' AND target_table = ",
-                    tables::ID
-                ))
-                .text(&table.name)
-                .sql("), 0)) FROM n")
+                tables::ID
+            ))
+            .text(&table.name)
+            .sql("), 0)) FROM n")
         })
     }
 
@@ -250,7 +257,7 @@ impl Dialect for Sqlite {
     fn durability<'a>(
         &'a self,
         _session: &'a mut dyn Session,
-    ) -> BoxFuture<'a, Result<Vec<(String, String, String)>, DbError>> {
+    ) -> BoxFuture<'a, Result<Vec<BadSetting>, DbError>> {
         // `synchronous` is a setting of each connection: the application's cannot be seen here.
         async { Ok(Vec::new()) }.boxed()
     }

@@ -45,7 +45,10 @@ impl Session for SqliteSession {
     fn script<'a>(&'a mut self, sql: &'a str) -> BoxFuture<'a, Result<(), DbError>> {
         let sql = sql.to_owned();
         async move {
-            self.connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map_err(error)?;
+            self.connection
+                .execute(sqlx::raw_sql(AssertSqlSafe(sql)))
+                .await
+                .map_err(error)?;
             Ok(())
         }
         .boxed()
@@ -61,7 +64,12 @@ impl Session for SqliteSession {
             Ok(statement
                 .columns()
                 .iter()
-                .map(|column| (column.name().to_owned(), column.type_info().name().to_owned()))
+                .map(|column| {
+                    (
+                        column.name().to_owned(),
+                        column.type_info().name().to_owned(),
+                    )
+                })
                 .collect())
         }
         .boxed()
@@ -128,12 +136,17 @@ pub(super) fn error(source: sqlx::Error) -> DbError {
             };
             (class, format!("{what} (SQLite code {code}{detail})"))
         }
-        E::Io(_) | E::PoolClosed | E::PoolTimedOut | E::WorkerCrashed | E::Protocol(_) => {
-            (ErrorClass::Connection, "the file's connection failed".to_owned())
-        }
+        E::Io(_) | E::PoolClosed | E::PoolTimedOut | E::WorkerCrashed | E::Protocol(_) => (
+            ErrorClass::Connection,
+            "the file's connection failed".to_owned(),
+        ),
         _ => (ErrorClass::Other, "the driver refused".to_owned()),
     };
-    DbError { class, summary, source }
+    DbError {
+        class,
+        summary,
+        source,
+    }
 }
 
 fn class_of(code: i64) -> (ErrorClass, &'static str) {
@@ -145,8 +158,11 @@ fn class_of(code: i64) -> (ErrorClass, &'static str) {
         (275, _) => (ErrorClass::Data, "a check constraint refuses the row"),
         (1811, _) => (ErrorClass::Other, "a trigger refused"),
         (_, 5 | 6) => (ErrorClass::Busy, "the file is being written"),
-        (_, 18 | 19 | 20) => (ErrorClass::Data, "the table refuses the value"),
-        (_, 10 | 13) => (ErrorClass::Connection, "the file could not be read or written"),
+        (_, 18..=20) => (ErrorClass::Data, "the table refuses the value"),
+        (_, 10 | 13) => (
+            ErrorClass::Connection,
+            "the file could not be read or written",
+        ),
         _ => (ErrorClass::Other, "the database refused"),
     }
 }

@@ -43,14 +43,24 @@ CREATE TABLE IF NOT EXISTS changeover_copying (entity TEXT NOT NULL)"
 const COPYING: &str = "EXISTS (SELECT 1 FROM changeover_copying)";
 
 pub(super) fn stamp(dialect: &Sqlite, stamp: &Stamp<'_>) -> Vec<String> {
-    let Stamp { entity, place, index, .. } = *stamp;
+    let Stamp {
+        entity,
+        place,
+        index,
+        ..
+    } = *stamp;
     let table = dialect.table(&stamp.table.name);
     let name = |event: &str| format!("changeover_stamp_{place}_{entity}_{index}_{event}");
     let mut script = Vec::new();
-    for (event, records) in
-        [("insert", &["NEW"][..]), ("update", &["OLD", "NEW"][..]), ("delete", &["OLD"][..])]
-    {
-        let keys: Vec<String> = records.iter().map(|record| keys(dialect, stamp, record)).collect();
+    for (event, records) in [
+        ("insert", &["NEW"][..]),
+        ("update", &["OLD", "NEW"][..]),
+        ("delete", &["OLD"][..]),
+    ] {
+        let keys: Vec<String> = records
+            .iter()
+            .map(|record| keys(dialect, stamp, record))
+            .collect();
         script.push(format!("DROP TRIGGER IF EXISTS {}", name(event)));
         script.push(format!(
             "CREATE TRIGGER {} AFTER {event} ON {table} BEGIN
@@ -114,8 +124,13 @@ fn keys(dialect: &Sqlite, stamp: &Stamp<'_>, record: &str) -> String {
 /// Queries for the keys of the rows that a write of `NEW` would displace, one per unique set.
 fn displaced(dialect: &Sqlite, stamp: &Stamp<'_>, timing: &str) -> Vec<String> {
     let table = dialect.table(&stamp.table.name);
-    let KeyExpression::Columns(key) = stamp.key else { return Vec::new() };
-    let key: Vec<String> = key.iter().map(|column| format!("t.{}", dialect.quote(column))).collect();
+    let KeyExpression::Columns(key) = stamp.key else {
+        return Vec::new();
+    };
+    let key: Vec<String> = key
+        .iter()
+        .map(|column| format!("t.{}", dialect.quote(column)))
+        .collect();
     stamp
         .table
         .unique
@@ -132,7 +147,11 @@ fn displaced(dialect: &Sqlite, stamp: &Stamp<'_>, timing: &str) -> Vec<String> {
                     .collect::<Vec<_>>()
                     .join(" AND ")
             };
-            let itself = if timing == "UPDATE" { format!(" AND NOT ({})", same("OLD")) } else { String::new() };
+            let itself = if timing == "UPDATE" {
+                format!(" AND NOT ({})", same("OLD"))
+            } else {
+                String::new()
+            };
             format!(
                 "SELECT {} AS key FROM {table} t WHERE {}{itself}",
                 dialect.key_text(&key),
@@ -143,27 +162,45 @@ fn displaced(dialect: &Sqlite, stamp: &Stamp<'_>, timing: &str) -> Vec<String> {
 }
 
 pub(super) fn reject(dialect: &Sqlite, reject: &Reject<'_>) -> Vec<String> {
-    let Reject { entity, place, index, .. } = *reject;
+    let Reject {
+        entity,
+        place,
+        index,
+        ..
+    } = *reject;
     let table = dialect.table(&reject.table.name);
     let list = |columns: &[String]| {
-        columns.iter().map(|column| dialect.quote(column)).collect::<Vec<_>>().join(", ")
+        columns
+            .iter()
+            .map(|column| dialect.quote(column))
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     let (events, when) = match reject.guard {
         Guard::Owned => (
-            vec!["INSERT".to_owned(), "UPDATE".to_owned(), "DELETE".to_owned()],
+            vec![
+                "INSERT".to_owned(),
+                "UPDATE".to_owned(),
+                "DELETE".to_owned(),
+            ],
             format!(" WHEN NOT {COPYING}"),
         ),
         Guard::Shared(columns) => (
             vec![format!("UPDATE OF {}", list(columns)), "DELETE".to_owned()],
             format!(" WHEN NOT {COPYING}"),
         ),
-        Guard::Lookup(columns) => {
-            (vec![format!("UPDATE OF {}", list(columns)), "DELETE".to_owned()], String::new())
-        }
+        Guard::Lookup(columns) => (
+            vec![format!("UPDATE OF {}", list(columns)), "DELETE".to_owned()],
+            String::new(),
+        ),
     };
     let mut script = Vec::new();
     for event in events {
-        let word = event.split(' ').next().unwrap_or_default().to_ascii_lowercase();
+        let word = event
+            .split(' ')
+            .next()
+            .unwrap_or_default()
+            .to_ascii_lowercase();
         let name = format!("changeover_reject_{place}_{entity}_{index}_{word}");
         script.push(format!("DROP TRIGGER IF EXISTS {name}"));
         script.push(format!(
@@ -187,7 +224,11 @@ pub(super) async fn drop_objects(
             .sql(" AND name GLOB ")
             .text(pattern)
     };
-    if session.fetch(known("table", tables::EPOCH)).await?.is_empty() {
+    if session
+        .fetch(known("table", tables::EPOCH))
+        .await?
+        .is_empty()
+    {
         return Ok(Vec::new());
     }
     let mut script = Vec::new();
@@ -202,15 +243,26 @@ pub(super) async fn drop_objects(
         }
     }
     for table in [tables::KEY, tables::EPOCH, tables::ID, tables::BACKFILL] {
-        script.push(format!("DELETE FROM {table} WHERE entity = '{entity}' AND place = '{place}'"));
+        script.push(format!(
+            "DELETE FROM {table} WHERE entity = '{entity}' AND place = '{place}'"
+        ));
     }
-    let others = Statement::of(dialect, "SELECT 1 FROM changeover_epoch WHERE NOT (entity = ")
-        .text(entity)
-        .sql(" AND place = ")
-        .text(place)
-        .sql(")");
+    let others = Statement::of(
+        dialect,
+        "SELECT 1 FROM changeover_epoch WHERE NOT (entity = ",
+    )
+    .text(entity)
+    .sql(" AND place = ")
+    .text(place)
+    .sql(")");
     if session.fetch(others).await?.is_empty() {
-        for table in [tables::KEY, tables::EPOCH, tables::ID, tables::BACKFILL, "changeover_copying"] {
+        for table in [
+            tables::KEY,
+            tables::EPOCH,
+            tables::ID,
+            tables::BACKFILL,
+            "changeover_copying",
+        ] {
             script.push(format!("DROP TABLE {table}"));
         }
     }
@@ -232,7 +284,13 @@ mod tests {
 
     #[test]
     fn an_entity_takes_its_own_triggers_alone() {
-        assert!(is_numbered("changeover_stamp_legacy_a_1_insert", "changeover_stamp_legacy_a_"));
-        assert!(!is_numbered("changeover_stamp_legacy_a_1_0_insert", "changeover_stamp_legacy_a_"));
+        assert!(is_numbered(
+            "changeover_stamp_legacy_a_1_insert",
+            "changeover_stamp_legacy_a_"
+        ));
+        assert!(!is_numbered(
+            "changeover_stamp_legacy_a_1_0_insert",
+            "changeover_stamp_legacy_a_"
+        ));
     }
 }

@@ -1,0 +1,228 @@
+//! The [`Authority`] in SQL, the same for every engine.
+
+use std::sync::Arc;
+
+use changeover_flags::{Entity, Key, Place, Version};
+use changeover_shadow::Value;
+
+use super::catalog::{Column, Table};
+use super::session::{Database, on_session};
+use super::statement::Statement;
+use super::{Dialect, tables};
+use crate::mapping::Mapping;
+use crate::store::{Answer, Authority, Dirty, Hold, HoldKind, Lag, Page, Stamped};
+
+mod read;
+mod state;
+
+/// The side that takes writes, in SQL.
+#[derive(Clone)]
+pub struct SqlAuthority {
+    database: Database,
+    entity: Entity,
+    place: Place,
+    mapping: Arc<dyn Mapping>,
+    queries: Arc<Vec<Query>>,
+    key_columns: Arc<Vec<Column>>,
+    root: String,
+}
+
+impl std::fmt::Debug for SqlAuthority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqlAuthority")
+            .field("entity", &self.entity)
+            .field("place", &self.place)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One of the mapping's queries with the names and types of its answers.
+#[derive(Debug)]
+struct Query {
+    sql_select: String,
+    sql_where: String,
+    names: Arc<[String]>,
+    types: Vec<String>,
+}
+
+impl SqlAuthority {
+    /// The authority of `entity` at `place`, reading with the mapping's queries. `root` is its
+    /// root table as the catalog describes it; `types` are the types of each query's answers.
+    #[must_use]
+    pub fn new(
+        database: Database,
+        entity: Entity,
+        place: Place,
+        mapping: Arc<dyn Mapping>,
+        root: &Table,
+        types: Vec<Vec<String>>,
+    ) -> SqlAuthority {
+        let shape = mapping.shape();
+        let dialect = database.dialect();
+        let queries = shape
+            .queries
+            .iter()
+            .zip(types)
+            .map(|(query, types)| {
+                let select: Vec<String> = query
+                    .select
+                    .iter()
+                    .map(|(_, e)| format!(", {}", dialect.exact(e)))
+                    .collect();
+                let mut matches: Vec<String> = query
+                    .key
+                    .iter()
+                    .enumerate()
+                    .map(|(index, e)| format!("({e}) = changeover_keys.c{index}"))
+                    .collect();
+                matches.extend(query.filter.iter().map(|filter| format!("({filter})")));
+                Query {
+                    sql_select: format!("SELECT changeover_keys.key{} FROM ", select.concat()),
+                    sql_where: format!(
+                        " CROSS JOIN {} WHERE {}",
+                        query.from,
+                        matches.join(" AND ")
+                    ),
+                    names: query.select.iter().map(|(name, _)| name.clone()).collect(),
+                    types,
+                }
+            })
+            .collect();
+        let key_columns = shape
+            .root
+            .key
+            .iter()
+            .filter_map(|name| root.column(name))
+            .cloned()
+            .collect();
+        SqlAuthority {
+            root: shape.root.table.clone(),
+            database,
+            entity,
+            place,
+            queries: Arc::new(queries),
+            key_columns: Arc::new(key_columns),
+            mapping,
+        }
+    }
+
+    fn dialect(&self) -> &dyn Dialect {
+        self.database.dialect()
+    }
+
+    /// `WHERE` text that names this entity and place.
+    fn here<'d>(&self, statement: Statement<'d>, alias: &str) -> Statement<'d> {
+        statement
+            .sql(&format!("{alias}entity = "))
+            .text(self.entity.as_str())
+            .sql(&format!(" AND {alias}place = "))
+            .text(self.place.as_str())
+    }
+
+    fn base<'d>(&self, statement: Statement<'d>) -> Statement<'d> {
+        let statement = statement
+            .sql("(SELECT e.incarnation << 44 FROM ")
+            .table(tables::EPOCH)
+            .sql(" e WHERE ");
+        self.here(statement, "e.").sql(")")
+    }
+}
+
+impl Authority for SqlAuthority {
+    fn read<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Stamped>> {
+        on_session!(self, "reading keys of", |session| self
+            .read_snapshot(session, keys))
+    }
+
+    fn page<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Page> {
+        on_session!(self, "reading a page of", |session| self
+            .page_in(session, after, limit))
+    }
+
+    fn dirty<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Vec<Dirty>> {
+        on_session!(self, "listing dirty keys of", |session| self
+            .dirty_in(session, after, limit))
+    }
+
+    fn dirty_among<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Key>> {
+        on_session!(self, "asking for dirty keys of", |session| self
+            .dirty_among_in(session, keys))
+    }
+
+    fn stamped_keys<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Vec<Key>> {
+        on_session!(self, "listing stamped keys of", |session| self
+            .stamped_keys_in(session, after, limit))
+    }
+
+    fn mark_synced<'a>(&'a self, marks: &'a [(Key, Version)]) -> Answer<'a, ()> {
+        on_session!(self, "marking keys of", |session| self
+            .mark_synced_in(session, marks))
+    }
+
+    fn hold<'a>(&'a self, key: &'a Key, version: Version, hold: &'a Hold) -> Answer<'a, ()> {
+        on_session!(self, "recording why a key is held of", |session| self
+            .hold_in(session, key, version, hold))
+    }
+
+    fn touch<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, ()> {
+        on_session!(self, "touching keys of", |session| self
+            .touch_in(session, keys))
+    }
+
+    fn versions<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Version>> {
+        on_session!(self, "asking for versions of", |session| self
+            .versions_in(session, keys))
+    }
+
+    fn lag(&self) -> Answer<'_, Lag> {
+        on_session!(self, "counting dirty keys of", |session| self
+            .lag_in(session))
+    }
+
+    fn estimate(&self) -> Answer<'_, u64> {
+        on_session!(self, "counting rows of", |session| self
+            .estimate_in(session))
+    }
+}
+
+fn after_key<'d>(statement: Statement<'d>, after: Option<&Key>) -> Statement<'d> {
+    match after {
+        Some(key) => statement.sql(" AND key > ").text(key.as_str()),
+        None => statement,
+    }
+}
+
+fn dirty(row: &[Value]) -> Option<Dirty> {
+    let hold = match row.get(2) {
+        Some(Value::Text(state)) if state == HoldKind::Waiting.as_str() => Some(HoldKind::Waiting),
+        Some(Value::Text(state)) if state == HoldKind::Blocked.as_str() => Some(HoldKind::Blocked),
+        _ => None,
+    };
+    let reason = match row.get(3) {
+        Some(Value::Text(reason)) => reason.clone(),
+        _ => String::new(),
+    };
+    Some(Dirty {
+        key: key_at(row, 0)?,
+        version: Version(integer(row.get(1)?)),
+        hold: hold.map(|kind| Hold { kind, reason }),
+    })
+}
+
+pub(in crate::dialect) fn key_at(row: &[Value], index: usize) -> Option<Key> {
+    match row.get(index) {
+        Some(Value::Text(text)) => Some(Key::new(text)),
+        _ => None,
+    }
+}
+
+pub(in crate::dialect) fn integer(value: &Value) -> i64 {
+    match value {
+        Value::Integer(number) => *number,
+        _ => 0,
+    }
+}
+
+pub(in crate::dialect) fn text(value: &str) -> Value {
+    Value::Text(value.to_owned())
+}

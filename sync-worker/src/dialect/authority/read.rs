@@ -1,0 +1,252 @@
+//! Images and versions, read at one instant.
+
+use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use changeover_flags::{Key, Version};
+use changeover_shadow::Value;
+
+use super::{SqlAuthority, integer, key_at};
+use crate::dialect::session::{DbError, Session, on_session};
+use crate::dialect::statement::{RowColumn, Statement};
+use crate::dialect::tables;
+use crate::image::Image;
+use crate::mapping::{SourceRow, SourceRows};
+use crate::store::{Answer, Page, Stamped};
+
+impl SqlAuthority {
+    /// Keys with their components, as a derived table `changeover_keys(key, c0, …)`. Keys whose
+    /// text is not of this key's form are left out: no row can have them.
+    pub(super) fn bound_keys<'d>(&self, statement: Statement<'d>, keys: &[Key]) -> Statement<'d> {
+        let dialect = self.dialect();
+        let names: Vec<String> = (0..self.key_columns.len())
+            .map(|i| format!("c{i}"))
+            .collect();
+        let mut columns = vec![RowColumn::new("key", "text")];
+        columns.extend(
+            names
+                .iter()
+                .zip(self.key_columns.iter())
+                .map(|(n, c)| RowColumn::new(n, &c.sql_type)),
+        );
+        let rows: Vec<Vec<Value>> = keys
+            .iter()
+            .filter_map(|key| {
+                let components = key.components(self.key_columns.len())?;
+                let mut row = vec![Value::Text(key.as_str().to_owned())];
+                for (component, column) in components.iter().zip(self.key_columns.iter()) {
+                    row.push(dialect.key_value(component, column));
+                }
+                Some(row)
+            })
+            .collect();
+        statement.rows("changeover_keys", &columns, &rows)
+    }
+
+    /// Reads versions and images of `keys` within the session's snapshot.
+    pub(super) async fn read_in(
+        &self,
+        session: &mut dyn Session,
+        keys: &[Key],
+    ) -> Result<Vec<Stamped>, DbError> {
+        let versions = self.versions_in(session, keys).await?;
+        let images = self.images_in(session, keys).await?;
+        Ok(keys
+            .iter()
+            .zip(versions)
+            .zip(images)
+            .map(|((key, version), image)| Stamped {
+                key: key.clone(),
+                version,
+                image,
+            })
+            .collect())
+    }
+
+    /// Reads images of `keys` within the session's snapshot, in the order asked.
+    pub(super) async fn images_in(
+        &self,
+        session: &mut dyn Session,
+        keys: &[Key],
+    ) -> Result<Vec<Result<Image, String>>, DbError> {
+        let mut rows: BTreeMap<&str, SourceRows> = keys
+            .iter()
+            .map(|key| {
+                (
+                    key.as_str(),
+                    SourceRows {
+                        queries: vec![Vec::new(); self.queries.len()],
+                    },
+                )
+            })
+            .collect();
+        for (index, query) in self.queries.iter().enumerate() {
+            let statement = Statement::of(self.dialect(), &query.sql_select);
+            let statement = self.bound_keys(statement, keys).sql(&query.sql_where);
+            for row in session.fetch(statement).await? {
+                let mut values = row.into_iter();
+                let Some(Value::Text(key)) = values.next() else {
+                    continue;
+                };
+                let values = values
+                    .zip(&query.types)
+                    .map(|(value, sql_type)| self.dialect().decode(value, sql_type))
+                    .collect();
+                if let Some(list) = rows
+                    .get_mut(key.as_str())
+                    .and_then(|rows| rows.queries.get_mut(index))
+                {
+                    list.push(SourceRow::new(Arc::clone(&query.names), values));
+                }
+            }
+        }
+        Ok(keys
+            .iter()
+            .map(|key| self.image(key, rows.get(key.as_str())))
+            .collect())
+    }
+
+    /// The mapping's image; a panic in it is its error.
+    pub(super) fn image(&self, key: &Key, rows: Option<&SourceRows>) -> Result<Image, String> {
+        let nothing = SourceRows::default();
+        let rows = rows.unwrap_or(&nothing);
+        match catch_unwind(AssertUnwindSafe(|| self.mapping.image(key, rows))) {
+            Ok(Ok(image)) if image.targets.len() == self.mapping.shape().targets.len() => Ok(image),
+            Ok(Ok(_)) => Err("the mapping's image has not one list per target".into()),
+            Ok(Err(error)) => Err(error.reason),
+            Err(_) => Err("the mapping panicked".into()),
+        }
+    }
+
+    pub(super) async fn versions_in(
+        &self,
+        session: &mut dyn Session,
+        keys: &[Key],
+    ) -> Result<Vec<Version>, DbError> {
+        let statement = Statement::of(self.dialect(), "SELECT r.key, ");
+        let statement = self
+            .base(statement)
+            .sql(", c.version FROM ")
+            .keys("r", keys);
+        let statement = statement
+            .sql(" LEFT JOIN ")
+            .table(tables::KEY)
+            .sql(" c ON c.key = r.key AND ");
+        let statement = self.here(statement, "c.");
+        let mut found = HashMap::new();
+        for row in session.fetch(statement).await? {
+            if let [Value::Text(key), base, version] = row.as_slice() {
+                found.insert(key.clone(), integer(version).max(integer(base)));
+            }
+        }
+        Ok(keys
+            .iter()
+            .map(|key| Version(found.get(key.as_str()).copied().unwrap_or_default()))
+            .collect())
+    }
+
+    pub(super) async fn read_snapshot(
+        &self,
+        session: &mut dyn Session,
+        keys: &[Key],
+    ) -> Result<Vec<Stamped>, DbError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        session.script(self.dialect().begin_snapshot()).await?;
+        let stamped = self.read_in(session, keys).await?;
+        session.script("COMMIT").await?;
+        Ok(stamped)
+    }
+
+    pub(super) async fn page_in(
+        &self,
+        session: &mut dyn Session,
+        after: Option<&Key>,
+        limit: u32,
+    ) -> Result<Page, DbError> {
+        session.script(self.dialect().begin_snapshot()).await?;
+        let keys = self.root_keys(session, after, limit).await?;
+        let stamped = if keys.is_empty() {
+            Vec::new()
+        } else {
+            self.read_in(session, &keys).await?
+        };
+        session.script("COMMIT").await?;
+        Ok(Page {
+            stamped,
+            last: keys.last().cloned(),
+        })
+    }
+
+    /// Keys of the root table after `after`, in the order of the key columns.
+    pub(super) async fn root_keys(
+        &self,
+        session: &mut dyn Session,
+        after: Option<&Key>,
+        limit: u32,
+    ) -> Result<Vec<Key>, DbError> {
+        let dialect = self.dialect();
+        // Qualified, because a bare name in ORDER BY means the answer's column of that name, and
+        // `id::text` is called `id` too: pages would be in text order and rows would be skipped.
+        let columns: Vec<String> = self
+            .key_columns
+            .iter()
+            .map(|c| format!("t.{}", dialect.quote(&c.name)))
+            .collect();
+        let mut statement = Statement::of(dialect, "SELECT ")
+            .sql(&dialect.key_text(&columns))
+            .sql(" AS key FROM ")
+            .table(&self.root)
+            .sql(" AS t");
+        if let Some(components) = after.and_then(|key| key.components(columns.len())) {
+            statement = statement.sql(&format!(" WHERE ({}) > (", columns.join(", ")));
+            for (index, (component, column)) in
+                components.iter().zip(self.key_columns.iter()).enumerate()
+            {
+                let value = dialect.key_value(component, column);
+                statement = statement
+                    .sql(if index == 0 { "" } else { ", " })
+                    .bind(value, &column.sql_type);
+            }
+            statement = statement.sql(")");
+        }
+        let statement = statement
+            .sql(&format!(" ORDER BY {} LIMIT ", columns.join(", ")))
+            .int(limit.into());
+        Ok(session
+            .fetch(statement)
+            .await?
+            .iter()
+            .filter_map(|row| key_at(row, 0))
+            .collect())
+    }
+
+    /// Images of the first `limit` keys of the root table, without versions: for checks before the
+    /// product's tables exist.
+    pub(crate) fn sample(&self, limit: u32) -> Answer<'_, Vec<(Key, Result<Image, String>)>> {
+        on_session!(self, "reading a sample of", |session| self
+            .sample_in(session, limit))
+    }
+
+    pub(super) async fn sample_in(
+        &self,
+        session: &mut dyn Session,
+        limit: u32,
+    ) -> Result<Vec<(Key, Result<Image, String>)>, DbError> {
+        let keys = self.root_keys(session, None, limit).await?;
+        let images = self.images_in(session, &keys).await?;
+        Ok(keys.into_iter().zip(images).collect())
+    }
+
+    pub(super) async fn estimate_in(&self, session: &mut dyn Session) -> Result<u64, DbError> {
+        let statement = Statement::of(self.dialect(), "SELECT count(*) FROM ").table(&self.root);
+        let rows = session.fetch(statement).await?;
+        Ok(rows
+            .first()
+            .and_then(|row| row.first())
+            .map_or(0, integer)
+            .unsigned_abs())
+    }
+}

@@ -1,0 +1,201 @@
+//! What the authority knows of each key: dirty, held, marked, touched.
+
+use changeover_flags::{Key, Version};
+use changeover_shadow::Value;
+
+use super::{SqlAuthority, after_key, dirty, integer, key_at, text};
+use crate::dialect::session::{DbError, Session};
+use crate::dialect::statement::{RowColumn, Statement};
+use crate::dialect::tables;
+use crate::store::{Dirty, Hold, HoldKind, Lag};
+
+impl SqlAuthority {
+    pub(super) async fn stamped_keys_in(
+        &self,
+        session: &mut dyn Session,
+        after: Option<&Key>,
+        limit: u32,
+    ) -> Result<Vec<Key>, DbError> {
+        let statement = Statement::of(self.dialect(), "SELECT key FROM ")
+            .table(tables::KEY)
+            .sql(" WHERE ");
+        let statement = after_key(self.here(statement, ""), after)
+            .sql(" ORDER BY key LIMIT ")
+            .int(limit.into());
+        Ok(session
+            .fetch(statement)
+            .await?
+            .iter()
+            .filter_map(|row| key_at(row, 0))
+            .collect())
+    }
+
+    pub(super) async fn dirty_in(
+        &self,
+        session: &mut dyn Session,
+        after: Option<&Key>,
+        limit: u32,
+    ) -> Result<Vec<Dirty>, DbError> {
+        self.dialect()
+            .expand(session, self.entity.as_str(), self.place.as_str())
+            .await?;
+        let statement = Statement::of(self.dialect(), "SELECT key, version, state, reason FROM ")
+            .table(tables::KEY)
+            .sql(" WHERE ");
+        let statement = after_key(self.here(statement, ""), after)
+            .sql(" AND synced < version ORDER BY key LIMIT ")
+            .int(limit.into());
+        let rows = session.fetch(statement).await?;
+        Ok(rows.iter().filter_map(|row| dirty(row)).collect())
+    }
+
+    pub(super) async fn dirty_among_in(
+        &self,
+        session: &mut dyn Session,
+        keys: &[Key],
+    ) -> Result<Vec<Key>, DbError> {
+        self.dialect()
+            .expand(session, self.entity.as_str(), self.place.as_str())
+            .await?;
+        let statement = Statement::of(self.dialect(), "SELECT c.key FROM ")
+            .table(tables::KEY)
+            .sql(" c WHERE ");
+        let statement = self
+            .here(statement, "c.")
+            .sql(" AND c.synced < c.version AND c.key IN (SELECT r.key FROM ")
+            .keys("r", keys)
+            .sql(")");
+        Ok(session
+            .fetch(statement)
+            .await?
+            .iter()
+            .filter_map(|row| key_at(row, 0))
+            .collect())
+    }
+
+    pub(super) async fn hold_in(
+        &self,
+        session: &mut dyn Session,
+        key: &Key,
+        version: Version,
+        hold: &Hold,
+    ) -> Result<(), DbError> {
+        // A key of history may have no row yet: it gets one, dirty, without a new version.
+        let statement = Statement::of(self.dialect(), "INSERT INTO ")
+            .table(tables::KEY)
+            .sql(" AS c (entity, place, key, version, state, reason) SELECT ")
+            .text(self.entity.as_str())
+            .sql(", ")
+            .text(self.place.as_str())
+            .sql(", ")
+            .text(key.as_str())
+            .sql(", ")
+            .int(version.0)
+            .sql(", ")
+            .text(hold.kind.as_str())
+            .sql(", ")
+            .text(&hold.reason)
+            .sql(" WHERE true ON CONFLICT (entity, place, key) DO UPDATE SET state = excluded.state, reason = excluded.reason WHERE c.version <= excluded.version AND c.synced < excluded.version");
+        session.execute(statement).await?;
+        Ok(())
+    }
+
+    pub(super) async fn touch_in(
+        &self,
+        session: &mut dyn Session,
+        keys: &[Key],
+    ) -> Result<(), DbError> {
+        let statement = Statement::of(self.dialect(), "INSERT INTO ")
+            .table(tables::KEY)
+            .sql(" AS c (entity, place, key, version) SELECT ")
+            .text(self.entity.as_str())
+            .sql(", ")
+            .text(self.place.as_str())
+            .sql(", r.key, ");
+        let statement = self.base(statement).sql(" + 1 FROM ").keys("r", keys).sql(
+            " WHERE true ORDER BY r.key ON CONFLICT (entity, place, key) DO UPDATE SET version = ",
+        );
+        let statement = statement
+            .sql(self.dialect().greatest_name())
+            .sql("(c.version, excluded.version - 1) + 1, state = 'ok', reason = NULL");
+        session.execute(statement).await?;
+        Ok(())
+    }
+
+    pub(super) async fn mark_synced_in(
+        &self,
+        session: &mut dyn Session,
+        marks: &[(Key, Version)],
+    ) -> Result<(), DbError> {
+        if marks.is_empty() {
+            return Ok(());
+        }
+        let rows: Vec<Vec<Value>> = marks
+            .iter()
+            .map(|(key, version)| vec![text(key.as_str()), Value::Integer(version.0)])
+            .collect();
+        let columns = [
+            RowColumn::new("key", "text"),
+            RowColumn::new("version", "bigint"),
+        ];
+        let mut statement = Statement::new(self.dialect());
+        let skip = self.dialect().skip_locked();
+        if !skip.is_empty() {
+            // A key that somebody is writing gets a newer version anyway: a mark must neither
+            // wait for an application nor make it wait.
+            statement = statement
+                .sql("WITH free AS MATERIALIZED (SELECT c.key FROM ")
+                .table(tables::KEY)
+                .sql(" c WHERE ");
+            statement = self
+                .here(statement, "c.")
+                .sql(" AND c.key IN (SELECT r.key FROM ")
+                .keys("r", marks.iter().map(|(key, _)| key))
+                .sql(&format!(") ORDER BY c.key{skip}) "));
+        }
+        statement = statement
+            .sql("UPDATE ")
+            .table(tables::KEY)
+            .sql(" AS c SET synced = r.version FROM ")
+            .rows("r", &columns, &rows)
+            .sql(if skip.is_empty() {
+                " WHERE "
+            } else {
+                ", free WHERE free.key = c.key AND "
+            });
+        statement = self
+            .here(statement, "c.")
+            .sql(" AND c.key = r.key AND c.synced < r.version AND r.version <= ")
+            .sql(self.dialect().greatest_name())
+            .sql("(c.version, ");
+        session.execute(self.base(statement).sql(")")).await?;
+        Ok(())
+    }
+
+    pub(super) async fn lag_in(&self, session: &mut dyn Session) -> Result<Lag, DbError> {
+        self.dialect()
+            .expand(session, self.entity.as_str(), self.place.as_str())
+            .await?;
+        let statement = Statement::of(self.dialect(), "SELECT state, count(*) FROM ")
+            .table(tables::KEY)
+            .sql(" WHERE ");
+        let statement = self
+            .here(statement, "")
+            .sql(" AND synced < version GROUP BY state");
+        let mut lag = Lag::default();
+        for row in session.fetch(statement).await? {
+            let count = row.get(1).map_or(0, integer).unsigned_abs();
+            lag.dirty += count;
+            match row.first() {
+                Some(Value::Text(state)) if state == HoldKind::Waiting.as_str() => {
+                    lag.waiting += count;
+                }
+                Some(Value::Text(state)) if state == HoldKind::Blocked.as_str() => {
+                    lag.blocked += count;
+                }
+                _ => {}
+            }
+        }
+        Ok(lag)
+    }
+}

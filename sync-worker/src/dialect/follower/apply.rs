@@ -1,0 +1,248 @@
+//! One transaction that applies copies: mark, revision, lookups, fence, rows, cursor, commit.
+
+use std::collections::HashSet;
+
+use changeover_flags::Version;
+use changeover_shadow::Value;
+
+use super::resolve::{Copy, Resolved};
+use super::{Refusal, SqlFollower};
+use crate::dialect::authority::{integer, key_at, text};
+use crate::dialect::session::{DbError, ErrorClass, Session};
+use crate::dialect::statement::{RowColumn, Statement};
+use crate::dialect::tables;
+use crate::image::{Cell, Image};
+use crate::mapping::Belongs;
+use crate::store::{Applied, Cursor, Hold, HoldKind, Stamped, StoreError};
+
+impl From<DbError> for Refusal {
+    fn from(error: DbError) -> Refusal {
+        match error.class {
+            ErrorClass::Unique | ErrorClass::ForeignKey | ErrorClass::Data => Refusal::Data(error),
+            _ => Refusal::Store(error.at("the follower", "applying copies")),
+        }
+    }
+}
+
+impl SqlFollower {
+    /// Applies copies in one transaction. With `replace`, all rows of these keys are deleted
+    /// first, so that unique values can change hands between them. The cursor is kept only when
+    /// every copy was applied or stale: a key that is held must be recorded before it is passed.
+    pub(super) async fn apply_once(
+        &self,
+        copies: &[Stamped],
+        replace: bool,
+        cursor: Option<&Cursor>,
+    ) -> Result<Vec<Applied>, Refusal> {
+        let mut lease = self
+            .database
+            .session()
+            .await
+            .map_err(|error| self.unreachable(error))?;
+        let answer = match self
+            .apply_in(lease.session(), copies, replace, cursor)
+            .await
+        {
+            // Only a refusal of the data leaves a connection worth keeping, once it is rolled back.
+            Err(Refusal::Data(error)) => {
+                if lease.session().script("ROLLBACK").await.is_ok() {
+                    lease.give_back();
+                }
+                return Err(Refusal::Data(error));
+            }
+            other => other?,
+        };
+        lease.give_back();
+        Ok(answer)
+    }
+
+    fn unreachable(&self, error: DbError) -> Refusal {
+        let doing = format!(
+            "applying copies of {} on the {} side",
+            self.entity, self.place
+        );
+        Refusal::Store(error.at(self.dialect().place_name(), &doing))
+    }
+
+    async fn apply_in(
+        &self,
+        session: &mut dyn Session,
+        copies: &[Stamped],
+        replace: bool,
+        cursor: Option<&Cursor>,
+    ) -> Result<Vec<Applied>, Refusal> {
+        let begin = self
+            .dialect()
+            .begin_copy(self.entity.as_str(), self.place.as_str());
+        session.script(&begin).await?;
+        let base = self.check_revision(session).await?;
+
+        let mut resolved = Resolved::default();
+        let images: Vec<Copy<'_>> = copies
+            .iter()
+            .filter_map(|copy| Some((copy.key.as_str(), copy.image.as_ref().ok()?)))
+            .collect();
+        self.resolve_lookups(session, &images, &mut resolved)
+            .await?;
+        let mut outcomes: Vec<Applied> = copies
+            .iter()
+            .map(|copy| self.before_fence(copy, base, &resolved))
+            .collect();
+
+        let accepted = self.fence(session, copies, &outcomes).await?;
+        let images: Vec<Copy<'_>> = images
+            .into_iter()
+            .filter(|(key, _)| accepted.contains(*key))
+            .collect();
+        for (copy, outcome) in copies.iter().zip(&mut outcomes) {
+            if *outcome == Applied::Stale && accepted.contains(copy.key.as_str()) {
+                *outcome = Applied::Applied;
+            }
+        }
+        if !images.is_empty() {
+            self.write(session, &images, replace, &mut resolved).await?;
+        }
+
+        let all = outcomes
+            .iter()
+            .all(|outcome| matches!(outcome, Applied::Applied | Applied::Stale));
+        if let Some(cursor) = cursor.filter(|_| all) {
+            self.save_cursor_in(session, cursor).await?;
+        }
+        if let Some(sql) = self.dialect().end_copy() {
+            session.script(sql).await?;
+        }
+        session.script("COMMIT").await?;
+        Ok(outcomes)
+    }
+
+    /// Refuses copies of another mapping revision; answers the base. The row was locked against
+    /// changes when the transaction began.
+    async fn check_revision(&self, session: &mut dyn Session) -> Result<Version, Refusal> {
+        let statement = Statement::of(self.dialect(), "SELECT revision, incarnation << 44 FROM ")
+            .table(tables::EPOCH)
+            .sql(" WHERE ");
+        let rows = session.fetch(self.here(statement, "")).await?;
+        let Some([revision, base]) = rows.first().map(Vec::as_slice) else {
+            return Err(Refusal::Store(StoreError::Refused {
+                store: self.dialect().place_name().to_owned(),
+                doing: format!("applying copies of {}", self.entity),
+                advice: "the entity is not installed there: run install".into(),
+                source: None,
+            }));
+        };
+        let (held, mine) = (integer(revision), self.mapping.shape().revision);
+        if held != mine {
+            return Err(Refusal::Store(StoreError::Revision { held, mine }));
+        }
+        Ok(Version(integer(base)))
+    }
+
+    /// What is known of a copy before the fence; `Stale` until the fence accepts it.
+    fn before_fence(&self, copy: &Stamped, base: Version, resolved: &Resolved) -> Applied {
+        match &copy.image {
+            Err(reason) => Applied::Held(Hold {
+                kind: HoldKind::Blocked,
+                reason: reason.clone(),
+            }),
+            Ok(_) if copy.version < base => Applied::BehindBase,
+            Ok(image) => {
+                if let Some(lookup) = resolved.missing_lookup(image) {
+                    let name = self
+                        .lookups
+                        .get(lookup)
+                        .map_or("?", |known| &known.lookup.name);
+                    let reason = format!("waits for an answer of lookup {name}");
+                    Applied::Held(Hold {
+                        kind: HoldKind::Waiting,
+                        reason,
+                    })
+                } else if let Some(reason) = self.orphan(image) {
+                    Applied::Held(Hold {
+                        kind: HoldKind::Blocked,
+                        reason,
+                    })
+                } else {
+                    Applied::Stale
+                }
+            }
+        }
+    }
+
+    /// Why an image cannot be: a row in it belongs to a row that is not in it.
+    fn orphan(&self, image: &Image) -> Option<String> {
+        let rows = image.targets.iter().zip(self.targets.iter());
+        for (rows, target) in rows {
+            let Some(Belongs::Row { column, .. }) = target.belongs() else {
+                continue;
+            };
+            let position = target
+                .columns
+                .iter()
+                .position(|known| known.name == *column);
+            for row in rows {
+                if let Some(Cell::Row {
+                    target: parent,
+                    slot,
+                }) = position.and_then(|position| row.cells.get(position))
+                    && let Some(parents) = image.targets.get(*parent)
+                    && let Some(parent) = self.targets.get(*parent)
+                    && !parents.iter().any(|row| row.slot == *slot)
+                {
+                    return Some(format!(
+                        "a row of {} belongs to a row of {} that the key does not have",
+                        target.target.name, parent.target.name
+                    ));
+                }
+            }
+        }
+        None
+    }
+
+    /// Raises the version of every key that is offered a newer one; answers these keys.
+    async fn fence(
+        &self,
+        session: &mut dyn Session,
+        copies: &[Stamped],
+        outcomes: &[Applied],
+    ) -> Result<HashSet<String>, DbError> {
+        let mut offered: Vec<&Stamped> = copies
+            .iter()
+            .zip(outcomes)
+            .filter(|(_, outcome)| **outcome == Applied::Stale)
+            .map(|(copy, _)| copy)
+            .collect();
+        if offered.is_empty() {
+            return Ok(HashSet::new());
+        }
+        // Every copier locks keys in one order, so copiers never wait for each other in a circle.
+        offered.sort_by(|a, b| a.key.cmp(&b.key));
+        let rows: Vec<Vec<Value>> = offered
+            .iter()
+            .map(|copy| vec![text(copy.key.as_str()), Value::Integer(copy.version.0)])
+            .collect();
+        let columns = [
+            RowColumn::new("key", "text"),
+            RowColumn::new("version", "bigint"),
+        ];
+        let statement = Statement::of(self.dialect(), "INSERT INTO ")
+            .table(tables::KEY)
+            .sql(" AS c (entity, place, key, version, synced) SELECT ")
+            .text(self.entity.as_str())
+            .sql(", ")
+            .text(self.place.as_str())
+            .sql(", r.key, r.version, r.version FROM ")
+            .rows("r", &columns, &rows)
+            .sql(
+                " WHERE true ON CONFLICT (entity, place, key) DO UPDATE \
+                 SET version = excluded.version, synced = excluded.version, state = 'ok', reason = NULL \
+                 WHERE c.version < excluded.version RETURNING key",
+            );
+        let rows = session.fetch(statement).await?;
+        Ok(rows
+            .iter()
+            .filter_map(|row| key_at(row, 0))
+            .map(|key| key.as_str().to_owned())
+            .collect())
+    }
+}
