@@ -107,23 +107,25 @@ impl Pace {
         self.changed.notify_waiters();
     }
 
-    /// Waits until `rows` more may pass and says how long that took. They are counted when this
-    /// returns: dropped before, it has taken nothing.
+    /// Waits until `rows` more may pass and says how long it waited: zero when it did not. They are
+    /// counted when this returns: dropped before, it has taken nothing.
     pub async fn take(&self, rows: u32) -> Duration {
         let begun = Instant::now();
+        let mut waited = Duration::ZERO;
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             // Listening begins before looking, or a change in between would be missed.
             changed.as_mut().enable();
             let Some(due) = self.try_take(rows) else {
-                return begun.elapsed();
+                return waited;
             };
             tokio::select! {
                 biased;
                 () = changed => {}
                 () = tokio::time::sleep_until(due) => {}
             }
+            waited = begun.elapsed();
         }
     }
 
