@@ -8,6 +8,7 @@
 //! | [`shadow`] | comparing: values, rules, verdicts, tally |
 //! | [`worker`] | install, copy, backfill, drain, verify, repair |
 //! | [`wiring`] | the layers' ports, answered by the worker |
+//! | [`demo`] | a whole migration under load, on databases made for it |
 //! | [`cli`] | the command line as a function, for binaries with mappings in Rust |
 
 pub use changeover_flags as flags;
@@ -15,4 +16,6 @@ pub use changeover_proxy as proxy;
 pub use changeover_shadow as shadow;
 pub use changeover_sync_worker as worker;
 
+pub mod cli;
+pub mod demo;
 pub mod wiring;

@@ -1,0 +1,100 @@
+//! What a person sees while the demo runs: on stderr, as a bar on a terminal and as plain lines
+//! elsewhere.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How often a plain line is written.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Where progress is shown.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Screen {
+    began: Instant,
+}
+
+impl Screen {
+    pub(super) fn new() -> Screen {
+        Screen {
+            began: Instant::now(),
+        }
+    }
+
+    /// A line with the time since the start.
+    pub(super) fn say(&self, line: impl AsRef<str>) {
+        let line = format!(
+            "{:>6.1} s  {}\n",
+            self.began.elapsed().as_secs_f64(),
+            line.as_ref()
+        );
+        // A closed stderr is nobody's loss.
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
+
+    /// A bar of so many rows.
+    pub(super) fn bar(&self, doing: &'static str, rows: u64) -> Bar {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(Some(rows), ProgressDrawTarget::stderr());
+            if let Ok(style) = ProgressStyle::with_template(
+                "          {msg} [{bar:32}] {percent}%  {pos}/{len}  {per_sec}  {eta} left",
+            ) {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            bar.set_message(doing);
+            bar
+        });
+        let now = Instant::now();
+        Bar {
+            screen: *self,
+            doing,
+            rows,
+            bar,
+            began: now,
+            said: Mutex::new(now),
+        }
+    }
+}
+
+/// Progress over a number of rows.
+#[derive(Debug)]
+pub(super) struct Bar {
+    screen: Screen,
+    doing: &'static str,
+    rows: u64,
+    bar: Option<ProgressBar>,
+    began: Instant,
+    said: Mutex<Instant>,
+}
+
+impl Bar {
+    /// So many rows are done.
+    pub(super) fn at(&self, done: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(self.rows.max(done));
+            return bar.set_position(done);
+        }
+        let Ok(mut said) = self.said.lock() else {
+            return;
+        };
+        if said.elapsed() >= EVERY {
+            *said = Instant::now();
+            let percent = 100.0 * done as f64 / self.rows.max(done).max(1) as f64;
+            let rate = done as f64 / self.began.elapsed().as_secs_f64();
+            self.screen.say(format!(
+                "  {} {percent:.0} %, {done} rows, {rate:.0} rows/s",
+                self.doing
+            ));
+        }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
