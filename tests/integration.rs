@@ -10,6 +10,8 @@
 
 // Servers, faults and seeds that the scenarios below share.
 mod support;
+// A real shop's data, if they are beside this tree.
+mod chinook;
 // The rules of the tree that a compiler does not know.
 mod tidy;
 // The product's own code over databases in memory and a network that loses, delays and repeats.

@@ -41,6 +41,18 @@ pub fn fast() -> bool {
     std::env::var("CHANGEOVER_FAST").is_ok_and(|value| value != "0" && !value.is_empty())
 }
 
+/// Says that a test could not run, past the capture of a passing test's output. `scripts/test`
+/// names a file in `CHANGEOVER_SKIPPED` and counts its lines.
+pub fn skipped(test: &str, why: &str) {
+    use std::io::Write as _;
+    let line = format!("{test}: {why}\n");
+    let _ = std::io::stderr().write_all(format!("SKIPPED {line}").as_bytes());
+    if let Some(path) = std::env::var_os("CHANGEOVER_SKIPPED") {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        file.and_then(|mut file| file.write_all(line.as_bytes())).unwrap();
+    }
+}
+
 fn read_seed(text: &str) -> u64 {
     text.trim()
         .parse()
