@@ -205,23 +205,29 @@ impl Migration {
     /// # Errors
     ///
     /// [`MigrationError::Revision`] when another revision is installed already, else what the
-    /// databases say. A side that failed is as it was; calling again continues.
+    /// databases say. A first installation that fails leaves nothing behind, unless the legacy
+    /// database stops answering in between; calling again continues.
     pub async fn install(&self) -> Result<(), MigrationError> {
-        let base = match self.installed_epoch().await? {
-            Some(epoch) => {
-                self.same_revision(&epoch)?;
-                epoch.base
-            }
-            None => Version(0),
-        };
+        let installed = self.installed_epoch().await?;
+        if let Some(epoch) = &installed {
+            self.same_revision(epoch)?;
+        }
+        let base = installed.as_ref().map_or(Version(0), |epoch| epoch.base);
         let (authority, follower) = (self.authority(), self.follower());
         authority
             .install(&authority.authority_script(base), self.patience)
             .await?;
-        follower
+        let done = follower
             .install(&follower.follower_script(), self.patience)
-            .await?;
-        Ok(())
+            .await;
+        if done.is_err() && installed.is_none() {
+            // Half an installation stamps every write for nobody. An error here adds nothing to
+            // the one that the operator must act on: installing again continues from any state.
+            if let Err(error) = authority.uninstall(self.patience).await {
+                tracing::warn!(entity = %self.entity, %error, "the legacy side stays installed");
+            }
+        }
+        Ok(done?)
     }
 
     /// Takes triggers, tables and everything recorded out of both sides. Application data stays.
@@ -255,7 +261,7 @@ impl Migration {
         match self.home.epoch().await {
             Ok(epoch) => Ok(epoch),
             // Before the first installation the table itself is missing.
-            Err(StoreError::Refused { .. }) => Ok(None),
+            Err(StoreError::NotInstalled { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

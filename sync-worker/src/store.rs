@@ -244,6 +244,27 @@ pub enum StoreError {
         /// The revision of the mapping in use.
         mine: i64,
     },
+    /// The product's tables are not there.
+    #[error("changeover is not installed in {store} ({doing} failed): run install first")]
+    NotInstalled {
+        /// Which store.
+        store: String,
+        /// What was being done.
+        doing: String,
+    },
+    /// Others held locks on the tables for longer than the installation was told to wait.
+    #[error("{store}: {doing} did not get its locks, and nothing was changed; in the way: {by}; wait until they are done, or end them, then run it again")]
+    Locked {
+        /// Which store.
+        store: String,
+        /// What was being done.
+        doing: String,
+        /// Who held the locks.
+        by: String,
+        /// The cause.
+        #[source]
+        source: BoxError,
+    },
     /// The store refused: a missing table, a missing right, not installed. Not worth trying again
     /// before someone acts.
     #[error("{store} refused while {doing}: {advice}")]

@@ -5,6 +5,8 @@
 pub struct Table {
     /// Its name, as the configuration gave it.
     pub name: String,
+    /// What the database calls it: equal for all names of one table.
+    pub canonical: String,
     /// Its columns, in order.
     pub columns: Vec<Column>,
     /// Sets of columns that are unique, without condition; the primary key first.
@@ -29,12 +31,16 @@ pub struct Unique {
 /// A foreign key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
-    /// The table that refers.
+    /// The table that refers, as in [`Table::canonical`].
     pub from: String,
+    /// Its name for messages.
+    pub from_name: String,
     /// The columns that refer.
     pub columns: Vec<String>,
-    /// The table referred to.
+    /// The table referred to, as in [`Table::canonical`].
     pub to: String,
+    /// Its name for messages.
+    pub to_name: String,
     /// Whether deleting or changing a row over there changes rows over here (`CASCADE`,
     /// `SET NULL`, `SET DEFAULT`).
     pub cascades: bool,

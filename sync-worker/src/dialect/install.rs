@@ -193,25 +193,77 @@ impl Side<'_> {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Busy`] naming who holds the locks when no try got them, else what the
+    /// [`StoreError::Locked`] naming who holds the locks when no try got them, else what the
     /// database says. A failed installation changed nothing.
     pub async fn install(&self, script: &[String], patience: Patience) -> Result<(), StoreError> {
-        let dialect = self.database.dialect();
-        let store = dialect.place_name().to_owned();
-        let doing = format!("installing {} on the {} side", self.entity, self.place);
         let mut tried = 0;
         loop {
             tried += 1;
             match self.install_once(script, patience).await {
                 Ok(()) => return Ok(()),
-                Err(error) if error.class == ErrorClass::Busy && tried < patience.tries => {
-                    let fraction: f64 = rand::rng().random_range(0.2..1.0);
-                    tracing::info!(entity = %self.entity, place = %self.place, tried, "a table is locked, trying again");
-                    tokio::time::sleep(patience.pause.mul_f64(fraction)).await;
-                }
-                Err(error) => return Err(error.at(&store, &doing)),
+                Err(error) => self.again("installing", tried, patience, error).await?,
             }
         }
+    }
+
+    /// Waits before the next try, if there is to be one.
+    async fn again(
+        &self,
+        doing: &str,
+        tried: u32,
+        patience: Patience,
+        error: DbError,
+    ) -> Result<(), StoreError> {
+        let store = self.database.dialect().place_name().to_owned();
+        let doing = format!("{doing} {} on the {} side", self.entity, self.place);
+        if error.class != ErrorClass::Busy {
+            return Err(error.at(&store, &doing));
+        }
+        let by = self.blockers().await;
+        if tried >= patience.tries {
+            let source = error.into();
+            return Err(StoreError::Locked {
+                store,
+                doing,
+                by,
+                source,
+            });
+        }
+        tracing::info!(entity = %self.entity, place = %self.place, tried, by, "a table is locked, trying again");
+        let fraction: f64 = rand::rng().random_range(0.2..1.0);
+        tokio::time::sleep(patience.pause.mul_f64(fraction)).await;
+        Ok(())
+    }
+
+    /// Who holds locks on this side's tables, as one line.
+    async fn blockers(&self) -> String {
+        let names = self.table_names();
+        let found = async {
+            let mut lease = self.database.session().await?;
+            let found = self
+                .database
+                .dialect()
+                .blockers(lease.session(), &names)
+                .await?;
+            lease.give_back();
+            Ok::<_, DbError>(found)
+        };
+        match found.await {
+            Ok(found) if !found.is_empty() => found.join("; "),
+            _ => "another transaction on the same tables".to_owned(),
+        }
+    }
+
+    /// The tables that get triggers, in one order for every installer.
+    fn table_names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self
+            .tables
+            .iter()
+            .map(|table| table.name.as_str())
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
     }
 
     async fn install_once(&self, script: &[String], patience: Patience) -> Result<(), DbError> {
@@ -221,6 +273,9 @@ impl Side<'_> {
         session
             .script(&dialect.begin_install(patience.lock_timeout))
             .await?;
+        if let Some(lock) = dialect.lock_tables(&self.table_names(), patience.lock_timeout) {
+            session.script(&lock).await?;
+        }
         for sql in dialect.create_tables() {
             session.script(&sql).await?;
         }
@@ -238,9 +293,8 @@ impl Side<'_> {
         for sql in script {
             session.script(sql).await?;
         }
-        session.script("COMMIT").await?;
-        lease.give_back();
-        Ok(())
+        // The connection is closed: it waits for locks as an installation does.
+        session.script("COMMIT").await
     }
 
     /// Takes this side's objects out again, and its rows from the product's tables; the tables
@@ -250,17 +304,12 @@ impl Side<'_> {
     ///
     /// As [`install`](Side::install).
     pub async fn uninstall(&self, patience: Patience) -> Result<(), StoreError> {
-        let dialect = self.database.dialect();
-        let (entity, place) = (self.entity.as_str(), self.place.as_str());
-        let doing = format!("uninstalling {entity} on the {place} side");
         let mut tried = 0;
         loop {
             tried += 1;
             match self.uninstall_once(patience).await {
-                Err(error) if error.class == ErrorClass::Busy && tried < patience.tries => {
-                    tokio::time::sleep(patience.pause).await;
-                }
-                other => return other.map_err(|error| error.at(dialect.place_name(), &doing)),
+                Ok(()) => return Ok(()),
+                Err(error) => self.again("uninstalling", tried, patience, error).await?,
             }
         }
     }
@@ -276,9 +325,7 @@ impl Side<'_> {
         for sql in dialect.drop_objects(session, entity, place).await? {
             session.script(&sql).await?;
         }
-        session.script("COMMIT").await?;
-        lease.give_back();
-        Ok(())
+        session.script("COMMIT").await
     }
 }
 

@@ -5,6 +5,7 @@
 //! | [`statement`] | SQL text with its arguments |
 //! | [`session`] | one connection of the worker's own, and what its errors mean |
 //! | [`catalog`] | tables, columns and keys as the database describes them |
+//! | [`inspect`] | what the preflight asks |
 //! | [`postgres`], [`sqlite`] | what differs between the engines |
 //! | [`authority`], [`follower`], [`home`], [`install`] | the protocol's SQL, the same for all |
 
@@ -17,6 +18,7 @@ pub mod authority;
 pub mod catalog;
 pub mod follower;
 pub mod home;
+pub mod inspect;
 pub mod install;
 pub mod postgres;
 pub mod session;
@@ -60,8 +62,8 @@ pub trait Dialect: Send + Sync + Debug + 'static {
     /// Where the database is, without secrets.
     fn place_name(&self) -> &str;
 
-    /// What tells two databases apart: equal identities mean one database.
-    fn identity(&self) -> String;
+    /// What tells two databases apart, whatever their URLs say: equal identities mean one database.
+    fn identity<'a>(&'a self, session: &'a mut dyn Session) -> BoxFuture<'a, Result<String, DbError>>;
 
     /// A new connection of the worker's own, set up for exact text.
     fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Session>, DbError>>;
@@ -201,6 +203,18 @@ pub trait Dialect: Send + Sync + Debug + 'static {
         place: &'a str,
     ) -> BoxFuture<'a, Result<u64, DbError>>;
 
-    /// The locks that wait for writers of these tables, and how long the wait may be.
+    /// Opens the transaction of an installation, which waits for a lock no longer than this.
     fn begin_install(&self, lock_timeout: std::time::Duration) -> String;
+
+    /// Locks these tables against writers, all of them within the lock timeout. `None` where
+    /// [`begin_install`](Dialect::begin_install) has locked everything.
+    fn lock_tables(&self, tables: &[&str], lock_timeout: std::time::Duration) -> Option<String>;
+
+    /// Who is in the way of locking these tables, one line each, without values of rows. Empty
+    /// where the engine does not tell.
+    fn blockers<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+        tables: &'a [&'a str],
+    ) -> BoxFuture<'a, Result<Vec<String>, DbError>>;
 }

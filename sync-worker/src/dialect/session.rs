@@ -48,6 +48,8 @@ pub enum ErrorClass {
     ForeignKey,
     /// Any other refusal of the data itself: a check, a null, a type, a length.
     Data,
+    /// The product's own tables are not there.
+    NotInstalled,
     /// Anything else: a missing table or right, a bug.
     Other,
 }
@@ -81,6 +83,7 @@ impl DbError {
                 doing,
                 source: self.into(),
             },
+            ErrorClass::NotInstalled => StoreError::NotInstalled { store, doing },
             _ => StoreError::Refused {
                 store,
                 doing,
@@ -140,24 +143,29 @@ impl Database {
             advice,
             source,
         };
-        let dialect: Arc<dyn Dialect> =
-            if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-                Arc::new(super::postgres::Postgres::new(url).map_err(|e| {
-                    refused(
-                        "write it as postgres://user:password@host:port/database".into(),
-                        Some(e.into()),
-                    )
-                })?)
-            } else if url.starts_with("sqlite:") {
-                Arc::new(super::sqlite::Sqlite::new(url).map_err(|e| {
-                    refused("write it as sqlite:path/to/file.db".into(), Some(e.into()))
-                })?)
-            } else {
-                return Err(refused(
-                    "use a URL that starts with postgres: or sqlite:".into(),
-                    None,
-                ));
-            };
+        let dialect: Arc<dyn Dialect> = if url.starts_with("postgres:")
+            || url.starts_with("postgresql:")
+        {
+            Arc::new(super::postgres::Postgres::new(url).map_err(|e| {
+                refused(
+                    "write it as postgres://user:password@host:port/database".into(),
+                    Some(e.into()),
+                )
+            })?)
+        } else if url.starts_with("sqlite:") {
+            Arc::new(super::sqlite::Sqlite::new(url).map_err(|e| {
+                refused(
+                    "write it as sqlite:path/to/file.db; a database in memory cannot be migrated"
+                        .into(),
+                    Some(e.into()),
+                )
+            })?)
+        } else {
+            return Err(refused(
+                "use a URL that starts with postgres: or sqlite:".into(),
+                None,
+            ));
+        };
         Ok(Database::new(dialect, Self::CONNECTIONS))
     }
 

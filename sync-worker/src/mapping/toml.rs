@@ -299,11 +299,32 @@ fn check_head(config: &MappingConfig) -> Result<(), BadMapping> {
     if config.revision < 1 {
         return bad("revision", "must be at least 1; raise it whenever the mapping changes");
     }
+    check_names(config)?;
     if config.root.key.is_empty() {
         return bad("root.key", "name the columns of the root table's key");
     }
     if config.target.is_empty() {
         return bad("target", "name at least one table to write, as [[target]]");
+    }
+    Ok(())
+}
+
+/// Names that no database takes.
+fn check_names(config: &MappingConfig) -> Result<(), BadMapping> {
+    let root = std::iter::once(("root.table".to_owned(), &config.root.table))
+        .chain(config.root.key.iter().map(|name| ("root.key".to_owned(), name)));
+    let sources = config.source.keys().map(|name| (format!("source.{name}"), name));
+    let lookups = config.lookup.iter().map(|(name, l)| (format!("lookup.{name}.table"), &l.table));
+    let targets = config.target.iter().flat_map(|target| {
+        let field = format!("target {:?}", target.name.as_ref().unwrap_or(&target.table));
+        let columns = format!("{field}.columns");
+        std::iter::once((format!("{field}.table"), &target.table))
+            .chain(target.columns.keys().map(move |name| (columns.clone(), name)))
+    });
+    for (field, name) in root.chain(sources).chain(lookups).chain(targets) {
+        if name.trim().is_empty() || name.contains('\0') {
+            return bad(field, format!("{name:?} is not a name: write the name of a table or column"));
+        }
     }
     Ok(())
 }
@@ -347,19 +368,21 @@ fn read_target(
     let mut cells = Vec::new();
     for (column, source) in &config.columns {
         let place = format!("{field}.columns.{column}");
-        let mut expression = |text: &str| {
-            select.push((column.clone(), text.to_owned()));
+        // What a reference asks by is not the column's value: it bears another name, and no type
+        // of the column is expected of it.
+        let mut expression = |text: &str, what: &str| {
+            select.push((format!("{column}{what}"), text.to_owned()));
             select.len() - 1
         };
         cells.push(match source {
-            ColumnConfig::Expression(text) => CellPlan::Value(expression(text)),
+            ColumnConfig::Expression(text) => CellPlan::Value(expression(text, "")),
             ColumnConfig::Reference(ReferenceConfig {
                 lookup: Some(lookup),
                 by: Some(by),
                 row: None,
                 slot: None,
             }) => match shape.lookups.iter().position(|known| known.name == *lookup) {
-                Some(lookup) => CellPlan::Lookup { lookup, by: expression(by) },
+                Some(lookup) => CellPlan::Lookup { lookup, by: expression(by, ".by") },
                 None => return bad(place, format!("there is no [lookup.{lookup}]")),
             },
             ColumnConfig::Reference(ReferenceConfig {
@@ -369,7 +392,7 @@ fn read_target(
                 by: None,
             }) => match shape.targets.iter().position(|known| known.name == *row) {
                 Some(target) if shape.targets.get(target).and_then(Target::id_column).is_some() => {
-                    CellPlan::Row { target, slot: slot.as_deref().map(&mut expression) }
+                    CellPlan::Row { target, slot: slot.as_deref().map(|slot| expression(slot, ".slot")) }
                 }
                 Some(_) => return bad(place, format!("target {row:?} has no id to refer to")),
                 None => return bad(place, format!("no target {row:?} stands before this one")),
@@ -380,6 +403,14 @@ fn read_target(
         });
     }
     let columns: Vec<String> = config.columns.keys().cloned().collect();
+    if let (Some(_), Some(id)) = (&config.owned_by, &config.id)
+        && columns.contains(id)
+    {
+        return bad(
+            format!("{field}.id"),
+            format!("column {id:?} is mapped, so nothing is to be generated: say identity = [{id:?}]"),
+        );
+    }
     let ownership = ownership(config, &field, &columns, shape)?;
     let identity = match &ownership {
         Ownership::Shared { identity, .. } => {
@@ -443,6 +474,9 @@ fn belongs(
     shape: &Shape,
 ) -> Result<Belongs, BadMapping> {
     let field = format!("{field}.owned_by");
+    if let Some(column) = owned.column.as_ref().filter(|column| !columns.contains(column)) {
+        return bad(field, format!("column {column:?} is not among the columns"));
+    }
     match (&owned.key, &owned.row, &owned.column) {
         (Some(key), None, None) if key.len() == shape.root.key.len() => {
             match key.iter().find(|name| !columns.contains(name)) {

@@ -8,7 +8,7 @@ use changeover_shadow::Value;
 use super::catalog::{Column, Table};
 use super::session::{Database, on_session};
 use super::statement::Statement;
-use super::{Dialect, tables};
+use super::{Dialect, inspect, tables};
 use crate::mapping::Mapping;
 use crate::store::{Answer, Authority, Dirty, Hold, HoldKind, Lag, Page, Stamped};
 
@@ -69,18 +69,17 @@ impl SqlAuthority {
                     .iter()
                     .map(|(_, e)| format!(", {}", dialect.exact(e)))
                     .collect();
-                let mut matches: Vec<String> = query
-                    .key
+                let from = inspect::from(dialect, &shape.root, query);
+                let mut matches: Vec<String> = inspect::key(dialect, &shape.root, query)
                     .iter()
                     .enumerate()
-                    .map(|(index, e)| format!("({e}) = changeover_keys.c{index}"))
+                    .map(|(index, e)| format!("({e}) = changeover_keys.changeover_c{index}"))
                     .collect();
                 matches.extend(query.filter.iter().map(|filter| format!("({filter})")));
                 Query {
-                    sql_select: format!("SELECT changeover_keys.key{} FROM ", select.concat()),
+                    sql_select: format!("SELECT changeover_keys.changeover_key{} FROM ", select.concat()),
                     sql_where: format!(
-                        " CROSS JOIN {} WHERE {}",
-                        query.from,
+                        " CROSS JOIN {from} WHERE {}",
                         matches.join(" AND ")
                     ),
                     names: query.select.iter().map(|(name, _)| name.clone()).collect(),

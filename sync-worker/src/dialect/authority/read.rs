@@ -16,14 +16,15 @@ use crate::mapping::{SourceRow, SourceRows};
 use crate::store::{Answer, Page, Stamped};
 
 impl SqlAuthority {
-    /// Keys with their components, as a derived table `changeover_keys(key, c0, …)`. Keys whose
+    /// Keys with their components, as a derived table `changeover_keys`, whose columns bear names
+    /// that no application's table has: a mapping's expressions name columns without a table. Keys whose
     /// text is not of this key's form are left out: no row can have them.
     pub(super) fn bound_keys<'d>(&self, statement: Statement<'d>, keys: &[Key]) -> Statement<'d> {
         let dialect = self.dialect();
         let names: Vec<String> = (0..self.key_columns.len())
-            .map(|i| format!("c{i}"))
+            .map(|i| format!("changeover_c{i}"))
             .collect();
-        let mut columns = vec![RowColumn::new("key", "text")];
+        let mut columns = vec![RowColumn::new("changeover_key", "text")];
         columns.extend(
             names
                 .iter()

@@ -14,12 +14,24 @@ pub(super) async fn describe(
     name: &str,
 ) -> Result<Option<Table>, DbError> {
     let quoted = dialect.table(name);
+    // A view or a foreign table takes no row triggers that could be relied on.
+    let kind = Statement::of(
+        dialect,
+        "SELECT c.oid::text FROM pg_class c WHERE c.relkind IN ('r', 'p') AND c.oid = to_regclass(",
+    )
+    .text(&quoted)
+    .sql(")");
+    let found = session.fetch(kind).await?;
+    let Some(oid) = found.first().and_then(|row| text(row, 0)) else {
+        return Ok(None);
+    };
     let columns = columns(dialect, session, &quoted).await?;
     if columns.is_empty() {
         return Ok(None);
     }
     let mut table = Table {
         name: name.to_owned(),
+        canonical: oid,
         columns,
         ..Table::default()
     };
@@ -73,7 +85,7 @@ async fn indexes(
 ) -> Result<(), DbError> {
     let statement = Statement::of(
         dialect,
-        "SELECT i.indisprimary, i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indisvalid, \
+        "SELECT i.indisprimary, i.indisunique AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indisvalid, \
                 i.indpred IS NULL AND i.indisvalid, \
                 ARRAY(SELECT a.attname::text FROM unnest(i.indkey[0:i.indnkeyatts - 1]) WITH ORDINALITY AS k(n, o) \
                       JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.n ORDER BY k.o) \
@@ -105,7 +117,7 @@ async fn references(
 ) -> Result<(), DbError> {
     let statement = Statement::of(
         dialect,
-        "SELECT c.conrelid = t.oid, c.conrelid::regclass::text, c.confrelid::regclass::text, \
+        "SELECT c.conrelid = t.oid, c.conrelid::oid::text, c.confrelid::oid::text, c.conrelid::regclass::text, c.confrelid::regclass::text, \
                 c.confdeltype IN ('c', 'n', 'd') OR c.confupdtype IN ('c', 'n', 'd'), \
                 ARRAY(SELECT a.attname::text FROM unnest(c.conkey) WITH ORDINALITY AS k(n, o) \
                       JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.n ORDER BY k.o) \
@@ -117,8 +129,10 @@ async fn references(
         let reference = Reference {
             from: text(&row, 1).unwrap_or_default(),
             to: text(&row, 2).unwrap_or_default(),
-            cascades: row.get(3) == Some(&Value::Boolean(true)),
-            columns: texts(row.get(4)),
+            from_name: text(&row, 3).unwrap_or_default(),
+            to_name: text(&row, 4).unwrap_or_default(),
+            cascades: row.get(5) == Some(&Value::Boolean(true)),
+            columns: texts(row.get(6)),
         };
         if row.first() == Some(&Value::Boolean(true)) {
             table.references.push(reference);
@@ -141,6 +155,11 @@ pub(super) async fn durability(
                   CASE WHEN s.name = 'synchronous_commit' THEN 'on (or remote_write, remote_apply)' ELSE 'on' END AS wanted,
                   CASE WHEN s.name = 'synchronous_commit' THEN ARRAY['on', 'remote_write', 'remote_apply', 'local'] ELSE ARRAY['on'] END AS good
            FROM pg_settings s WHERE s.name IN ('fsync', 'full_page_writes', 'synchronous_commit')
+           UNION ALL SELECT 'synchronous_commit of ' || coalesce('role ' || r.rolname, 'every role')
+             || coalesce(' in database ' || d.datname, ''), split_part(c.setting, '=', 2), 'on', ARRAY['on', 'remote_write', 'remote_apply', 'local']
+             FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole LEFT JOIN pg_database d ON d.oid = s.setdatabase,
+               unnest(s.setconfig) AS c(setting)
+             WHERE c.setting LIKE 'synchronous_commit=%' AND s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
            UNION ALL SELECT 'role of the server', CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END, 'a primary', ARRAY['primary']
          ) x WHERE NOT setting = ANY(good)",
     );
@@ -154,6 +173,57 @@ pub(super) async fn durability(
                 wanted: text(row, 2)?,
             })
         })
+        .collect())
+}
+
+/// One server process and one database: two names of a host are one server.
+pub(super) async fn identity(
+    dialect: &Postgres,
+    session: &mut dyn Session,
+) -> Result<String, DbError> {
+    let statement = Statement::of(
+        dialect,
+        "SELECT 'postgres ' || pg_postmaster_start_time()::text || ' ' || current_setting('port') || ' ' || oid::text \
+         FROM pg_database WHERE datname = current_database()",
+    );
+    let rows = session.fetch(statement).await?;
+    Ok(rows
+        .first()
+        .and_then(|row| text(row, 0))
+        .unwrap_or_default())
+}
+
+/// Who holds, or waits longer for, a lock on these tables that keeps triggers from being made.
+/// Statements are not shown: they hold values.
+pub(super) async fn blockers(
+    dialect: &Postgres,
+    session: &mut dyn Session,
+    tables: &[&str],
+) -> Result<Vec<String>, DbError> {
+    let names: Vec<Vec<Value>> = tables
+        .iter()
+        .map(|name| vec![Value::Text(dialect.table(name))])
+        .collect();
+    let statement = Statement::of(
+        dialect,
+        "SELECT format('pid %s (user %s, application %s, %s, its transaction began %s s ago, its last statement %s s ago) on %s; \
+           to end it: SELECT pg_terminate_backend(%s)', a.pid, coalesce(a.usename, '?'), coalesce(nullif(a.application_name, ''), '?'), \
+           coalesce(a.state, 'state not shown to this role'), coalesce(round(extract(epoch FROM now() - a.xact_start))::text, '?'), \
+           coalesce(round(extract(epoch FROM now() - a.query_start))::text, '?'), string_agg(DISTINCT l.relation::regclass::text, ', '), a.pid) \
+         FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid \
+         JOIN ",
+    )
+    .rows("r", &[crate::dialect::RowColumn::new("name", "text")], &names)
+    .sql(
+        " ON l.relation = to_regclass(r.name)::oid \
+         WHERE l.granted AND a.pid <> pg_backend_pid() AND l.mode NOT IN ('AccessShareLock', 'RowShareLock') \
+         GROUP BY a.pid, a.usename, a.application_name, a.state, a.xact_start, a.query_start ORDER BY a.xact_start LIMIT 10",
+    );
+    Ok(session
+        .fetch(statement)
+        .await?
+        .iter()
+        .filter_map(|row| text(row, 0))
         .collect())
 }
 

@@ -65,17 +65,11 @@ impl Dialect for Postgres {
         &self.name
     }
 
-    fn identity(&self) -> String {
-        format!(
-            "postgres {} {} {} {}",
-            self.options.get_host(),
-            self.options
-                .get_socket()
-                .map(|p| p.display().to_string())
-                .unwrap_or_default(),
-            self.options.get_port(),
-            self.options.get_database().unwrap_or_default()
-        )
+    fn identity<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+    ) -> BoxFuture<'a, Result<String, DbError>> {
+        catalog::identity(self, session).boxed()
     }
 
     fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Session>, DbError>> {
@@ -375,6 +369,24 @@ impl Dialect for Postgres {
             "BEGIN; SET LOCAL lock_timeout = '{}ms'",
             lock_timeout.as_millis().max(1)
         )
+    }
+
+    fn lock_tables(&self, tables: &[&str], lock_timeout: Duration) -> Option<String> {
+        let names: Vec<String> = tables.iter().map(|name| self.table(name)).collect();
+        // A lock timeout holds for each table: the statement's holds for all of them together.
+        Some(format!(
+            "SET LOCAL statement_timeout = '{}ms'; LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE; SET LOCAL statement_timeout = 0",
+            lock_timeout.as_millis().max(1),
+            names.join(", ")
+        ))
+    }
+
+    fn blockers<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+        tables: &'a [&'a str],
+    ) -> BoxFuture<'a, Result<Vec<String>, DbError>> {
+        catalog::blockers(self, session, tables).boxed()
     }
 
     fn expand<'a>(

@@ -6,8 +6,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::{
-    Arguments, AssertSqlSafe, Column as _, Executor, Row, SqlSafeStr, Statement as _, TypeInfo,
-    ValueRef,
+    Arguments, AssertSqlSafe, Column as _, Either, Executor, Row, SqlSafeStr, Statement as _,
+    TypeInfo, ValueRef,
 };
 
 use crate::dialect::session::{DbError, ErrorClass, Session};
@@ -62,6 +62,12 @@ impl Session for PostgresSession {
         let sql = AssertSqlSafe(sql.to_owned()).into_sql_str();
         async move {
             let statement = self.connection.prepare(sql).await.map_err(error)?;
+            if !matches!(
+                statement.parameters(),
+                None | Some(Either::Left([]) | Either::Right(0))
+            ) {
+                return Err(has_parameters());
+            }
             Ok(statement
                 .columns()
                 .iter()
@@ -74,6 +80,15 @@ impl Session for PostgresSession {
                 .collect())
         }
         .boxed()
+    }
+}
+
+fn has_parameters() -> DbError {
+    let why = "it has parameters, such as $1: write values as literals";
+    DbError {
+        class: ErrorClass::Other,
+        summary: why.into(),
+        source: sqlx::Error::Protocol(why.into()),
     }
 }
 
@@ -168,6 +183,12 @@ pub(super) fn error(source: sqlx::Error) -> DbError {
                 .map(|name| format!(" on {name}"))
                 .unwrap_or_default();
             let (class, what) = class_of(&code);
+            let ours = code == "42P01" && db.message().contains("\"changeover_");
+            let class = if ours {
+                ErrorClass::NotInstalled
+            } else {
+                class
+            };
             (
                 class,
                 format!(
@@ -205,13 +226,33 @@ fn class_of(code: &str) -> (ErrorClass, &'static str) {
         _ if code.starts_with("08") || code.starts_with("57P") => {
             (ErrorClass::Connection, "the connection failed")
         }
+        "42501" => (
+            ErrorClass::Other,
+            "the role lacks a right: connect as the tables' owner, or grant it",
+        ),
+        "3D000" => (
+            ErrorClass::Other,
+            "there is no such database: correct the URL, or create it",
+        ),
+        _ if code.starts_with("28") => (
+            ErrorClass::Other,
+            "the role or its password is refused: correct the URL's user and password",
+        ),
+        "25006" => (
+            ErrorClass::Other,
+            "the server takes no writes: connect to the primary",
+        ),
         _ => (ErrorClass::Other, "the database refused"),
     }
 }
 
 /// Messages of classes that carry no row values are worth showing.
 fn hint(code: &str, message: &str) -> String {
-    if code.starts_with("42") || code.starts_with("3F") || code.starts_with("CO") {
+    if ["42", "3F", "28", "3D", "25"]
+        .iter()
+        .any(|class| code.starts_with(class))
+        || code.starts_with("CO")
+    {
         format!(": {message}")
     } else {
         String::new()

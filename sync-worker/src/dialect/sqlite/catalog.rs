@@ -22,6 +22,7 @@ pub(super) async fn describe(
     }
     let mut table = Table {
         name: name.to_owned(),
+        canonical: name.to_lowercase(),
         ..Table::default()
     };
     let primary = columns(dialect, session, &mut table).await?;
@@ -155,19 +156,46 @@ async fn references(
                 Some("CASCADE" | "SET NULL" | "SET DEFAULT")
             )
         };
+        let to = text(&row, 1).unwrap_or_default();
         found.push(Reference {
-            from,
+            from: from.to_lowercase(),
+            from_name: from,
             columns: vec![column],
-            to: text(&row, 1).unwrap_or_default(),
+            to: to.to_lowercase(),
+            to_name: to,
             cascades: acts(4) || acts(5),
         });
     }
     let (references, referenced_by): (Vec<_>, Vec<_>) = found
         .into_iter()
-        .partition(|reference| reference.from == table.name);
+        .partition(|reference| reference.from == table.canonical);
     table.references = references;
     table.referenced_by = referenced_by;
     Ok(())
+}
+
+/// `sql` with `[name]` for every `"name"`. SQLite takes an unknown name in double quotes for text,
+/// so a mistyped column would be copied as a constant.
+pub(super) fn in_brackets(sql: &str) -> String {
+    let mut text = String::with_capacity(sql.len());
+    let mut rest = sql.chars();
+    while let Some(c) = rest.next() {
+        if !matches!(c, '\'' | '"' | '`') {
+            text.push(c);
+            continue;
+        }
+        let inside: String = rest.by_ref().take_while(|other| *other != c).collect();
+        // A name with a quote or bracket of its own stays as it is.
+        let plain = c == '"' && !inside.contains(['[', ']']) && !rest.as_str().starts_with('"');
+        if plain && !text.ends_with('"') {
+            text.push_str(&format!("[{inside}]"));
+        } else {
+            text.push(c);
+            text.push_str(&inside);
+            text.push(c);
+        }
+    }
+    text
 }
 
 fn text(row: &[Value], index: usize) -> Option<String> {
@@ -181,5 +209,19 @@ fn int(row: &[Value], index: usize) -> i64 {
     match row.get(index) {
         Some(Value::Integer(number)) => *number,
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_brackets;
+
+    #[test]
+    fn names_are_bracketed_and_text_is_not() {
+        assert_eq!(
+            in_brackets(r#"lower("a b") || '"x"' || "c""#),
+            r#"lower([a b]) || '"x"' || [c]"#
+        );
+        assert_eq!(in_brackets(r#""a""b" || "c]""#), r#""a""b" || "c]""#);
     }
 }

@@ -43,7 +43,13 @@ impl Sqlite {
     ///
     /// The driver's, when the URL cannot be read.
     pub fn new(url: &str) -> Result<Sqlite, sqlx::Error> {
+        // Every connection to a database in memory may be another database.
+        if url.contains(":memory:") || url.contains("mode=memory") {
+            return Err(sqlx::Error::Configuration("it names a database in memory".into()));
+        }
         let options = SqliteConnectOptions::from_str(url)?
+            // A mistyped path must not become an empty database.
+            .create_if_missing(false)
             .busy_timeout(BUSY_TIMEOUT)
             .foreign_keys(true)
             .synchronous(SqliteSynchronous::Full)
@@ -62,10 +68,10 @@ impl Dialect for Sqlite {
         &self.name
     }
 
-    fn identity(&self) -> String {
+    fn identity<'a>(&'a self, _session: &'a mut dyn Session) -> BoxFuture<'a, Result<String, DbError>> {
         let path = self.options.get_filename();
         let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        format!("sqlite {}", path.display())
+        async move { Ok(format!("sqlite {}", path.display())) }.boxed()
     }
 
     fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Session>, DbError>> {
@@ -251,7 +257,9 @@ impl Dialect for Sqlite {
         session: &'a mut dyn Session,
         sql: &'a str,
     ) -> BoxFuture<'a, Result<Vec<(String, String)>, DbError>> {
-        session.describe(sql)
+        // In double quotes a name that does not exist would be text; in brackets it is an error.
+        let sql = catalog::in_brackets(sql);
+        async move { session.describe(&sql).await }.boxed()
     }
 
     fn durability<'a>(
@@ -293,7 +301,20 @@ impl Dialect for Sqlite {
         async { Ok(0) }.boxed()
     }
 
-    fn begin_install(&self, _lock_timeout: Duration) -> String {
-        "BEGIN IMMEDIATE".to_owned()
+    fn begin_install(&self, lock_timeout: Duration) -> String {
+        format!("PRAGMA busy_timeout = {}; BEGIN IMMEDIATE", lock_timeout.as_millis().max(1))
+    }
+
+    fn lock_tables(&self, _tables: &[&str], _lock_timeout: Duration) -> Option<String> {
+        None
+    }
+
+    fn blockers<'a>(
+        &'a self,
+        _session: &'a mut dyn Session,
+        _tables: &'a [&'a str],
+    ) -> BoxFuture<'a, Result<Vec<String>, DbError>> {
+        let who = "a connection, of this or another process, that writes the file (SQLite does not tell which)";
+        async move { Ok(vec![who.to_owned()]) }.boxed()
     }
 }

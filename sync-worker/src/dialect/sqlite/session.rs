@@ -5,8 +5,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
 use sqlx::{
-    Arguments, AssertSqlSafe, Column as _, Executor, Row, SqlSafeStr, Statement as _, TypeInfo,
-    ValueRef,
+    Arguments, AssertSqlSafe, Column as _, Either, Executor, Row, SqlSafeStr, Statement as _,
+    TypeInfo, ValueRef,
 };
 
 use crate::dialect::session::{DbError, ErrorClass, Session};
@@ -61,6 +61,18 @@ impl Session for SqliteSession {
         let sql = AssertSqlSafe(sql.to_owned()).into_sql_str();
         async move {
             let statement = self.connection.prepare(sql).await.map_err(error)?;
+            if !matches!(
+                statement.parameters(),
+                None | Some(Either::Left([]) | Either::Right(0))
+            ) {
+                let why = "it has parameters, such as ? or :name: write values as literals";
+                let source = sqlx::Error::Protocol(why.into());
+                return Err(DbError {
+                    class: ErrorClass::Other,
+                    summary: why.into(),
+                    source,
+                });
+            }
             Ok(statement
                 .columns()
                 .iter()
@@ -130,6 +142,12 @@ pub(super) fn error(source: sqlx::Error) -> DbError {
         E::Database(db) => {
             let code: i64 = db.code().and_then(|code| code.parse().ok()).unwrap_or(1);
             let (class, what) = class_of(code);
+            let ours = code == 1 && db.message().contains("no such table: changeover_");
+            let class = if ours {
+                ErrorClass::NotInstalled
+            } else {
+                class
+            };
             let detail = match class {
                 ErrorClass::Other | ErrorClass::Unique => format!(": {}", db.message()),
                 _ => String::new(),
@@ -162,6 +180,18 @@ fn class_of(code: i64) -> (ErrorClass, &'static str) {
         (_, 10 | 13) => (
             ErrorClass::Connection,
             "the file could not be read or written",
+        ),
+        (_, 14) => (
+            ErrorClass::Other,
+            "there is no such file, or it may not be opened: correct the path, or create the database first",
+        ),
+        (_, 26) => (
+            ErrorClass::Other,
+            "the file is not a SQLite database: correct the path",
+        ),
+        (_, 8) => (
+            ErrorClass::Other,
+            "the file may not be written: correct its rights",
         ),
         _ => (ErrorClass::Other, "the database refused"),
     }

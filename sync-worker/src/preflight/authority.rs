@@ -1,0 +1,189 @@
+//! What must be true of the authority's side.
+
+use super::Check;
+use crate::dialect::catalog::Table;
+use crate::dialect::inspect;
+use crate::dialect::install::row_columns;
+use crate::dialect::session::{Database, DbError, ErrorClass, Session};
+use crate::mapping::{KeyExpression, SourceQuery};
+
+impl Check<'_> {
+    pub(super) async fn authority(
+        &mut self,
+        database: &Database,
+        session: &mut dyn Session,
+    ) -> Result<(), DbError> {
+        self.durability(database, session, "legacy").await?;
+        let root = self.shape.root.clone();
+        if let Some(table) = self.table(database, session, "root.table", &root.table).await? {
+            if self.columns("root.key", &table, &root.key) {
+                self.key(database, session, &table).await?;
+            }
+            self.catalog.authority.push(table);
+        }
+        for source in self.shape.sources.clone() {
+            let field = format!("source.{}", source.table);
+            if let Some(table) = self.table(database, session, &field, &source.table).await? {
+                let (word, named) = match &source.key {
+                    KeyExpression::Columns(columns) => ("key", columns.clone()),
+                    KeyExpression::Query(query) => ("keys", row_columns(query)),
+                };
+                let known = self.columns(&format!("{field}.{word}"), &table, &named);
+                if let (KeyExpression::Query(query), true) = (&source.key, known) {
+                    self.key_query(database, session, &field, &table, query).await?;
+                }
+                if !self.catalog.authority.iter().any(|known| known.name == table.name) {
+                    self.catalog.authority.push(table);
+                }
+            }
+        }
+        for (target, query) in self.shape.targets.iter().zip(&self.shape.queries) {
+            if !self.expressions(&target.name, query) {
+                continue;
+            }
+            match inspect::query_types(database.dialect(), session, &root, query).await {
+                Ok(types) => self.catalog.types.push(types),
+                Err(error) if error.class == ErrorClass::Connection => return Err(error),
+                Err(error) => self.bad_query(&target.name, query, database, session, &error).await,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every expression is one: a text that ends its statement early could write.
+    fn expressions(&mut self, target: &str, query: &SourceQuery) -> bool {
+        let field = format!("target {target:?}");
+        let columns = query
+            .select
+            .iter()
+            .enumerate()
+            .map(|(n, (name, e))| (if n == 0 { format!("{field}.slot") } else { format!("{field}.columns.{name}") }, e));
+        let texts = columns
+            .chain(std::iter::once((format!("{field}.from"), &query.from)))
+            .chain(query.key.iter().map(|e| (format!("{field}.key"), e)))
+            .chain(query.filter.iter().map(|e| (format!("{field}.where"), e)));
+        let named_root = query.from == self.shape.root.table;
+        let broken: Vec<(String, &str)> = texts
+            // The root table and its key stand here as names, which may hold anything.
+            .filter(|(_, e)| !(named_root && (**e == query.from || self.shape.root.key.contains(e))))
+            .filter_map(|(field, e)| Some((field, inspect::not_one_expression(e)?)))
+            .collect();
+        for (field, why) in &broken {
+            self.problem(field.clone(), *why, "write one SQL expression, without comments");
+        }
+        broken.is_empty()
+    }
+
+    /// The query of a source, asked for a row of NULLs.
+    async fn key_query(
+        &mut self,
+        database: &Database,
+        session: &mut dyn Session,
+        field: &str,
+        table: &Table,
+        query: &str,
+    ) -> Result<(), DbError> {
+        let field = format!("{field}.keys");
+        if let Some(why) = inspect::not_one_expression(query) {
+            self.problem(field, why, "write one SELECT, without comments");
+            return Ok(());
+        }
+        let components = self.shape.root.key.len();
+        match inspect::key_query_width(database.dialect(), session, table, query).await {
+            Ok(width) if width == components => {}
+            Ok(width) => self.problem(
+                field,
+                format!("the query answers {width} column(s), and root.key has {components}"),
+                "select one column per component of root.key, in its order",
+            ),
+            Err(error) if error.class == ErrorClass::Connection => return Err(error),
+            Err(error) => self.problem(
+                field,
+                format!("the legacy database does not understand the query: {}", error.source),
+                "correct it; $row.column stands for a column of the row that was written",
+            ),
+        }
+        Ok(())
+    }
+
+    /// Finds out which of a query's expressions the database does not understand.
+    async fn bad_query(
+        &mut self,
+        target: &str,
+        query: &SourceQuery,
+        database: &Database,
+        session: &mut dyn Session,
+        whole: &DbError,
+    ) {
+        let dialect = database.dialect();
+        let from = inspect::from(dialect, &self.shape.root, query);
+        if let Err(error) = inspect::understands(dialect, session, &from, "1").await {
+            self.problem(
+                format!("target {target:?}.from"),
+                format!("the legacy database does not understand {:?}: {}", query.from, error.source),
+                "correct it; it is what stands after FROM in SQL",
+            );
+            return;
+        }
+        let mut found = false;
+        let key = inspect::key(dialect, &self.shape.root, query);
+        let columns = query.select.iter().map(|(name, e)| (format!("columns.{name}"), e));
+        let rest = key.iter().map(|e| ("key".to_owned(), e));
+        let filter = query.filter.iter().map(|e| ("where".to_owned(), e));
+        for (word, expression) in columns.chain(rest).chain(filter) {
+            if let Err(error) = inspect::understands(dialect, session, &from, expression).await {
+                found = true;
+                self.problem(
+                    format!("target {target:?}.{word}"),
+                    format!("the legacy database does not understand {expression:?}: {}", error.source),
+                    "correct the expression; it is SQL over the target's `from`",
+                );
+            }
+        }
+        if !found {
+            self.problem(
+                format!("target {target:?}"),
+                format!("the legacy database does not understand its query: {}", whole.source),
+                "correct its from, key, where and columns; they are SQL of the legacy database",
+            );
+        }
+    }
+
+    async fn key(
+        &mut self,
+        database: &Database,
+        session: &mut dyn Session,
+        table: &Table,
+    ) -> Result<(), DbError> {
+        let key = self.shape.root.key.clone();
+        for column in key.iter().filter_map(|name| table.column(name)) {
+            if !column.not_null {
+                self.problem(
+                    "root.key",
+                    format!("column {:?} of {} may be NULL", column.name, table.name),
+                    "declare it NOT NULL, or name a key that is",
+                );
+            }
+            if let Some(problem) = database.dialect().key_type_problem(column) {
+                self.problem("root.key", format!("column {:?}: {problem}", column.name), "name another key");
+            }
+        }
+        if table.is_unique(&key) {
+            return Ok(());
+        }
+        let columns = key.join(", ");
+        match inspect::duplicates(database.dialect(), session, table, &key).await? {
+            count if count > 0 => self.problem(
+                "root.key",
+                format!("{count} key(s) stand more than once in {}", table.name),
+                "remove the duplicates, then add a unique index on the key",
+            ),
+            _ => self.problem(
+                "root.key",
+                format!("nothing keeps ({columns}) unique in {}", table.name),
+                "add a unique index on the key, or name the columns of one",
+            ),
+        }
+        Ok(())
+    }
+}

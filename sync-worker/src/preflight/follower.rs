@@ -1,0 +1,260 @@
+//! What must be true of the follower's side.
+
+use super::Check;
+use crate::dialect::catalog::{Column, Table};
+use crate::dialect::session::{Database, DbError, Session};
+use crate::mapping::{Belongs, Ownership, Target};
+
+impl Check<'_> {
+    pub(super) async fn follower(
+        &mut self,
+        database: &Database,
+        session: &mut dyn Session,
+    ) -> Result<(), DbError> {
+        self.durability(database, session, "new").await?;
+        let mut described = Vec::new();
+        for target in &self.shape.targets {
+            let field = format!("target {:?}.table", target.name);
+            let table = self.table(database, session, &field, &target.table).await?;
+            if let Some(table) = &table
+                && !self.catalog.follower.iter().any(|known| known.name == table.name)
+            {
+                self.catalog.follower.push(table.clone());
+            }
+            described.push(table);
+        }
+        let shape = self.shape;
+        for (index, (target, table)) in shape.targets.iter().zip(described).enumerate() {
+            let field = format!("target {:?}", target.name);
+            let Some(table) = table else { continue };
+            let known = self.columns(&format!("{field}.columns"), &table, &target.columns);
+            if self.own_columns(&field, target, &table) && known {
+                self.types(&field, index, target, &table, database.dialect().engine());
+                self.complete(&field, target, &table);
+                self.identity(&field, target, &table);
+                self.belongs(&field, target, &table);
+                self.cascades(&field, target, &table);
+            }
+        }
+        for lookup in self.shape.lookups.clone() {
+            let field = format!("lookup.{}", lookup.name);
+            let Some(table) = self.table(database, session, &field, &lookup.table).await? else { continue };
+            if self.columns(&field, &table, &[lookup.by.clone(), lookup.value.clone()])
+                && !table.is_unique(std::slice::from_ref(&lookup.by))
+            {
+                self.problem(
+                    format!("{field}.by"),
+                    format!("nothing keeps {:?} unique in {}", lookup.by, lookup.table),
+                    "add a unique index: a lookup must have one answer",
+                );
+            }
+            if !self.catalog.follower.iter().any(|known| known.name == table.name) {
+                self.catalog.follower.push(table);
+            }
+        }
+        Ok(())
+    }
+
+    /// The columns that a target names beside those it sets.
+    fn own_columns(&mut self, field: &str, target: &Target, table: &Table) -> bool {
+        let id: Vec<String> = target.id_column().map(str::to_owned).into_iter().collect();
+        let belongs = match &target.ownership {
+            Ownership::Owned { belongs: Belongs::Row { column, .. }, .. } => vec![column.clone()],
+            Ownership::Owned { belongs: Belongs::Key(columns), .. } => columns.clone(),
+            Ownership::Shared { .. } => Vec::new(),
+        };
+        let id = self.columns(&format!("{field}.id"), table, &id);
+        self.columns(&format!("{field}.owned_by"), table, &belongs) && id
+    }
+
+    /// Types that can never be turned into each other.
+    fn types(&mut self, field: &str, index: usize, target: &Target, table: &Table, engine: &str) {
+        if engine != "PostgreSQL" {
+            return;
+        }
+        let Some(types) = self.catalog.types.get(index).cloned() else { return };
+        let Some(query) = self.shape.queries.get(index) else { return };
+        for ((name, _), from) in query.select.iter().zip(types).skip(1) {
+            let plain = target.columns.contains(name);
+            let Some(column) = table.column(name).filter(|_| plain) else { continue };
+            if !assignable(&from, &column.sql_type) {
+                self.problem(
+                    format!("{field}.columns.{name}"),
+                    format!("a value of type {from} cannot be put into a column of type {}", column.full_type),
+                    "convert it in the expression, e.g. with a CASE or a cast",
+                );
+            }
+        }
+    }
+
+    /// Columns that a copy leaves out must be able to do without.
+    fn complete(&mut self, field: &str, target: &Target, table: &Table) {
+        let left_out = |column: &&Column| {
+            column.not_null
+                && column.default.is_none()
+                && !column.generated
+                && !column.computed
+                && !target.columns.contains(&column.name)
+        };
+        for column in table.columns.iter().filter(|c| c.computed && target.columns.contains(&c.name)) {
+            self.problem(
+                format!("{field}.columns.{}", column.name),
+                format!("{} computes this column by itself", table.name),
+                "leave it out of the mapping",
+            );
+        }
+        for column in table.columns.iter().filter(left_out) {
+            self.problem(
+                format!("{field}.columns"),
+                format!("column {:?} of {} must not be NULL, has no default and is not mapped", column.name, table.name),
+                "map it, or give it a default",
+            );
+        }
+    }
+
+    fn identity(&mut self, field: &str, target: &Target, table: &Table) {
+        let columns = target.identity_columns();
+        let missing = columns.iter().any(|name| table.column(name).is_none());
+        if missing || !table.is_unique(&columns) {
+            self.problem(
+                field,
+                format!("nothing keeps ({}) unique in {}", columns.join(", "), table.name),
+                "add a unique index on these columns, or name the columns of one",
+            );
+        }
+        for column in columns.iter().filter_map(|name| table.column(name)) {
+            if !column.not_null {
+                self.problem(
+                    field,
+                    format!("column {:?} tells rows of {} apart but may be NULL", column.name, table.name),
+                    "declare it NOT NULL",
+                );
+            }
+        }
+        if let Some(name) = target.id_column()
+            && let Some(column) = table.column(name)
+            && !column.generated
+            && column.default.is_none()
+            && !target.columns.contains(name_of(column))
+        {
+            self.problem(
+                format!("{field}.id"),
+                format!("column {name:?} of {} generates no ids", table.name),
+                "make it an identity column (SQLite: INTEGER PRIMARY KEY), or say identity = [mapped columns]",
+            );
+        }
+    }
+
+    fn belongs(&mut self, field: &str, target: &Target, table: &Table) {
+        let Ownership::Owned { belongs, .. } = &target.ownership else { return };
+        let columns = match belongs {
+            Belongs::Key(columns) => columns.clone(),
+            Belongs::Row { column, .. } => vec![column.clone()],
+        };
+        if !table.is_indexed(&columns) {
+            self.problem(
+                format!("{field}.owned_by"),
+                format!("no index of {} starts with ({})", table.name, columns.join(", ")),
+                "add one: every copy searches the key's rows by it",
+            );
+        }
+    }
+
+    /// A cascade that crosses keys changes rows of other keys behind the fence's back; one into a
+    /// table of nobody deletes rows there whenever a copy replaces a row.
+    fn cascades(&mut self, field: &str, target: &Target, table: &Table) {
+        let remedy = "make the foreign key RESTRICT or NO ACTION during the migration";
+        let owner = match &target.ownership {
+            Ownership::Owned { belongs: Belongs::Row { target, .. }, .. } => self.table_of(*target),
+            _ => None,
+        };
+        for reference in table.references.iter().filter(|reference| reference.cascades) {
+            if owner.as_ref() != Some(&reference.to) {
+                self.problem(
+                    format!("{field}.table"),
+                    format!(
+                        "{} changes when rows of {} go (ON DELETE or ON UPDATE of its foreign key)",
+                        table.name, reference.to_name
+                    ),
+                    remedy,
+                );
+            }
+        }
+        if !target.is_owned() {
+            return;
+        }
+        let mine: Vec<String> = (0..self.shape.targets.len()).filter_map(|n| self.table_of(n)).collect();
+        for reference in table.referenced_by.iter().filter(|reference| reference.cascades) {
+            // A target's own references are its own problem, named above.
+            if !mine.contains(&reference.from) {
+                self.problem(
+                    format!("{field}.table"),
+                    format!(
+                        "rows of {}, which this mapping does not write, change when rows of {} go (ON DELETE or ON UPDATE of its foreign key)",
+                        reference.from_name, table.name
+                    ),
+                    remedy,
+                );
+            }
+        }
+    }
+
+    /// What the database calls the table of a target that was described.
+    fn table_of(&self, target: usize) -> Option<String> {
+        let name = &self.shape.targets.get(target)?.table;
+        let table = self.catalog.follower.iter().find(|table| table.name == *name)?;
+        Some(table.canonical.clone())
+    }
+}
+
+fn name_of(column: &Column) -> &String {
+    &column.name
+}
+
+/// Whether a PostgreSQL value of type `from` can ever be put into a column of type `to`. Values
+/// cross as text, so text can become anything, and anything text.
+fn assignable(from: &str, to: &str) -> bool {
+    let class = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        let is = |words: &[&str]| words.iter().any(|word| name.starts_with(word));
+        if name.ends_with("[]") {
+            "array"
+        } else if is(&["int", "smallint", "bigint", "numeric", "real", "double", "float"]) && name != "interval" {
+            "number"
+        } else if is(&["bool"]) {
+            "boolean"
+        } else if is(&["timestamp", "date"]) {
+            "instant"
+        } else if is(&["time"]) {
+            "time"
+        } else if name == "interval" {
+            "interval"
+        } else if is(&["bytea"]) {
+            "bytes"
+        } else if is(&["uuid"]) {
+            "uuid"
+        } else if is(&["json"]) {
+            "json"
+        } else {
+            "text"
+        }
+    };
+    let (from, to) = (class(from), class(to));
+    from == to || from == "text" || to == "text"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::assignable;
+
+    #[test]
+    fn text_goes_anywhere_and_kinds_do_not_mix() {
+        assert!(assignable("TEXT", "integer"));
+        assert!(assignable("INT4", "numeric"));
+        assert!(assignable("TIMESTAMPTZ", "date"));
+        assert!(assignable("UUID", "character varying"));
+        assert!(!assignable("BOOL", "integer"));
+        assert!(!assignable("BYTEA", "uuid"));
+        assert!(!assignable("INTERVAL", "numeric"));
+    }
+}
