@@ -12,6 +12,8 @@
 mod support;
 // A real shop's data, if they are beside this tree.
 mod chinook;
+// What the product is told wrong: refused with a reason, and nothing written.
+mod bad_input;
 // The rules of the tree that a compiler does not know.
 mod tidy;
 // The product's own code over databases in memory and a network that loses, delays and repeats.

@@ -253,7 +253,9 @@ pub enum StoreError {
         doing: String,
     },
     /// Others held locks on the tables for longer than the installation was told to wait.
-    #[error("{store}: {doing} did not get its locks, and nothing was changed; in the way: {by}; wait until they are done, or end them, then run it again")]
+    #[error(
+        "{store}: {doing} did not get its locks, and nothing was changed; in the way: {by}; wait until they are done, or end them, then run it again"
+    )]
     Locked {
         /// Which store.
         store: String,

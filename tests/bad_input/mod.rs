@@ -6,5 +6,5 @@ mod locks;
 mod names;
 mod reach;
 mod roles;
-mod stand;
 mod stages;
+mod stand;

@@ -14,11 +14,23 @@ mod scenario {
         let before = stand.census().await;
         let gone: &[(&str, &str, &[&str])] = if postgres {
             &[
-                ("127.0.0.1:", "127.0.0.1:1", &["reaching PostgreSQL database"]),
-                ("postgres@", "nobody@", &["the role or its password is refused", "correct the URL"]),
+                (
+                    "127.0.0.1:",
+                    "127.0.0.1:1",
+                    &["reaching PostgreSQL database"],
+                ),
+                (
+                    "postgres@",
+                    "nobody@",
+                    &["the role or its password is refused", "correct the URL"],
+                ),
             ]
         } else {
-            &[("new.db", "nowhere/new.db", &["nowhere/new.db", "correct the path"])]
+            &[(
+                "new.db",
+                "nowhere/new.db",
+                &["nowhere/new.db", "correct the path"],
+            )]
         };
         for (from, to, says) in gone {
             let mut wrong = stand.new_url.replace(from, to);
@@ -41,15 +53,24 @@ mod scenario {
 #[test]
 fn wrong_urls_say_what_to_write() {
     for (url, says) in [
-        ("mysql://root@localhost/shop", "starts with postgres: or sqlite:"),
+        (
+            "mysql://root@localhost/shop",
+            "starts with postgres: or sqlite:",
+        ),
         ("shop.db", "starts with postgres: or sqlite:"),
         ("", "starts with postgres: or sqlite:"),
-        ("postgres://u:secret@host:port/x", "postgres://user:password@host:port/database"),
+        (
+            "postgres://u:secret@host:port/x",
+            "postgres://user:password@host:port/database",
+        ),
         ("sqlite:x?mode=nonsense", "sqlite:path/to/file.db"),
         ("sqlite::memory:", "a database in memory cannot be migrated"),
     ] {
         let error = chain(&Database::open(url).expect_err(url));
-        assert!(error.contains(says) && !error.contains("secret"), "{url}: {error}");
+        assert!(
+            error.contains(says) && !error.contains("secret"),
+            "{url}: {error}"
+        );
     }
 }
 
@@ -59,32 +80,71 @@ async fn a_missing_file_is_not_created() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("typo.db");
     let url = format!("sqlite://{}?mode=rwc", path.display());
-    let error = open(&url, &url, usual_mapping()).await.expect_err("no file");
-    assert!(error.contains("typo.db") && error.contains("create the database first"), "{error}");
+    let error = open(&url, &url, usual_mapping())
+        .await
+        .expect_err("no file");
+    assert!(
+        error.contains("typo.db") && error.contains("create the database first"),
+        "{error}"
+    );
     assert!(!path.exists());
-    std::fs::write(&path, "this is not a database, but long enough to have a header of one").unwrap();
-    let error = open(&url, &url, usual_mapping()).await.expect_err("no database");
-    assert!(error.contains("not a SQLite database") && error.contains("correct the path"), "{error}");
+    std::fs::write(
+        &path,
+        "this is not a database, but long enough to have a header of one",
+    )
+    .unwrap();
+    let error = open(&url, &url, usual_mapping())
+        .await
+        .expect_err("no database");
+    assert!(
+        error.contains("not a SQLite database") && error.contains("correct the path"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_settings_that_lose_commits_are_refused() {
     let stand = Stand::usual(true).await;
     let before = stand.census().await;
-    let database = stand.new_url.split('/').next_back().unwrap().split('?').next().unwrap().to_owned();
+    let database = stand
+        .new_url
+        .split('/')
+        .next_back()
+        .unwrap()
+        .split('?')
+        .next()
+        .unwrap()
+        .to_owned();
     let role = format!("careless_{database}");
     for (set, reset, says) in [
-        (format!("ALTER DATABASE {database} SET synchronous_commit = off"), format!("ALTER DATABASE {database} RESET synchronous_commit"), "synchronous_commit".to_owned()),
         (
-            format!("CREATE ROLE {role}; ALTER ROLE {role} IN DATABASE {database} SET synchronous_commit = off"),
-            format!("ALTER ROLE {role} IN DATABASE {database} RESET synchronous_commit; DROP ROLE {role}"),
+            format!("ALTER DATABASE {database} SET synchronous_commit = off"),
+            format!("ALTER DATABASE {database} RESET synchronous_commit"),
+            "synchronous_commit".to_owned(),
+        ),
+        (
+            format!(
+                "CREATE ROLE {role}; ALTER ROLE {role} IN DATABASE {database} SET synchronous_commit = off"
+            ),
+            format!(
+                "ALTER ROLE {role} IN DATABASE {database} RESET synchronous_commit; DROP ROLE {role}"
+            ),
             format!("synchronous_commit of role {role} in database {database}"),
         ),
     ] {
         stand.new.run(&set).await;
         let error = stand.open(MAPPING).await.expect_err("commits can be lost");
-        for word in [says.as_str(), "new: ", "is \"off\"", "acknowledged writes can be lost", "set it to on"] {
-            assert!(error.contains(word), "{set}: does not say {word:?}: {error}");
+        for word in [
+            says.as_str(),
+            "new: ",
+            "is \"off\"",
+            "acknowledged writes can be lost",
+            "set it to on",
+        ] {
+            assert!(
+                error.contains(word),
+                "{set}: does not say {word:?}: {error}"
+            );
         }
         stand.new.run(&reset).await;
         stand.open(MAPPING).await.unwrap();
@@ -99,7 +159,11 @@ async fn a_wrong_password_and_a_missing_database_say_so() {
     plain.run("CREATE ROLE locked LOGIN PASSWORD 'right'").await;
     let rules = server.folder().join("data/pg_hba.conf");
     let trust = std::fs::read_to_string(&rules).unwrap();
-    std::fs::write(&rules, format!("host all locked all scram-sha-256\n{trust}")).unwrap();
+    std::fs::write(
+        &rules,
+        format!("host all locked all scram-sha-256\n{trust}"),
+    )
+    .unwrap();
     plain.run("SELECT pg_reload_conf()").await;
     let (folder, sqlite, _) = support::sqlite_pair();
     let file = crate::protocol::market::Plain::open(&sqlite).await;
@@ -110,13 +174,23 @@ async fn a_wrong_password_and_a_missing_database_say_so() {
     let wrong = url.replace("postgres@", "locked:wrong-secret@");
     let mut error = String::new();
     for _ in 0..200 {
-        error = open(&sqlite, &wrong, usual_mapping()).await.expect_err("no tables there either");
+        error = open(&sqlite, &wrong, usual_mapping())
+            .await
+            .expect_err("no tables there either");
         if error.contains("password") {
             break;
         }
     }
-    assert!(error.contains("the role or its password is refused") && !error.contains("wrong-secret"), "{error}");
-    let error = open(&sqlite, &server.url("nowhere"), usual_mapping()).await.expect_err("no database");
-    assert!(error.contains("there is no such database") && error.contains("nowhere"), "{error}");
+    assert!(
+        error.contains("the role or its password is refused") && !error.contains("wrong-secret"),
+        "{error}"
+    );
+    let error = open(&sqlite, &server.url("nowhere"), usual_mapping())
+        .await
+        .expect_err("no database");
+    assert!(
+        error.contains("there is no such database") && error.contains("nowhere"),
+        "{error}"
+    );
     drop(folder);
 }

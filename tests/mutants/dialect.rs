@@ -89,8 +89,23 @@ impl Dialect for Mutant {
     fn place_name(&self) -> &str {
         self.shipped.place_name()
     }
-    fn identity(&self) -> String {
-        self.shipped.identity()
+    fn identity<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+    ) -> BoxFuture<'a, Result<String, DbError>> {
+        self.shipped.identity(session)
+    }
+
+    fn lock_tables(&self, tables: &[&str], lock_timeout: Duration) -> Option<String> {
+        self.shipped.lock_tables(tables, lock_timeout)
+    }
+
+    fn blockers<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+        tables: &'a [&'a str],
+    ) -> BoxFuture<'a, Result<Vec<String>, DbError>> {
+        self.shipped.blockers(session, tables)
     }
     fn quote(&self, name: &str) -> String {
         self.shipped.quote(name)

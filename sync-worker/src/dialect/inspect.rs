@@ -12,7 +12,11 @@ use crate::mapping::{Root, SourceQuery};
 /// What stands after `FROM`. The root table alone is a name, quoted as such: names in mixed case
 /// and reserved words need no quotes of the mapping's author.
 pub(crate) fn from(dialect: &dyn Dialect, root: &Root, query: &SourceQuery) -> String {
-    if query.from == root.table { dialect.table(&root.table) } else { query.from.clone() }
+    if query.from == root.table {
+        dialect.table(&root.table)
+    } else {
+        query.from.clone()
+    }
 }
 
 /// The expressions that equal the key's components. Over the root table alone, the names of its
@@ -43,10 +47,22 @@ pub(crate) async fn query_types(
         .enumerate()
         .map(|(n, expression)| format!("({expression}) AS c{n}"))
         .collect();
-    let filter = query.filter.as_ref().map(|filter| format!(" WHERE ({filter})")).unwrap_or_default();
-    let sql = format!("SELECT {} FROM {}{filter}", select.join(", "), from(dialect, root, query));
+    let filter = query
+        .filter
+        .as_ref()
+        .map(|filter| format!(" WHERE ({filter})"))
+        .unwrap_or_default();
+    let sql = format!(
+        "SELECT {} FROM {}{filter}",
+        select.join(", "),
+        from(dialect, root, query)
+    );
     let columns = dialect.describe_query(session, &sql).await?;
-    Ok(columns.into_iter().take(query.select.len()).map(|(_, sql_type)| sql_type).collect())
+    Ok(columns
+        .into_iter()
+        .take(query.select.len())
+        .map(|(_, sql_type)| sql_type)
+        .collect())
 }
 
 /// Whether the database understands one expression over a query's `from`.
@@ -56,7 +72,10 @@ pub(crate) async fn understands(
     from: &str,
     expression: &str,
 ) -> Result<(), DbError> {
-    dialect.describe_query(session, &format!("SELECT ({expression}) FROM {from}")).await.map(drop)
+    dialect
+        .describe_query(session, &format!("SELECT ({expression}) FROM {from}"))
+        .await
+        .map(drop)
 }
 
 /// How many columns the query of a source answers, for a row whose columns are all `NULL`.
@@ -67,7 +86,9 @@ pub(crate) async fn key_query_width(
     query: &str,
 ) -> Result<usize, DbError> {
     let query = replace_row(query, |column| {
-        let sql_type = table.column(column).map_or("text", |column| column.sql_type.as_str());
+        let sql_type = table
+            .column(column)
+            .map_or("text", |column| column.sql_type.as_str());
         dialect.cast("NULL", sql_type)
     });
     Ok(dialect.describe_query(session, &query).await?.len())
@@ -82,9 +103,12 @@ pub(crate) async fn duplicates(
 ) -> Result<i64, DbError> {
     let columns: Vec<String> = key.iter().map(|name| dialect.quote(name)).collect();
     let columns = columns.join(", ");
-    let statement = Statement::of(dialect, &format!("SELECT count(*) FROM (SELECT {columns} FROM "))
-        .table(&table.name)
-        .sql(&format!(" GROUP BY {columns} HAVING count(*) > 1) d"));
+    let statement = Statement::of(
+        dialect,
+        &format!("SELECT count(*) FROM (SELECT {columns} FROM "),
+    )
+    .table(&table.name)
+    .sql(&format!(" GROUP BY {columns} HAVING count(*) > 1) d"));
     let rows = session.fetch(statement).await?;
     Ok(match rows.first().and_then(|row| row.first()) {
         Some(Value::Integer(count)) => *count,
@@ -132,10 +156,28 @@ mod tests {
 
     #[test]
     fn an_expression_cannot_end_its_statement() {
-        for good in ["id", "lower(trim(\"a;b\"))", "'it''s -- fine; ('", "a - -b", "(a) || (b)", "a / b"] {
+        for good in [
+            "id",
+            "lower(trim(\"a;b\"))",
+            "'it''s -- fine; ('",
+            "a - -b",
+            "(a) || (b)",
+            "a / b",
+        ] {
             assert_eq!(not_one_expression(good), None, "{good}");
         }
-        for bad in ["", " ", "id; DROP TABLE x", "id) FROM x; --", "id --", "id /* x", "'open", "(a", "a)(", "a\0"] {
+        for bad in [
+            "",
+            " ",
+            "id; DROP TABLE x",
+            "id) FROM x; --",
+            "id --",
+            "id /* x",
+            "'open",
+            "(a",
+            "a)(",
+            "a\0",
+        ] {
             assert!(not_one_expression(bad).is_some(), "{bad}");
         }
     }

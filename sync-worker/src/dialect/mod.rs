@@ -63,7 +63,10 @@ pub trait Dialect: Send + Sync + Debug + 'static {
     fn place_name(&self) -> &str;
 
     /// What tells two databases apart, whatever their URLs say: equal identities mean one database.
-    fn identity<'a>(&'a self, session: &'a mut dyn Session) -> BoxFuture<'a, Result<String, DbError>>;
+    fn identity<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+    ) -> BoxFuture<'a, Result<String, DbError>>;
 
     /// A new connection of the worker's own, set up for exact text.
     fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Session>, DbError>>;

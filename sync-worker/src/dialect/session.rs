@@ -143,29 +143,28 @@ impl Database {
             advice,
             source,
         };
-        let dialect: Arc<dyn Dialect> = if url.starts_with("postgres:")
-            || url.starts_with("postgresql:")
-        {
-            Arc::new(super::postgres::Postgres::new(url).map_err(|e| {
-                refused(
-                    "write it as postgres://user:password@host:port/database".into(),
-                    Some(e.into()),
-                )
-            })?)
-        } else if url.starts_with("sqlite:") {
-            Arc::new(super::sqlite::Sqlite::new(url).map_err(|e| {
-                refused(
+        let dialect: Arc<dyn Dialect> =
+            if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+                Arc::new(super::postgres::Postgres::new(url).map_err(|e| {
+                    refused(
+                        "write it as postgres://user:password@host:port/database".into(),
+                        Some(e.into()),
+                    )
+                })?)
+            } else if url.starts_with("sqlite:") {
+                Arc::new(super::sqlite::Sqlite::new(url).map_err(|e| {
+                    refused(
                     "write it as sqlite:path/to/file.db; a database in memory cannot be migrated"
                         .into(),
                     Some(e.into()),
                 )
-            })?)
-        } else {
-            return Err(refused(
-                "use a URL that starts with postgres: or sqlite:".into(),
-                None,
-            ));
-        };
+                })?)
+            } else {
+                return Err(refused(
+                    "use a URL that starts with postgres: or sqlite:".into(),
+                    None,
+                ));
+            };
         Ok(Database::new(dialect, Self::CONNECTIONS))
     }
 

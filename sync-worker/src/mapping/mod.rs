@@ -53,7 +53,9 @@ impl MappingError {
     /// An error with this reason.
     #[must_use]
     pub fn new(reason: impl Into<String>) -> MappingError {
-        MappingError { reason: reason.into() }
+        MappingError {
+            reason: reason.into(),
+        }
     }
 }
 
@@ -189,7 +191,10 @@ impl Target {
     #[must_use]
     pub fn id_column(&self) -> Option<&str> {
         match &self.ownership {
-            Ownership::Owned { identity: Identity::Generated(column), .. } => Some(column),
+            Ownership::Owned {
+                identity: Identity::Generated(column),
+                ..
+            } => Some(column),
             Ownership::Owned { .. } => None,
             Ownership::Shared { id, .. } => id.as_deref(),
         }
@@ -199,8 +204,14 @@ impl Target {
     #[must_use]
     pub fn identity_columns(&self) -> Vec<String> {
         match &self.ownership {
-            Ownership::Owned { identity: Identity::Columns(columns), .. } => columns.clone(),
-            Ownership::Owned { identity: Identity::Generated(column), .. } => vec![column.clone()],
+            Ownership::Owned {
+                identity: Identity::Columns(columns),
+                ..
+            } => columns.clone(),
+            Ownership::Owned {
+                identity: Identity::Generated(column),
+                ..
+            } => vec![column.clone()],
             Ownership::Shared { identity, .. } => identity.clone(),
         }
     }

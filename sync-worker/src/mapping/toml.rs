@@ -191,9 +191,15 @@ struct Plan {
 #[derive(Debug, Clone, Copy)]
 enum CellPlan {
     Value(usize),
-    Lookup { lookup: usize, by: usize },
+    Lookup {
+        lookup: usize,
+        by: usize,
+    },
     /// Without a slot: the one row that has none.
-    Row { target: usize, slot: Option<usize> },
+    Row {
+        target: usize,
+        slot: Option<usize>,
+    },
 }
 
 impl std::str::FromStr for TomlMapping {
@@ -216,7 +222,10 @@ impl TomlMapping {
         check_head(&config)?;
         let mut shape = Shape {
             revision: config.revision,
-            root: Root { table: config.root.table.clone(), key: config.root.key.clone() },
+            root: Root {
+                table: config.root.table.clone(),
+                key: config.root.key.clone(),
+            },
             lookups: config
                 .lookup
                 .iter()
@@ -230,7 +239,10 @@ impl TomlMapping {
             ..Shape::default()
         };
         for (table, source) in &config.source {
-            shape.sources.push(Source { table: table.clone(), key: source_key(table, source, &shape)? });
+            shape.sources.push(Source {
+                table: table.clone(),
+                key: source_key(table, source, &shape)?,
+            });
         }
         let mut plans = Vec::new();
         for target in &config.target {
@@ -250,7 +262,8 @@ impl Mapping for TomlMapping {
 
     fn image(&self, _key: &Key, rows: &SourceRows) -> Result<Image, MappingError> {
         let mut image = Image::empty(self.shape.targets.len());
-        for ((plan, read), written) in self.plans.iter().zip(&rows.queries).zip(&mut image.targets) {
+        for ((plan, read), written) in self.plans.iter().zip(&rows.queries).zip(&mut image.targets)
+        {
             for row in read {
                 written.extend(image_row(plan, row)?);
             }
@@ -261,15 +274,24 @@ impl Mapping for TomlMapping {
 
 fn image_row(plan: &Plan, row: &SourceRow) -> Result<Option<ImageRow>, MappingError> {
     let value = |index: usize| {
-        row.values().get(index).ok_or_else(|| MappingError::new("the query answered too few columns"))
+        row.values()
+            .get(index)
+            .ok_or_else(|| MappingError::new("the query answered too few columns"))
     };
     let mut cells = Vec::with_capacity(plan.cells.len());
     for cell in &plan.cells {
         cells.push(match *cell {
             CellPlan::Value(index) => Cell::Value(value(index)?.clone()),
-            CellPlan::Lookup { lookup, by } => Cell::Lookup { lookup, by: value(by)?.clone() },
+            CellPlan::Lookup { lookup, by } => Cell::Lookup {
+                lookup,
+                by: value(by)?.clone(),
+            },
             CellPlan::Row { target, slot } => {
-                let slot = slot.map(value).transpose()?.map(slot_text).unwrap_or_default();
+                let slot = slot
+                    .map(value)
+                    .transpose()?
+                    .map(slot_text)
+                    .unwrap_or_default();
                 Cell::Row { target, slot }
             }
         });
@@ -278,7 +300,10 @@ fn image_row(plan: &Plan, row: &SourceRow) -> Result<Option<ImageRow>, MappingEr
     if plan.identity.iter().any(unknown) {
         return Ok(None);
     }
-    Ok(Some(ImageRow { slot: slot_text(value(0)?), cells }))
+    Ok(Some(ImageRow {
+        slot: slot_text(value(0)?),
+        cells,
+    }))
 }
 
 fn slot_text(value: &Value) -> String {
@@ -292,12 +317,18 @@ fn slot_text(value: &Value) -> String {
 }
 
 fn bad<T>(field: impl Into<String>, problem: impl Into<String>) -> Result<T, BadMapping> {
-    Err(BadMapping::Field { field: field.into(), problem: problem.into() })
+    Err(BadMapping::Field {
+        field: field.into(),
+        problem: problem.into(),
+    })
 }
 
 fn check_head(config: &MappingConfig) -> Result<(), BadMapping> {
     if config.revision < 1 {
-        return bad("revision", "must be at least 1; raise it whenever the mapping changes");
+        return bad(
+            "revision",
+            "must be at least 1; raise it whenever the mapping changes",
+        );
     }
     check_names(config)?;
     if config.root.key.is_empty() {
@@ -311,19 +342,37 @@ fn check_head(config: &MappingConfig) -> Result<(), BadMapping> {
 
 /// Names that no database takes.
 fn check_names(config: &MappingConfig) -> Result<(), BadMapping> {
-    let root = std::iter::once(("root.table".to_owned(), &config.root.table))
-        .chain(config.root.key.iter().map(|name| ("root.key".to_owned(), name)));
-    let sources = config.source.keys().map(|name| (format!("source.{name}"), name));
-    let lookups = config.lookup.iter().map(|(name, l)| (format!("lookup.{name}.table"), &l.table));
+    let root = std::iter::once(("root.table".to_owned(), &config.root.table)).chain(
+        config
+            .root
+            .key
+            .iter()
+            .map(|name| ("root.key".to_owned(), name)),
+    );
+    let sources = config
+        .source
+        .keys()
+        .map(|name| (format!("source.{name}"), name));
+    let lookups = config
+        .lookup
+        .iter()
+        .map(|(name, l)| (format!("lookup.{name}.table"), &l.table));
     let targets = config.target.iter().flat_map(|target| {
         let field = format!("target {:?}", target.name.as_ref().unwrap_or(&target.table));
         let columns = format!("{field}.columns");
-        std::iter::once((format!("{field}.table"), &target.table))
-            .chain(target.columns.keys().map(move |name| (columns.clone(), name)))
+        std::iter::once((format!("{field}.table"), &target.table)).chain(
+            target
+                .columns
+                .keys()
+                .map(move |name| (columns.clone(), name)),
+        )
     });
     for (field, name) in root.chain(sources).chain(lookups).chain(targets) {
         if name.trim().is_empty() || name.contains('\0') {
-            return bad(field, format!("{name:?} is not a name: write the name of a table or column"));
+            return bad(
+                field,
+                format!("{name:?} is not a name: write the name of a table or column"),
+            );
         }
     }
     Ok(())
@@ -348,7 +397,10 @@ fn source_key(
             format!("{field}.keys"),
             "the query names no $row.column: it must depend on the row that was written",
         ),
-        _ => bad(field, "say either key = [columns] or keys = \"SELECT … $row.column …\""),
+        _ => bad(
+            field,
+            "say either key = [columns] or keys = \"SELECT … $row.column …\"",
+        ),
     }
 }
 
@@ -364,7 +416,10 @@ fn read_target(
     if config.columns.is_empty() {
         return bad(format!("{field}.columns"), "name at least one column");
     }
-    let mut select = vec![("slot".to_owned(), config.slot.clone().unwrap_or_else(|| "''".into()))];
+    let mut select = vec![(
+        "slot".to_owned(),
+        config.slot.clone().unwrap_or_else(|| "''".into()),
+    )];
     let mut cells = Vec::new();
     for (column, source) in &config.columns {
         let place = format!("{field}.columns.{column}");
@@ -382,7 +437,10 @@ fn read_target(
                 row: None,
                 slot: None,
             }) => match shape.lookups.iter().position(|known| known.name == *lookup) {
-                Some(lookup) => CellPlan::Lookup { lookup, by: expression(by, ".by") },
+                Some(lookup) => CellPlan::Lookup {
+                    lookup,
+                    by: expression(by, ".by"),
+                },
                 None => return bad(place, format!("there is no [lookup.{lookup}]")),
             },
             ColumnConfig::Reference(ReferenceConfig {
@@ -391,8 +449,17 @@ fn read_target(
                 lookup: None,
                 by: None,
             }) => match shape.targets.iter().position(|known| known.name == *row) {
-                Some(target) if shape.targets.get(target).and_then(Target::id_column).is_some() => {
-                    CellPlan::Row { target, slot: slot.as_deref().map(|slot| expression(slot, ".slot")) }
+                Some(target)
+                    if shape
+                        .targets
+                        .get(target)
+                        .and_then(Target::id_column)
+                        .is_some() =>
+                {
+                    CellPlan::Row {
+                        target,
+                        slot: slot.as_deref().map(|slot| expression(slot, ".slot")),
+                    }
                 }
                 Some(_) => return bad(place, format!("target {row:?} has no id to refer to")),
                 None => return bad(place, format!("no target {row:?} stands before this one")),
@@ -408,27 +475,43 @@ fn read_target(
     {
         return bad(
             format!("{field}.id"),
-            format!("column {id:?} is mapped, so nothing is to be generated: say identity = [{id:?}]"),
+            format!(
+                "column {id:?} is mapped, so nothing is to be generated: say identity = [{id:?}]"
+            ),
         );
     }
     let ownership = ownership(config, &field, &columns, shape)?;
     let identity = match &ownership {
-        Ownership::Shared { identity, .. } => {
-            columns.iter().enumerate().filter(|(_, c)| identity.contains(c)).map(|(n, _)| n).collect()
-        }
+        Ownership::Shared { identity, .. } => columns
+            .iter()
+            .enumerate()
+            .filter(|(_, c)| identity.contains(c))
+            .map(|(n, _)| n)
+            .collect(),
         Ownership::Owned { .. } => Vec::new(),
     };
     let key = config.key.clone().unwrap_or_else(|| shape.root.key.clone());
     if key.len() != shape.root.key.len() {
-        return bad(format!("{field}.key"), "give one expression per component of root.key");
+        return bad(
+            format!("{field}.key"),
+            "give one expression per component of root.key",
+        );
     }
     let query = SourceQuery {
         select,
-        from: config.from.clone().unwrap_or_else(|| shape.root.table.clone()),
+        from: config
+            .from
+            .clone()
+            .unwrap_or_else(|| shape.root.table.clone()),
         key,
         filter: config.filter.clone(),
     };
-    let target = Target { name, table: config.table.clone(), columns, ownership };
+    let target = Target {
+        name,
+        table: config.table.clone(),
+        columns,
+        ownership,
+    };
     Ok((target, query, Plan { cells, identity }))
 }
 
@@ -439,13 +522,19 @@ fn ownership(
     shape: &Shape,
 ) -> Result<Ownership, BadMapping> {
     let mapped = |what: &str, names: &[String]| match names.iter().find(|n| !columns.contains(n)) {
-        Some(name) => bad(format!("{field}.{what}"), format!("column {name:?} is not among the columns")),
+        Some(name) => bad(
+            format!("{field}.{what}"),
+            format!("column {name:?} is not among the columns"),
+        ),
         None => Ok(()),
     };
     match (&config.owned_by, &config.shared_by) {
         (None, Some(identity)) => {
             mapped("shared_by", identity)?;
-            Ok(Ownership::Shared { identity: identity.clone(), id: config.id.clone() })
+            Ok(Ownership::Shared {
+                identity: identity.clone(),
+                id: config.id.clone(),
+            })
         }
         (Some(owned), None) => {
             let identity = match (&config.identity, &config.id) {
@@ -461,9 +550,15 @@ fn ownership(
                     );
                 }
             };
-            Ok(Ownership::Owned { belongs: belongs(owned, field, columns, shape)?, identity })
+            Ok(Ownership::Owned {
+                belongs: belongs(owned, field, columns, shape)?,
+                identity,
+            })
         }
-        _ => bad(field, "say either owned_by = { key = [columns] } or shared_by = [columns]"),
+        _ => bad(
+            field,
+            "say either owned_by = { key = [columns] } or shared_by = [columns]",
+        ),
     }
 }
 
@@ -474,7 +569,11 @@ fn belongs(
     shape: &Shape,
 ) -> Result<Belongs, BadMapping> {
     let field = format!("{field}.owned_by");
-    if let Some(column) = owned.column.as_ref().filter(|column| !columns.contains(column)) {
+    if let Some(column) = owned
+        .column
+        .as_ref()
+        .filter(|column| !columns.contains(column))
+    {
         return bad(field, format!("column {column:?} is not among the columns"));
     }
     match (&owned.key, &owned.row, &owned.column) {
@@ -492,14 +591,26 @@ fn belongs(
             let owner = shape.targets.iter().position(|target| target.name == *row);
             match owner {
                 Some(target)
-                    if shape.targets.get(target).is_some_and(|t| t.is_owned() && t.id_column().is_some()) =>
+                    if shape
+                        .targets
+                        .get(target)
+                        .is_some_and(|t| t.is_owned() && t.id_column().is_some()) =>
                 {
-                    Ok(Belongs::Row { column: column.clone(), target })
+                    Ok(Belongs::Row {
+                        column: column.clone(),
+                        target,
+                    })
                 }
-                _ => bad(field, format!("no owned target {row:?} with an id stands before this one")),
+                _ => bad(
+                    field,
+                    format!("no owned target {row:?} with an id stands before this one"),
+                ),
             }
         }
-        _ => bad(field, "say { key = [columns] } or { row = \"target\", column = \"column\" }"),
+        _ => bad(
+            field,
+            "say { key = [columns] } or { row = \"target\", column = \"column\" }",
+        ),
     }
 }
 
@@ -556,17 +667,29 @@ mod tests {
         let listing = [text(""), Value::Null, Value::Integer(7), Value::Integer(3)];
         // Columns stand in name order: address_id, legacy_id, provider_id.
         let listing = [&listing[..1], &listing[2..]].concat();
-        let image = mapping.image(&Key::from(7), &rows([&[text(""), text("Mill Lane")], &listing]))?;
+        let image = mapping.image(
+            &Key::from(7),
+            &rows([&[text(""), text("Mill Lane")], &listing]),
+        )?;
         assert_eq!(
             image.targets[1][0].cells,
             [
-                Cell::Row { target: 0, slot: String::new() },
+                Cell::Row {
+                    target: 0,
+                    slot: String::new()
+                },
                 Cell::Value(Value::Integer(7)),
-                Cell::Lookup { lookup: 0, by: Value::Integer(3) },
+                Cell::Lookup {
+                    lookup: 0,
+                    by: Value::Integer(3)
+                },
             ]
         );
         let nowhere = mapping.image(&Key::from(7), &rows([&[text(""), Value::Null], &listing]))?;
-        assert!(nowhere.targets[0].is_empty(), "a shared row without identity is not written");
+        assert!(
+            nowhere.targets[0].is_empty(),
+            "a shared row without identity is not written"
+        );
         Ok(())
     }
 
@@ -574,11 +697,35 @@ mod tests {
     fn mistakes_name_their_field() {
         let change = |from: &str, to: &str| LISTINGS.replace(from, to);
         assert!(field_of(&change("revision = 1", "revision = 1\nrevison = 2")).contains("revison"));
-        assert_eq!(field_of(&change("revision = 1", "revision = 0")), "revision");
-        assert_eq!(field_of(&change("lookup = \"provider\"", "lookup = \"none\"")), "target \"service_listings\".columns.provider_id");
-        assert_eq!(field_of(&change("row = \"address\"", "row = \"nowhere\"")), "target \"service_listings\".columns.address_id");
-        assert_eq!(field_of(&change("shared_by = [\"street\"]", "shared_by = [\"city\"]")), "target \"address\".shared_by");
-        assert_eq!(field_of(&change("key = [\"legacy_id\"]", "key = [\"a\", \"b\"]")), "target \"service_listings\".owned_by");
-        assert!(field_of(&change("by = \"tenant_id\" }\n        address", "via = \"x\" }\n        address")).contains("via"));
+        assert_eq!(
+            field_of(&change("revision = 1", "revision = 0")),
+            "revision"
+        );
+        assert_eq!(
+            field_of(&change("lookup = \"provider\"", "lookup = \"none\"")),
+            "target \"service_listings\".columns.provider_id"
+        );
+        assert_eq!(
+            field_of(&change("row = \"address\"", "row = \"nowhere\"")),
+            "target \"service_listings\".columns.address_id"
+        );
+        assert_eq!(
+            field_of(&change(
+                "shared_by = [\"street\"]",
+                "shared_by = [\"city\"]"
+            )),
+            "target \"address\".shared_by"
+        );
+        assert_eq!(
+            field_of(&change("key = [\"legacy_id\"]", "key = [\"a\", \"b\"]")),
+            "target \"service_listings\".owned_by"
+        );
+        assert!(
+            field_of(&change(
+                "by = \"tenant_id\" }\n        address",
+                "via = \"x\" }\n        address"
+            ))
+            .contains("via")
+        );
     }
 }

@@ -15,7 +15,10 @@ impl Check<'_> {
     ) -> Result<(), DbError> {
         self.durability(database, session, "legacy").await?;
         let root = self.shape.root.clone();
-        if let Some(table) = self.table(database, session, "root.table", &root.table).await? {
+        if let Some(table) = self
+            .table(database, session, "root.table", &root.table)
+            .await?
+        {
             if self.columns("root.key", &table, &root.key) {
                 self.key(database, session, &table).await?;
             }
@@ -30,9 +33,15 @@ impl Check<'_> {
                 };
                 let known = self.columns(&format!("{field}.{word}"), &table, &named);
                 if let (KeyExpression::Query(query), true) = (&source.key, known) {
-                    self.key_query(database, session, &field, &table, query).await?;
+                    self.key_query(database, session, &field, &table, query)
+                        .await?;
                 }
-                if !self.catalog.authority.iter().any(|known| known.name == table.name) {
+                if !self
+                    .catalog
+                    .authority
+                    .iter()
+                    .any(|known| known.name == table.name)
+                {
                     self.catalog.authority.push(table);
                 }
             }
@@ -44,7 +53,10 @@ impl Check<'_> {
             match inspect::query_types(database.dialect(), session, &root, query).await {
                 Ok(types) => self.catalog.types.push(types),
                 Err(error) if error.class == ErrorClass::Connection => return Err(error),
-                Err(error) => self.bad_query(&target.name, query, database, session, &error).await,
+                Err(error) => {
+                    self.bad_query(&target.name, query, database, session, &error)
+                        .await
+                }
             }
         }
         Ok(())
@@ -53,11 +65,16 @@ impl Check<'_> {
     /// Whether every expression is one: a text that ends its statement early could write.
     fn expressions(&mut self, target: &str, query: &SourceQuery) -> bool {
         let field = format!("target {target:?}");
-        let columns = query
-            .select
-            .iter()
-            .enumerate()
-            .map(|(n, (name, e))| (if n == 0 { format!("{field}.slot") } else { format!("{field}.columns.{name}") }, e));
+        let columns = query.select.iter().enumerate().map(|(n, (name, e))| {
+            (
+                if n == 0 {
+                    format!("{field}.slot")
+                } else {
+                    format!("{field}.columns.{name}")
+                },
+                e,
+            )
+        });
         let texts = columns
             .chain(std::iter::once((format!("{field}.from"), &query.from)))
             .chain(query.key.iter().map(|e| (format!("{field}.key"), e)))
@@ -65,11 +82,17 @@ impl Check<'_> {
         let named_root = query.from == self.shape.root.table;
         let broken: Vec<(String, &str)> = texts
             // The root table and its key stand here as names, which may hold anything.
-            .filter(|(_, e)| !(named_root && (**e == query.from || self.shape.root.key.contains(e))))
+            .filter(|(_, e)| {
+                !(named_root && (**e == query.from || self.shape.root.key.contains(e)))
+            })
             .filter_map(|(field, e)| Some((field, inspect::not_one_expression(e)?)))
             .collect();
         for (field, why) in &broken {
-            self.problem(field.clone(), *why, "write one SQL expression, without comments");
+            self.problem(
+                field.clone(),
+                *why,
+                "write one SQL expression, without comments",
+            );
         }
         broken.is_empty()
     }
@@ -99,7 +122,10 @@ impl Check<'_> {
             Err(error) if error.class == ErrorClass::Connection => return Err(error),
             Err(error) => self.problem(
                 field,
-                format!("the legacy database does not understand the query: {}", error.source),
+                format!(
+                    "the legacy database does not understand the query: {}",
+                    error.source
+                ),
                 "correct it; $row.column stands for a column of the row that was written",
             ),
         }
@@ -120,14 +146,20 @@ impl Check<'_> {
         if let Err(error) = inspect::understands(dialect, session, &from, "1").await {
             self.problem(
                 format!("target {target:?}.from"),
-                format!("the legacy database does not understand {:?}: {}", query.from, error.source),
+                format!(
+                    "the legacy database does not understand {:?}: {}",
+                    query.from, error.source
+                ),
                 "correct it; it is what stands after FROM in SQL",
             );
             return;
         }
         let mut found = false;
         let key = inspect::key(dialect, &self.shape.root, query);
-        let columns = query.select.iter().map(|(name, e)| (format!("columns.{name}"), e));
+        let columns = query
+            .select
+            .iter()
+            .map(|(name, e)| (format!("columns.{name}"), e));
         let rest = key.iter().map(|e| ("key".to_owned(), e));
         let filter = query.filter.iter().map(|e| ("where".to_owned(), e));
         for (word, expression) in columns.chain(rest).chain(filter) {
@@ -135,7 +167,10 @@ impl Check<'_> {
                 found = true;
                 self.problem(
                     format!("target {target:?}.{word}"),
-                    format!("the legacy database does not understand {expression:?}: {}", error.source),
+                    format!(
+                        "the legacy database does not understand {expression:?}: {}",
+                        error.source
+                    ),
                     "correct the expression; it is SQL over the target's `from`",
                 );
             }
@@ -143,7 +178,10 @@ impl Check<'_> {
         if !found {
             self.problem(
                 format!("target {target:?}"),
-                format!("the legacy database does not understand its query: {}", whole.source),
+                format!(
+                    "the legacy database does not understand its query: {}",
+                    whole.source
+                ),
                 "correct its from, key, where and columns; they are SQL of the legacy database",
             );
         }
@@ -165,7 +203,11 @@ impl Check<'_> {
                 );
             }
             if let Some(problem) = database.dialect().key_type_problem(column) {
-                self.problem("root.key", format!("column {:?}: {problem}", column.name), "name another key");
+                self.problem(
+                    "root.key",
+                    format!("column {:?}: {problem}", column.name),
+                    "name another key",
+                );
             }
         }
         if table.is_unique(&key) {

@@ -17,7 +17,11 @@ impl Check<'_> {
             let field = format!("target {:?}.table", target.name);
             let table = self.table(database, session, &field, &target.table).await?;
             if let Some(table) = &table
-                && !self.catalog.follower.iter().any(|known| known.name == table.name)
+                && !self
+                    .catalog
+                    .follower
+                    .iter()
+                    .any(|known| known.name == table.name)
             {
                 self.catalog.follower.push(table.clone());
             }
@@ -38,7 +42,9 @@ impl Check<'_> {
         }
         for lookup in self.shape.lookups.clone() {
             let field = format!("lookup.{}", lookup.name);
-            let Some(table) = self.table(database, session, &field, &lookup.table).await? else { continue };
+            let Some(table) = self.table(database, session, &field, &lookup.table).await? else {
+                continue;
+            };
             if self.columns(&field, &table, &[lookup.by.clone(), lookup.value.clone()])
                 && !table.is_unique(std::slice::from_ref(&lookup.by))
             {
@@ -48,7 +54,12 @@ impl Check<'_> {
                     "add a unique index: a lookup must have one answer",
                 );
             }
-            if !self.catalog.follower.iter().any(|known| known.name == table.name) {
+            if !self
+                .catalog
+                .follower
+                .iter()
+                .any(|known| known.name == table.name)
+            {
                 self.catalog.follower.push(table);
             }
         }
@@ -59,8 +70,14 @@ impl Check<'_> {
     fn own_columns(&mut self, field: &str, target: &Target, table: &Table) -> bool {
         let id: Vec<String> = target.id_column().map(str::to_owned).into_iter().collect();
         let belongs = match &target.ownership {
-            Ownership::Owned { belongs: Belongs::Row { column, .. }, .. } => vec![column.clone()],
-            Ownership::Owned { belongs: Belongs::Key(columns), .. } => columns.clone(),
+            Ownership::Owned {
+                belongs: Belongs::Row { column, .. },
+                ..
+            } => vec![column.clone()],
+            Ownership::Owned {
+                belongs: Belongs::Key(columns),
+                ..
+            } => columns.clone(),
             Ownership::Shared { .. } => Vec::new(),
         };
         let id = self.columns(&format!("{field}.id"), table, &id);
@@ -72,15 +89,24 @@ impl Check<'_> {
         if engine != "PostgreSQL" {
             return;
         }
-        let Some(types) = self.catalog.types.get(index).cloned() else { return };
-        let Some(query) = self.shape.queries.get(index) else { return };
+        let Some(types) = self.catalog.types.get(index).cloned() else {
+            return;
+        };
+        let Some(query) = self.shape.queries.get(index) else {
+            return;
+        };
         for ((name, _), from) in query.select.iter().zip(types).skip(1) {
             let plain = target.columns.contains(name);
-            let Some(column) = table.column(name).filter(|_| plain) else { continue };
+            let Some(column) = table.column(name).filter(|_| plain) else {
+                continue;
+            };
             if !assignable(&from, &column.sql_type) {
                 self.problem(
                     format!("{field}.columns.{name}"),
-                    format!("a value of type {from} cannot be put into a column of type {}", column.full_type),
+                    format!(
+                        "a value of type {from} cannot be put into a column of type {}",
+                        column.full_type
+                    ),
                     "convert it in the expression, e.g. with a CASE or a cast",
                 );
             }
@@ -96,7 +122,11 @@ impl Check<'_> {
                 && !column.computed
                 && !target.columns.contains(&column.name)
         };
-        for column in table.columns.iter().filter(|c| c.computed && target.columns.contains(&c.name)) {
+        for column in table
+            .columns
+            .iter()
+            .filter(|c| c.computed && target.columns.contains(&c.name))
+        {
             self.problem(
                 format!("{field}.columns.{}", column.name),
                 format!("{} computes this column by itself", table.name),
@@ -106,7 +136,10 @@ impl Check<'_> {
         for column in table.columns.iter().filter(left_out) {
             self.problem(
                 format!("{field}.columns"),
-                format!("column {:?} of {} must not be NULL, has no default and is not mapped", column.name, table.name),
+                format!(
+                    "column {:?} of {} must not be NULL, has no default and is not mapped",
+                    column.name, table.name
+                ),
                 "map it, or give it a default",
             );
         }
@@ -118,7 +151,11 @@ impl Check<'_> {
         if missing || !table.is_unique(&columns) {
             self.problem(
                 field,
-                format!("nothing keeps ({}) unique in {}", columns.join(", "), table.name),
+                format!(
+                    "nothing keeps ({}) unique in {}",
+                    columns.join(", "),
+                    table.name
+                ),
                 "add a unique index on these columns, or name the columns of one",
             );
         }
@@ -126,7 +163,10 @@ impl Check<'_> {
             if !column.not_null {
                 self.problem(
                     field,
-                    format!("column {:?} tells rows of {} apart but may be NULL", column.name, table.name),
+                    format!(
+                        "column {:?} tells rows of {} apart but may be NULL",
+                        column.name, table.name
+                    ),
                     "declare it NOT NULL",
                 );
             }
@@ -146,7 +186,9 @@ impl Check<'_> {
     }
 
     fn belongs(&mut self, field: &str, target: &Target, table: &Table) {
-        let Ownership::Owned { belongs, .. } = &target.ownership else { return };
+        let Ownership::Owned { belongs, .. } = &target.ownership else {
+            return;
+        };
         let columns = match belongs {
             Belongs::Key(columns) => columns.clone(),
             Belongs::Row { column, .. } => vec![column.clone()],
@@ -154,7 +196,11 @@ impl Check<'_> {
         if !table.is_indexed(&columns) {
             self.problem(
                 format!("{field}.owned_by"),
-                format!("no index of {} starts with ({})", table.name, columns.join(", ")),
+                format!(
+                    "no index of {} starts with ({})",
+                    table.name,
+                    columns.join(", ")
+                ),
                 "add one: every copy searches the key's rows by it",
             );
         }
@@ -165,10 +211,17 @@ impl Check<'_> {
     fn cascades(&mut self, field: &str, target: &Target, table: &Table) {
         let remedy = "make the foreign key RESTRICT or NO ACTION during the migration";
         let owner = match &target.ownership {
-            Ownership::Owned { belongs: Belongs::Row { target, .. }, .. } => self.table_of(*target),
+            Ownership::Owned {
+                belongs: Belongs::Row { target, .. },
+                ..
+            } => self.table_of(*target),
             _ => None,
         };
-        for reference in table.references.iter().filter(|reference| reference.cascades) {
+        for reference in table
+            .references
+            .iter()
+            .filter(|reference| reference.cascades)
+        {
             if owner.as_ref() != Some(&reference.to) {
                 self.problem(
                     format!("{field}.table"),
@@ -183,8 +236,14 @@ impl Check<'_> {
         if !target.is_owned() {
             return;
         }
-        let mine: Vec<String> = (0..self.shape.targets.len()).filter_map(|n| self.table_of(n)).collect();
-        for reference in table.referenced_by.iter().filter(|reference| reference.cascades) {
+        let mine: Vec<String> = (0..self.shape.targets.len())
+            .filter_map(|n| self.table_of(n))
+            .collect();
+        for reference in table
+            .referenced_by
+            .iter()
+            .filter(|reference| reference.cascades)
+        {
             // A target's own references are its own problem, named above.
             if !mine.contains(&reference.from) {
                 self.problem(
@@ -202,7 +261,11 @@ impl Check<'_> {
     /// What the database calls the table of a target that was described.
     fn table_of(&self, target: usize) -> Option<String> {
         let name = &self.shape.targets.get(target)?.table;
-        let table = self.catalog.follower.iter().find(|table| table.name == *name)?;
+        let table = self
+            .catalog
+            .follower
+            .iter()
+            .find(|table| table.name == *name)?;
         Some(table.canonical.clone())
     }
 }
@@ -219,7 +282,10 @@ fn assignable(from: &str, to: &str) -> bool {
         let is = |words: &[&str]| words.iter().any(|word| name.starts_with(word));
         if name.ends_with("[]") {
             "array"
-        } else if is(&["int", "smallint", "bigint", "numeric", "real", "double", "float"]) && name != "interval" {
+        } else if is(&[
+            "int", "smallint", "bigint", "numeric", "real", "double", "float",
+        ]) && name != "interval"
+        {
             "number"
         } else if is(&["bool"]) {
             "boolean"

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use changeover_flags::{Entity, Key, Place};
 
-use crate::dialect::authority::SqlAuthority;
 use crate::dialect::BadSetting;
+use crate::dialect::authority::SqlAuthority;
 use crate::dialect::catalog::Table;
 use crate::dialect::session::{Database, DbError, ErrorClass, Session};
 use crate::mapping::{Mapping, Shape, SourceRows};
@@ -49,7 +49,11 @@ pub enum PreflightError {
 }
 
 fn list(problems: &[Problem]) -> String {
-    problems.iter().map(|problem| format!("  - {problem}")).collect::<Vec<_>>().join("\n")
+    problems
+        .iter()
+        .map(|problem| format!("  - {problem}"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// What the preflight learnt of the databases.
@@ -75,7 +79,11 @@ pub async fn check(
     authority: (Place, &Database),
     follower: (Place, &Database),
 ) -> Result<Catalog, PreflightError> {
-    let mut check = Check { shape: mapping.shape(), problems: Vec::new(), catalog: Catalog::default() };
+    let mut check = Check {
+        shape: mapping.shape(),
+        problems: Vec::new(),
+        catalog: Catalog::default(),
+    };
     let mut lease = session(authority.1).await?;
     let done = check.authority(authority.1, lease.session()).await;
     done.map_err(|error| failed(authority.1, error))?;
@@ -93,17 +101,24 @@ pub async fn check(
     if check.problems.is_empty() {
         check.sample(entity, mapping, authority).await?;
     }
-    if check.problems.is_empty() { Ok(check.catalog) } else { Err(PreflightError::Problems(check.problems)) }
+    if check.problems.is_empty() {
+        Ok(check.catalog)
+    } else {
+        Err(PreflightError::Problems(check.problems))
+    }
 }
 
-async fn session(
-    database: &Database,
-) -> Result<crate::dialect::session::Lease, PreflightError> {
-    database.session().await.map_err(|error| failed(database, error))
+async fn session(database: &Database) -> Result<crate::dialect::session::Lease, PreflightError> {
+    database
+        .session()
+        .await
+        .map_err(|error| failed(database, error))
 }
 
 fn failed(database: &Database, error: DbError) -> PreflightError {
-    error.at(database.dialect().place_name(), "checking the mapping").into()
+    error
+        .at(database.dialect().place_name(), "checking the mapping")
+        .into()
 }
 
 struct Check<'a> {
@@ -139,27 +154,43 @@ impl Check<'_> {
         match database.dialect().describe(session, name).await {
             Ok(Some(table)) => return Ok(Some(table)),
             Ok(None) => {
-                self.problem(field, format!("there is no table {name:?} in {store} (a view is none)"), remedy);
+                self.problem(
+                    field,
+                    format!("there is no table {name:?} in {store} (a view is none)"),
+                    remedy,
+                );
             }
             Err(error) if matches!(error.class, ErrorClass::Connection | ErrorClass::Busy) => {
                 return Err(error);
             }
             Err(error) => {
-                self.problem(field, format!("{store} does not describe {name:?}: {}", error.summary), remedy);
+                self.problem(
+                    field,
+                    format!("{store} does not describe {name:?}: {}", error.summary),
+                    remedy,
+                );
             }
         }
         Ok(None)
     }
 
     fn columns(&mut self, field: &str, table: &Table, names: &[String]) -> bool {
-        let missing: Vec<&String> =
-            names.iter().filter(|name| table.column(name).is_none()).collect();
+        let missing: Vec<&String> = names
+            .iter()
+            .filter(|name| table.column(name).is_none())
+            .collect();
         for name in &missing {
             self.problem(
                 field,
                 format!("table {} has no column {name:?}", table.name),
-                match table.columns.iter().find(|c| c.name.eq_ignore_ascii_case(name)) {
-                    Some(other) => format!("upper and lower case count: did you mean {:?}?", other.name),
+                match table
+                    .columns
+                    .iter()
+                    .find(|c| c.name.eq_ignore_ascii_case(name))
+                {
+                    Some(other) => {
+                        format!("upper and lower case count: did you mean {:?}?", other.name)
+                    }
                     None => "correct the name, or add the column first".to_owned(),
                 },
             );
@@ -174,10 +205,18 @@ impl Check<'_> {
         session: &mut dyn Session,
         side: &str,
     ) -> Result<(), DbError> {
-        for BadSetting { setting, found, wanted } in database.dialect().durability(session).await? {
+        for BadSetting {
+            setting,
+            found,
+            wanted,
+        } in database.dialect().durability(session).await?
+        {
             self.problem(
                 format!("{side}: {setting}"),
-                format!("is {found:?} in {}: acknowledged writes can be lost", database.dialect().place_name()),
+                format!(
+                    "is {found:?} in {}: acknowledged writes can be lost",
+                    database.dialect().place_name()
+                ),
                 format!("set it to {wanted}"),
             );
         }
@@ -189,10 +228,20 @@ impl Check<'_> {
         let shape = self.shape;
         for target in &shape.targets {
             let canonical = |tables: &[Table], name: &str| {
-                tables.iter().find(|table| table.name == name).map(|table| table.canonical.clone())
+                tables
+                    .iter()
+                    .find(|table| table.name == name)
+                    .map(|table| table.canonical.clone())
             };
-            let Some(written) = canonical(&self.catalog.follower, &target.table) else { continue };
-            if self.catalog.authority.iter().any(|read| read.canonical == written) {
+            let Some(written) = canonical(&self.catalog.follower, &target.table) else {
+                continue;
+            };
+            if self
+                .catalog
+                .authority
+                .iter()
+                .any(|read| read.canonical == written)
+            {
                 self.problem(
                     format!("target {:?}.table", target.name),
                     format!("table {} stands on both sides", target.table),
@@ -210,7 +259,9 @@ impl Check<'_> {
         (place, database): (Place, &Database),
     ) -> Result<(), PreflightError> {
         self.nothing(entity, mapping);
-        let Some(root) = self.catalog.authority.first() else { return Ok(()) };
+        let Some(root) = self.catalog.authority.first() else {
+            return Ok(());
+        };
         let authority = SqlAuthority::new(
             database.clone(),
             entity.clone(),
@@ -226,7 +277,10 @@ impl Check<'_> {
             .collect();
         // One key without an image is that key's business (it will be blocked and say so); a
         // mapping that panics, or maps nothing at all, is a bug.
-        if let Some((key, reason)) = refused.iter().find(|(_, reason)| reason.contains("panicked")) {
+        if let Some((key, reason)) = refused
+            .iter()
+            .find(|(_, reason)| reason.contains("panicked"))
+        {
             self.problem(
                 "mapping",
                 format!("{reason} on key {key:?}"),
@@ -238,7 +292,9 @@ impl Check<'_> {
 
     /// Maps a key without rows, as after a delete: a mapping that cannot would never copy deletes.
     fn nothing(&mut self, entity: &Entity, mapping: &Arc<dyn Mapping>) {
-        let rows = SourceRows { queries: vec![Vec::new(); self.shape.queries.len()] };
+        let rows = SourceRows {
+            queries: vec![Vec::new(); self.shape.queries.len()],
+        };
         let key = Key::composite(self.shape.root.key.iter().map(|_| "0"));
         let image = catch_unwind(AssertUnwindSafe(|| mapping.image(&key, &rows)));
         let problem = match image {
@@ -248,9 +304,16 @@ impl Check<'_> {
                 image.targets.len(),
                 self.shape.targets.len()
             ),
-            Ok(Err(error)) => format!("it has no image for a key of {entity} without rows: {}", error.reason),
+            Ok(Err(error)) => format!(
+                "it has no image for a key of {entity} without rows: {}",
+                error.reason
+            ),
             Err(_) => format!("it panicked on a key of {entity} without rows, as after a delete"),
         };
-        self.problem("mapping", problem, "answer one list per target, empty for a key without rows");
+        self.problem(
+            "mapping",
+            problem,
+            "answer one list per target, empty for a key without rows",
+        );
     }
 }

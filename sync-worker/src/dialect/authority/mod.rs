@@ -77,11 +77,11 @@ impl SqlAuthority {
                     .collect();
                 matches.extend(query.filter.iter().map(|filter| format!("({filter})")));
                 Query {
-                    sql_select: format!("SELECT changeover_keys.changeover_key{} FROM ", select.concat()),
-                    sql_where: format!(
-                        " CROSS JOIN {from} WHERE {}",
-                        matches.join(" AND ")
+                    sql_select: format!(
+                        "SELECT changeover_keys.changeover_key{} FROM ",
+                        select.concat()
                     ),
+                    sql_where: format!(" CROSS JOIN {from} WHERE {}", matches.join(" AND ")),
                     names: query.select.iter().map(|(name, _)| name.clone()).collect(),
                     types,
                 }

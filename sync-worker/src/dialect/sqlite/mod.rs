@@ -45,7 +45,9 @@ impl Sqlite {
     pub fn new(url: &str) -> Result<Sqlite, sqlx::Error> {
         // Every connection to a database in memory may be another database.
         if url.contains(":memory:") || url.contains("mode=memory") {
-            return Err(sqlx::Error::Configuration("it names a database in memory".into()));
+            return Err(sqlx::Error::Configuration(
+                "it names a database in memory".into(),
+            ));
         }
         let options = SqliteConnectOptions::from_str(url)?
             // A mistyped path must not become an empty database.
@@ -68,7 +70,10 @@ impl Dialect for Sqlite {
         &self.name
     }
 
-    fn identity<'a>(&'a self, _session: &'a mut dyn Session) -> BoxFuture<'a, Result<String, DbError>> {
+    fn identity<'a>(
+        &'a self,
+        _session: &'a mut dyn Session,
+    ) -> BoxFuture<'a, Result<String, DbError>> {
         let path = self.options.get_filename();
         let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         async move { Ok(format!("sqlite {}", path.display())) }.boxed()
@@ -302,7 +307,10 @@ impl Dialect for Sqlite {
     }
 
     fn begin_install(&self, lock_timeout: Duration) -> String {
-        format!("PRAGMA busy_timeout = {}; BEGIN IMMEDIATE", lock_timeout.as_millis().max(1))
+        format!(
+            "PRAGMA busy_timeout = {}; BEGIN IMMEDIATE",
+            lock_timeout.as_millis().max(1)
+        )
     }
 
     fn lock_tables(&self, _tables: &[&str], _lock_timeout: Duration) -> Option<String> {

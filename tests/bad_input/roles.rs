@@ -1,0 +1,153 @@
+//! PostgreSQL roles: one without rights cannot install half of anything; the application's own
+//! role, with rights on its tables alone, keeps writing and is stamped, whatever its search path.
+
+use super::stand::{MAPPING, Stand, chain, open, usual_mapping};
+use crate::protocol::market::{Plain, backfill, drain, verify};
+
+/// A role of this test's own on the shared server, that may log in.
+async fn role(stand: &Stand, word: &str) -> (String, String, String) {
+    let database = stand
+        .legacy_url
+        .split('/')
+        .next_back()
+        .unwrap()
+        .split('?')
+        .next()
+        .unwrap()
+        .to_owned();
+    let role = format!("{word}_{database}");
+    stand.legacy.run(&format!("CREATE ROLE {role} LOGIN")).await;
+    let url = |url: &str| url.replace("postgres@", &format!("{role}@"));
+    (role.clone(), url(&stand.legacy_url), url(&stand.new_url))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_without_rights_installs_nothing() {
+    let stand = Stand::usual(true).await;
+    let before = stand.census().await;
+    let (role, legacy_url, new_url) = role(&stand, "powerless").await;
+    let said = |error: String| {
+        for word in [
+            "the role lacks a right",
+            "connect as the tables' owner, or grant it",
+            "SQLSTATE 42501: ",
+        ] {
+            assert!(error.contains(word), "does not say {word:?}: {error}");
+        }
+    };
+    // Not even reading: the catalog is open to everyone, the rows are not.
+    said(
+        open(&legacy_url, &new_url, usual_mapping())
+            .await
+            .expect_err("no right to read"),
+    );
+    // Reading on one side, everything on the other: whichever is refused, neither is installed.
+    for side in [&stand.legacy, &stand.new] {
+        side.run(&format!(
+            "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"
+        ))
+        .await;
+    }
+    for (legacy, new) in [(&legacy_url, &stand.new_url), (&stand.legacy_url, &new_url)] {
+        let migration = open(legacy, new, usual_mapping()).await.unwrap();
+        said(chain(
+            &migration.install().await.expect_err("no right to install"),
+        ));
+        assert_eq!(stand.census().await, before, "half an installation");
+    }
+    // A role without rights on the product's tables is not told that nothing is installed.
+    let owner = stand.open(MAPPING).await.unwrap();
+    owner.install().await.unwrap();
+    let migration = open(&legacy_url, &new_url, usual_mapping()).await.unwrap();
+    said(chain(
+        &migration.epoch().await.expect_err("no right to the epoch"),
+    ));
+    said(chain(
+        &migration
+            .uninstall()
+            .await
+            .expect_err("no right to uninstall"),
+    ));
+    owner.uninstall().await.unwrap();
+    assert_eq!(stand.census().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_applications_role_keeps_writing_and_is_stamped() {
+    let stand = Stand::usual(true).await;
+    let (role, legacy_url, new_url) = role(&stand, "app").await;
+    for side in [&stand.legacy, &stand.new] {
+        side.run(&format!("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}; CREATE SCHEMA earlier AUTHORIZATION {role}")).await;
+    }
+    let migration = stand.open(MAPPING).await.unwrap();
+    migration.install().await.unwrap();
+    migration.start_copying().await.unwrap();
+    backfill(&migration).await;
+    let (app, new_app) = (Plain::open(&legacy_url).await, Plain::open(&new_url).await);
+    for table in [
+        "changeover_key",
+        "changeover_epoch",
+        "changeover_id",
+        "changeover_backfill",
+        "changeover_expand",
+    ] {
+        for (side, sql) in [
+            (&app, format!("SELECT 1 FROM {table}")),
+            (&new_app, format!("DELETE FROM {table}")),
+        ] {
+            let error = side.try_run(&sql).await.expect_err(table).to_string();
+            assert!(error.contains("permission denied"), "{sql}: {error}");
+        }
+    }
+    // A stamp table, and a table of the application, of the session's own, earlier in its path:
+    // the triggers mean the ones they were made for.
+    let fake = "(entity text, place text, key text, version bigint, synced bigint, state text, reason text, PRIMARY KEY (entity, place, key))";
+    for (n, sql) in [
+        "UPDATE items SET name = 'plain' WHERE id = 1".to_owned(),
+        format!("SET search_path = pg_temp, earlier, public; CREATE TEMP TABLE changeover_key {fake}; CREATE TEMP TABLE changeover_epoch (entity text); UPDATE public.items SET name = 'temp' WHERE id = 1; DROP TABLE pg_temp.changeover_key, pg_temp.changeover_epoch; RESET search_path"),
+        format!("CREATE TABLE earlier.changeover_key {fake}; SET search_path = earlier, public; UPDATE items SET name = 'earlier' WHERE id = 1; RESET search_path"),
+        "CREATE FUNCTION earlier.current_setting(text, boolean) RETURNS text LANGUAGE sql AS 'SELECT ''on'''; SET search_path = earlier, pg_catalog, public; UPDATE items SET name = 'function' WHERE id = 1; RESET search_path".to_owned(),
+        "SET search_path = ''; UPDATE public.items SET name = 'none' WHERE id = 1; RESET search_path".to_owned(),
+        "SET session_replication_role = origin; UPDATE items SET name = 'origin' WHERE id = 1; RESET ALL".to_owned(),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let version = "SELECT CAST(version AS text) FROM public.changeover_key WHERE place = 'legacy' AND key = '1'";
+        let before: i64 = stand.legacy.text(version).await.parse().unwrap_or(0);
+        if n == 5 {
+            // Only a superuser may play a replica: a refusal is as good.
+            let _ = app.try_run(&sql).await;
+            continue;
+        }
+        app.run(&sql).await;
+        let after: i64 = stand.legacy.text(version).await.parse().unwrap();
+        assert!(after > before, "{sql} left no stamp");
+        drain(&migration).await;
+        let names = stand.new.texts("SELECT name FROM things WHERE legacy_id = 1").await;
+        assert_eq!(names, stand.legacy.texts("SELECT name FROM items WHERE id = 1").await, "{sql}");
+    }
+    assert_eq!(
+        app.texts("SELECT key FROM earlier.changeover_key").await,
+        Vec::<String>::new()
+    );
+    // The follower refuses the role on any path too, and takes what it does to parts of its own.
+    for sql in [
+        "DELETE FROM things",
+        "SET LOCAL search_path = earlier; DELETE FROM public.things",
+    ] {
+        let error = new_app.try_run(sql).await.expect_err(sql).to_string();
+        assert!(error.contains("changeover"), "{sql}: {error}");
+    }
+    app.run("DELETE FROM parts WHERE id = 10; INSERT INTO items (id, name) VALUES (3, 'three'); DELETE FROM items WHERE id = 2").await;
+    drain(&migration).await;
+    assert!(verify(&migration).await.clean());
+    assert_eq!(
+        stand
+            .new
+            .texts("SELECT name FROM things ORDER BY legacy_id")
+            .await,
+        ["none", "three"]
+    );
+    assert_eq!(stand.new.texts("SELECT label FROM bits").await, ["b"]);
+}
