@@ -8,3 +8,4 @@ mod reach;
 mod roles;
 mod stages;
 mod stand;
+mod wrong;

@@ -1,7 +1,7 @@
 //! PostgreSQL roles: one without rights cannot install half of anything; the application's own
 //! role, with rights on its tables alone, keeps writing and is stamped, whatever its search path.
 
-use super::stand::{MAPPING, Stand, chain, open, usual_mapping};
+use super::stand::{MAPPING, Stand, chain, open, spoil, usual_mapping};
 use crate::protocol::market::{Plain, backfill, drain, verify};
 
 /// A role of this test's own on the shared server, that may log in.
@@ -79,7 +79,11 @@ async fn the_applications_role_keeps_writing_and_is_stamped() {
     for side in [&stand.legacy, &stand.new] {
         side.run(&format!("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}; CREATE SCHEMA earlier AUTHORIZATION {role}")).await;
     }
-    let migration = stand.open(MAPPING).await.unwrap();
+    let by_query = (
+        "{ key = [\"item_id\"] }",
+        "{ keys = \"SELECT id FROM items WHERE id = $row.item_id\" }",
+    );
+    let migration = stand.open(&spoil(MAPPING, by_query)).await.unwrap();
     migration.install().await.unwrap();
     migration.start_copying().await.unwrap();
     backfill(&migration).await;
@@ -99,6 +103,14 @@ async fn the_applications_role_keeps_writing_and_is_stamped() {
             assert!(error.contains("permission denied"), "{sql}: {error}");
         }
     }
+    let call = "SELECT changeover_expand_legacy_items_1('{\"item_id\": 1}')";
+    stand.legacy.run(call).await;
+    let error = app
+        .try_run(call)
+        .await
+        .expect_err("the worker's own")
+        .to_string();
+    assert!(error.contains("permission denied for function"), "{error}");
     // A stamp table, and a table of the application, of the session's own, earlier in its path:
     // the triggers mean the ones they were made for.
     let fake = "(entity text, place text, key text, version bigint, synced bigint, state text, reason text, PRIMARY KEY (entity, place, key))";

@@ -101,14 +101,19 @@ pub(super) fn stamp(dialect: &Postgres, stamp: &Stamp<'_>) -> Vec<String> {
                 fields.join(", ")
             );
         }
+        let expand = format!("changeover_expand_{place}_{entity}_{index}");
         script.push(function(
             dialect,
-            &format!("changeover_expand_{place}_{entity}_{index}(source_row jsonb)"),
+            &format!("{expand}(source_row jsonb)"),
             "void",
             &format!(
                 "DECLARE r {table}; BEGIN r := jsonb_populate_record(NULL::{table}, source_row);\n  {}; END",
                 upsert(&keys("r"))
             ),
+        ));
+        // Unlike a trigger's function it can be called, with its owner's rights.
+        script.push(format!(
+            "REVOKE ALL ON FUNCTION {expand}(jsonb) FROM PUBLIC"
         ));
     }
     body.push_str("  RETURN NULL;\nEND");
