@@ -7,7 +7,8 @@
 //! | [`flags`] | stage, read percentage, sampling, kill switch |
 //! | [`shadow`] | comparing: values, rules, verdicts, tally |
 //! | [`worker`] | install, copy, backfill, drain, verify, repair |
-//! | [`wiring`] | the layers' ports, answered by the worker |
+//! | [`wiring`] | the layers' ports, answered by the worker; the worker inside the application |
+//! | [`repository`](mod@repository) | a trait of `async` methods behind the layers |
 //! | [`demo`] | a whole migration under load, on databases made for it |
 //! | [`cli`] | the command line as a function, for binaries with mappings in Rust |
 
@@ -18,4 +19,5 @@ pub use changeover_sync_worker as worker;
 
 pub mod cli;
 pub mod demo;
+pub mod repository;
 pub mod wiring;

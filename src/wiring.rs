@@ -1,17 +1,64 @@
 //! Where the layers meet the worker: the proxy's ports answered by a [`Migration`].
 //!
 //! `proxy` knows no SQL and `sync-worker` knows no Tower; this module is the only place that knows
-//! both. [`Wiring`] is what an application asks for: it hands the layer's builder its two ports
-//! and keeps the process's [`Flags`] in step with the epoch row.
+//! both. [`Wiring`] is what an application asks for:
+//!
+//! 1. [`Wiring::install`] opens a migration from the texts that name it, and begins to copy.
+//! 2. [`Wiring::builder`] begins a layer with the flags, the fenced copy and the versions in place.
+//! 3. [`Wiring::run`] runs the worker in the background of this process: [`Running`].
+//!
+//! [`Wiring::new`] takes the parts instead, for a worker that runs elsewhere.
+//!
+//! ```
+//! use changeover::flags::Stage;
+//! use changeover::wiring::{RunOptions, Wiring};
+//! # use sqlx::Connection as _;
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let folder = folder.path();
+//! # let url = |file| format!("sqlite:{}?mode=rwc", folder.join(file).display());
+//! # let (legacy_url, new_url) = (url("legacy.db"), url("new.db"));
+//! # let mut legacy = sqlx::SqliteConnection::connect(&legacy_url).await?;
+//! # sqlx::raw_sql("CREATE TABLE items (id INTEGER PRIMARY KEY NOT NULL, name TEXT)").execute(&mut legacy).await?;
+//! # let mut new = sqlx::SqliteConnection::connect(&new_url).await?;
+//! # sqlx::raw_sql("CREATE TABLE goods (id INTEGER PRIMARY KEY NOT NULL, label TEXT)").execute(&mut new).await?;
+//! let mapping = r#"
+//!     revision = 1
+//!     root = { table = "items", key = ["id"] }
+//!     [[target]]
+//!     table = "goods"
+//!     owned_by.key = ["id"]
+//!     identity = ["id"]
+//!     columns = { id = "id", label = "trim(name)" }
+//! "#;
+//! let wiring = Wiring::install("items", mapping, &legacy_url, &new_url, folder).await?;
+//! let worker = wiring.run(RunOptions::default());
+//! assert_eq!(wiring.flags().load().serving()?, Stage::DualWrite);
+//! // … `wiring.builder()` makes layers; see `repository` …
+//! worker.stop().await;
+//! # Ok(())
+//! # }
+//! ```
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use changeover_flags::{Flags, Key, Role, Version};
-use changeover_proxy::{BoxError, Copied, CopyKeys, FencedCopy, Versions};
-use changeover_sync_worker::copy::{Copier, CopySource};
+use changeover_flags::{BadEntity, Entity, FileStore, Flags, Stage};
+use changeover_proxy::{Builder, Changeover, FencedCopy};
+use changeover_sync_worker::dialect::session::Database;
+use changeover_sync_worker::mapping::toml::{BadMapping, TomlMapping};
 use changeover_sync_worker::migration::{Migration, MigrationError};
-use futures_util::future::BoxFuture;
+use changeover_sync_worker::preflight::PreflightError;
+use thiserror::Error;
+
+mod ports;
+mod running;
+
+pub use ports::{Copies, KnownVersions};
+pub use running::{RunOptions, Running};
 
 /// One migration as the layers see it. A clone shares everything.
 #[derive(Debug, Clone)]
@@ -20,7 +67,34 @@ pub struct Wiring {
     flags: Flags,
 }
 
+/// Why a migration could not be installed. The message names the step, the source the reason.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum InstallError {
+    /// The entity's name.
+    #[error("naming the entity")]
+    Entity(#[from] BadEntity),
+    /// The text of the mapping.
+    #[error("reading the mapping")]
+    Mapping(#[from] BadMapping),
+    /// A URL.
+    #[error("opening the databases")]
+    Database(#[from] changeover_sync_worker::store::StoreError),
+    /// The mapping does not fit the databases. Nothing was written.
+    #[error("checking the mapping against the databases")]
+    Preflight(#[from] PreflightError),
+    /// The flags file.
+    #[error("restoring the flags")]
+    Flags(#[from] changeover_flags::StoreError),
+    /// A database refused, or holds another mapping revision.
+    #[error("installing")]
+    Migration(#[from] MigrationError),
+}
+
 impl Wiring {
+    /// The number of an epoch row that nobody has decided anything about.
+    const FRESH: i64 = 1;
+
     /// How often [`watch`](Wiring::watch) asks for the epoch row unless told otherwise.
     pub const WATCH_EVERY: Duration = Duration::from_secs(1);
 
@@ -35,6 +109,55 @@ impl Wiring {
             Err(error) if !wiring.flags.load().known => Err(error),
             _ => Ok(wiring),
         }
+    }
+
+    /// Everything from the texts that name it: checks `mapping` (TOML) against both databases
+    /// (`postgres://…` or `sqlite:path`, the same one twice if both sides are in it), installs,
+    /// enters stage `dual-write` the first time, and restores the flags of
+    /// `<flags>/<entity>.toml`. What is done already is not done again, and a stage that somebody
+    /// chose is left alone, so an application calls this at every start. Its database role must be
+    /// allowed to create tables and triggers.
+    ///
+    /// # Errors
+    ///
+    /// [`InstallError`] names the step. Calling again continues.
+    pub async fn install(
+        entity: &str,
+        mapping: &str,
+        legacy_url: &str,
+        new_url: &str,
+        flags: &Path,
+    ) -> Result<Wiring, InstallError> {
+        let entity = Entity::new(entity)?;
+        let mapping: TomlMapping = mapping.parse()?;
+        let (legacy, new) = (Database::open(legacy_url)?, Database::open(new_url)?);
+        // Before anything is written: a flags file that cannot be understood must stop the start.
+        let flags = Flags::open(entity.clone(), FileStore::new(flags, &entity))?;
+        let migration = Migration::open(entity, Arc::new(mapping), legacy, new).await?;
+        migration.install().await?;
+        let epoch = migration.epoch().await?;
+        if epoch.stage() == Stage::Legacy {
+            // Somebody who stopped the copying does not want a restart to begin it again.
+            if epoch.number == Self::FRESH {
+                migration.start_copying().await?;
+            } else {
+                tracing::warn!(entity = %migration.entity(), "copying was stopped by somebody, and stays so");
+            }
+        }
+        Ok(Wiring::new(migration, flags).await?)
+    }
+
+    /// Begins a layer: its flags, its follower write and its versions are set.
+    #[must_use]
+    pub fn builder<Req, Res, E>(&self) -> Builder<(), Req, Res, E>
+    where
+        Req: Clone + Send + 'static,
+        Res: Send + 'static,
+        E: Send + 'static,
+    {
+        Changeover::builder(self.flags.clone())
+            .follow(self.follow())
+            .versions(self.versions())
     }
 
     /// The migration.
@@ -52,13 +175,13 @@ impl Wiring {
     /// The follower write for the layer's builder: the fenced copy.
     #[must_use]
     pub fn follow(&self) -> FencedCopy<Copies> {
-        FencedCopy::new(Copies(self.migration.copier().clone()))
+        FencedCopy::new(Copies::new(self.migration.copier().clone()))
     }
 
     /// What the databases know about versions, for the layer's builder.
     #[must_use]
     pub fn versions(&self) -> KnownVersions {
-        KnownVersions(self.migration.copier().clone())
+        KnownVersions::new(self.migration.copier().clone())
     }
 
     /// Asks for the epoch row once.
@@ -84,67 +207,5 @@ impl Wiring {
                 tracing::warn!(%error, "the stage could not be asked for, the last known one stands");
             }
         }
-    }
-}
-
-/// The worker's copy as the proxy's port.
-#[derive(Debug, Clone)]
-pub struct Copies(Copier);
-
-impl CopyKeys for Copies {
-    fn copy(&self, keys: Vec<Key>) -> BoxFuture<'static, Result<Copied, BoxError>> {
-        let copier = self.0.clone();
-        Box::pin(async move {
-            let report = copier.copy(&keys, CopySource::Inline).await?;
-            Ok(Copied {
-                applied: report.applied + report.stale,
-                left: report.left,
-            })
-        })
-    }
-}
-
-/// The worker's two databases as the proxy's port.
-#[derive(Debug, Clone)]
-pub struct KnownVersions(Copier);
-
-impl Versions for KnownVersions {
-    fn dirty(&self, keys: Vec<Key>) -> BoxFuture<'static, Result<Vec<Key>, BoxError>> {
-        let authority = Arc::clone(self.0.authority());
-        Box::pin(async move { Ok(authority.dirty_among(&keys).await?) })
-    }
-
-    fn any_dirty(&self) -> BoxFuture<'static, Result<bool, BoxError>> {
-        let authority = Arc::clone(self.0.authority());
-        Box::pin(async move { Ok(!authority.dirty(None, 1).await?.is_empty()) })
-    }
-
-    fn held(
-        &self,
-        role: Role,
-        keys: Vec<Key>,
-    ) -> BoxFuture<'static, Result<Vec<Version>, BoxError>> {
-        let copier = self.0.clone();
-        Box::pin(async move {
-            Ok(match role {
-                Role::Authority => copier.authority().versions(&keys).await?,
-                Role::Follower => copier
-                    .follower()
-                    .versions(&keys)
-                    .await?
-                    .into_iter()
-                    .map(Option::unwrap_or_default)
-                    .collect(),
-            })
-        })
-    }
-
-    fn dirty_keys(&self, limit: usize) -> BoxFuture<'static, Result<Option<Vec<Key>>, BoxError>> {
-        let authority = Arc::clone(self.0.authority());
-        let asked = u32::try_from(limit).unwrap_or(u32::MAX).saturating_add(1);
-        Box::pin(async move {
-            let dirty = authority.dirty(None, asked).await?;
-            Ok((dirty.len() <= limit).then(|| dirty.into_iter().map(|one| one.key).collect()))
-        })
     }
 }

@@ -26,3 +26,5 @@ mod faults;
 mod mutants;
 // The layer over real databases.
 mod layer;
+// What an application has to change, and the worker it runs.
+mod adoption;

@@ -1,0 +1,16 @@
+CREATE TABLE IF NOT EXISTS listings (
+  id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
+  tenant_id INTEGER NOT NULL,
+  title TEXT NOT NULL,
+  status TEXT NOT NULL,
+  price_cents INTEGER NOT NULL,
+  photo_count INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS listings_of_tenant ON listings (tenant_id);
+CREATE TABLE IF NOT EXISTS photos (
+  id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
+  listing_id INTEGER NOT NULL,
+  position INTEGER NOT NULL,
+  url TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS photos_of_listing ON photos (listing_id);

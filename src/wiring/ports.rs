@@ -1,0 +1,82 @@
+//! The proxy's ports, answered by the worker's copy.
+
+use std::sync::Arc;
+
+use changeover_flags::{Key, Role, Version};
+use changeover_proxy::{BoxError, Copied, CopyKeys, Versions};
+use changeover_sync_worker::copy::{Copier, CopySource};
+use futures_util::future::BoxFuture;
+
+/// The worker's copy as the proxy's port.
+#[derive(Debug, Clone)]
+pub struct Copies(Copier);
+
+impl Copies {
+    pub(super) fn new(copier: Copier) -> Copies {
+        Copies(copier)
+    }
+}
+
+impl CopyKeys for Copies {
+    fn copy(&self, keys: Vec<Key>) -> BoxFuture<'static, Result<Copied, BoxError>> {
+        let copier = self.0.clone();
+        Box::pin(async move {
+            let report = copier.copy(&keys, CopySource::Inline).await?;
+            Ok(Copied {
+                applied: report.applied + report.stale,
+                left: report.left,
+            })
+        })
+    }
+}
+
+/// The worker's two databases as the proxy's port.
+#[derive(Debug, Clone)]
+pub struct KnownVersions(Copier);
+
+impl KnownVersions {
+    pub(super) fn new(copier: Copier) -> KnownVersions {
+        KnownVersions(copier)
+    }
+}
+
+impl Versions for KnownVersions {
+    fn dirty(&self, keys: Vec<Key>) -> BoxFuture<'static, Result<Vec<Key>, BoxError>> {
+        let authority = Arc::clone(self.0.authority());
+        Box::pin(async move { Ok(authority.dirty_among(&keys).await?) })
+    }
+
+    fn any_dirty(&self) -> BoxFuture<'static, Result<bool, BoxError>> {
+        let authority = Arc::clone(self.0.authority());
+        Box::pin(async move { Ok(!authority.dirty(None, 1).await?.is_empty()) })
+    }
+
+    fn held(
+        &self,
+        role: Role,
+        keys: Vec<Key>,
+    ) -> BoxFuture<'static, Result<Vec<Version>, BoxError>> {
+        let copier = self.0.clone();
+        Box::pin(async move {
+            Ok(match role {
+                Role::Authority => copier.authority().versions(&keys).await?,
+                Role::Follower => copier
+                    .follower()
+                    .versions(&keys)
+                    .await?
+                    .into_iter()
+                    .map(Option::unwrap_or_default)
+                    .collect(),
+            })
+        })
+    }
+
+    fn dirty_keys(&self, limit: usize) -> BoxFuture<'static, Result<Option<Vec<Key>>, BoxError>> {
+        let authority = Arc::clone(self.0.authority());
+        let asked = u32::try_from(limit).unwrap_or(u32::MAX).saturating_add(1);
+        Box::pin(async move {
+            let dirty = authority.dirty(None, asked).await?;
+            Ok((dirty.len() <= limit).then(|| dirty.into_iter().map(|one| one.key).collect()))
+        })
+    }
+}

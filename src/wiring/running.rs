@@ -1,0 +1,172 @@
+//! The worker inside the application: [`Running`].
+
+use std::time::Duration;
+
+use changeover_flags::{Snapshot, Stage};
+use changeover_proxy::Handle;
+use changeover_sync_worker::backfill::BackfillOptions;
+use changeover_sync_worker::drain::DrainOptions;
+use changeover_sync_worker::migration::MigrationError;
+use changeover_sync_worker::store::StoreError;
+use changeover_sync_worker::verify::VerifyOptions;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use super::Wiring;
+
+/// How the worker goes about it.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// How often the stage is asked for and the flags file is read.
+    pub watch_every: Duration,
+    /// How long the backfill or the verify rests after it failed, or found differences.
+    pub retry_after: Duration,
+    /// How long a layer has to end before the worker is stopped.
+    pub stop_within: Duration,
+    /// The loop over dirty keys.
+    pub drain: DrainOptions,
+    /// The sweep over history; its rate is unlimited unless told otherwise.
+    pub backfill: BackfillOptions,
+    /// The comparison that lets percentages rise.
+    pub verify: VerifyOptions,
+}
+
+impl Default for RunOptions {
+    /// [`Wiring::WATCH_EVERY`], retries after 30 s, 10 s to end, and each part's own default.
+    fn default() -> RunOptions {
+        RunOptions {
+            watch_every: Wiring::WATCH_EVERY,
+            retry_after: Duration::from_secs(30),
+            stop_within: Duration::from_secs(10),
+            drain: DrainOptions::default(),
+            backfill: BackfillOptions::default(),
+            verify: VerifyOptions::default(),
+        }
+    }
+}
+
+/// The worker, in the background. Dropping it tells the worker to stop, without waiting.
+#[derive(Debug)]
+#[must_use = "dropping it stops the worker"]
+pub struct Running {
+    layers: Vec<Handle>,
+    stop_within: Duration,
+    tasks: TaskTracker,
+    stop: DropGuard,
+}
+
+impl Running {
+    /// Lets the writes and copies of `layer` that are under way end first when the worker is
+    /// stopped, within [`RunOptions::stop_within`].
+    pub fn after(mut self, layer: Handle) -> Running {
+        self.layers.push(layer);
+        self
+    }
+
+    /// Stops the worker and waits until it has. Stop the callers first. What is not finished is
+    /// dirty by its own commit, or behind the backfill's cursor, and is found there at the next
+    /// start.
+    pub async fn stop(self) {
+        for layer in &self.layers {
+            let left = layer.close_and_wait(self.stop_within).await;
+            tracing::info!(entity = %layer.entity(), ?left, "the layer has ended");
+        }
+        drop(self.stop);
+        self.tasks.wait().await;
+    }
+}
+
+impl Wiring {
+    /// Runs the worker in this process until it is stopped:
+    ///
+    /// 1. the stage is learnt, and edits of the flags file (percentage, kill switch) are taken up;
+    /// 2. dirty keys are drained;
+    /// 3. while the new side is not ready: backfill, then verify, both recorded. Until then a
+    ///    percentage above 0 is refused.
+    ///
+    /// Any number of processes may run it: they waste work, nothing else.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn run(&self, options: RunOptions) -> Running {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let drain = self.migration.drain(options.drain);
+        let until = stop.clone();
+        tasks.spawn(async move { drain.run(until.cancelled()).await });
+        let (every, stop_within) = (options.watch_every, options.stop_within);
+        let wiring = self.clone();
+        let watch = async move { wiring.watch_and_reload(every).await };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(watch));
+        let wiring = self.clone();
+        let history = async move { wiring.bring_history(&options).await };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(history));
+        tasks.close();
+        Running {
+            layers: Vec::new(),
+            stop_within,
+            tasks,
+            stop: stop.drop_guard(),
+        }
+    }
+
+    async fn watch_and_reload(&self, every: Duration) {
+        loop {
+            if let Err(error) = self.learn().await {
+                tracing::warn!(%error, "the stage could not be asked for, the last known one stands");
+            }
+            // The flags file is on a disk, which may be slow.
+            let flags = self.flags.clone();
+            match tokio::task::spawn_blocking(move || flags.reload()).await {
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the flags file was not taken up, the flags in force stand");
+                }
+                Ok(Ok(_changed)) => {}
+                Err(error) => tracing::error!(%error, "reading the flags file panicked"),
+            }
+            tokio::time::sleep(every).await;
+        }
+    }
+
+    /// Brings the new side to readiness whenever it is not ready: at first, and after the mapping
+    /// revision was raised.
+    async fn bring_history(&self, options: &RunOptions) {
+        loop {
+            let mut pause = options.watch_every;
+            if wants_history(&self.flags.load()) {
+                match self.backfill_and_verify(options).await {
+                    Ok(true) => {}
+                    Ok(false) => pause = options.retry_after,
+                    Err(error) => {
+                        tracing::warn!(%error, source = ?std::error::Error::source(&error), "backfill and verify will be tried again");
+                        pause = options.retry_after;
+                    }
+                }
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Whether the new side is ready.
+    async fn backfill_and_verify(&self, options: &RunOptions) -> Result<bool, MigrationError> {
+        let epoch = self.migration.epoch().await?;
+        if !epoch.backfilled {
+            let swept = self.migration.backfill(options.backfill).run(|_| {}).await;
+            let swept = swept.map_err(|error: StoreError| MigrationError::Store(error))?;
+            tracing::info!(entity = %self.migration.entity(), keys = swept.passed, "backfilled");
+            self.migration.record_backfill(&epoch).await?;
+        }
+        let report = self.migration.verify(options.verify.clone()).await?;
+        if report.clean() {
+            tracing::info!(entity = %self.migration.entity(), keys = report.compared, "verified without a difference");
+        } else {
+            tracing::warn!(entity = %self.migration.entity(), ?report, "verified with differences");
+        }
+        self.learn().await?;
+        Ok(report.clean())
+    }
+}
+
+fn wants_history(flags: &Snapshot) -> bool {
+    !flags.ready && flags.serving().is_ok_and(|stage| stage == Stage::DualWrite)
+}

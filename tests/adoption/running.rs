@@ -1,0 +1,147 @@
+//! `Wiring::install` and `Wiring::run`: the worker inside an application.
+
+use std::error::Error;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use changeover::flags::{Percent, Stage};
+use changeover::wiring::{InstallError, RunOptions, Wiring};
+
+use crate::protocol::market::{MAPPING, Market, Topology};
+
+/// Real servers answer when they do: the clock of these tests is the real one.
+async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !done().await {
+        assert!(Instant::now() < deadline, "waited 60 seconds until {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn install(market: &Market, mapping: &str, flags: &Path) -> Result<Wiring, InstallError> {
+    Wiring::install(
+        "listings",
+        mapping,
+        &market.legacy_url,
+        &market.new_url,
+        flags,
+    )
+    .await
+}
+
+fn quick() -> RunOptions {
+    let watch_every = Duration::from_millis(20);
+    RunOptions {
+        watch_every,
+        retry_after: watch_every,
+        ..RunOptions::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_worker_brings_history_and_what_is_written_meanwhile_on_sqlite() {
+    the_worker_brings_everything(Topology::SqliteTwoFiles).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_worker_brings_history_and_what_is_written_meanwhile_on_postgres() {
+    the_worker_brings_everything(Topology::PostgresTwoDatabases).await;
+}
+
+async fn the_worker_brings_everything(topology: Topology) {
+    let market = Market::start(topology).await;
+    market.fill(120).await;
+    let flags = tempfile::tempdir().unwrap();
+    let wiring = install(&market, MAPPING, flags.path()).await.unwrap();
+    assert_eq!(wiring.flags().load().serving().unwrap(), Stage::DualWrite);
+    assert!(
+        wiring.flags().set_read_new(Percent::HUNDRED).is_err(),
+        "nothing is proved yet"
+    );
+
+    let running = wiring.run(quick());
+    market
+        .legacy
+        .run("UPDATE listings SET title = 'while it runs' WHERE id % 3 = 0")
+        .await;
+    until("the new side is ready", async || {
+        wiring.flags().load().ready
+    })
+    .await;
+    until("nothing is dirty", async || market.dirty().await.is_empty()).await;
+    market.assert_equal().await;
+    wiring.flags().set_read_new(Percent::HUNDRED).unwrap();
+
+    // Somebody edits the file.
+    let file = flags.path().join("listings.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("kill = false", "kill = true")).unwrap();
+    until("the kill switch is taken up", async || {
+        wiring.flags().load().kill
+    })
+    .await;
+
+    running.stop().await;
+    market
+        .legacy
+        .run("UPDATE listings SET title = 'nobody copies this' WHERE id = 1")
+        .await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(
+        market.dirty().await.len(),
+        1,
+        "a worker that was stopped goes on"
+    );
+
+    // The next start finds it.
+    let running = install(&market, MAPPING, flags.path())
+        .await
+        .unwrap()
+        .run(quick());
+    until("nothing is dirty", async || market.dirty().await.is_empty()).await;
+    market.assert_equal().await;
+    drop(running);
+}
+
+#[tokio::test]
+async fn a_start_does_not_undo_what_somebody_decided() {
+    let market = Market::start(Topology::SqliteTwoFiles).await;
+    let flags = tempfile::tempdir().unwrap();
+    let wiring = install(&market, MAPPING, flags.path()).await.unwrap();
+    wiring.migration().stop_copying().await.unwrap();
+    let wiring = install(&market, MAPPING, flags.path()).await.unwrap();
+    assert_eq!(
+        wiring.migration().epoch().await.unwrap().stage(),
+        Stage::Legacy
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_installed_names_its_step_and_writes_nothing() {
+    let market = Market::start(Topology::SqliteTwoFiles).await;
+    let flags = tempfile::tempdir().unwrap();
+    let said = |error: InstallError| match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    };
+    let typo = MAPPING.replace("owned_by", "owned_bye");
+    let wrong = MAPPING.replace("table = \"pictures\"", "table = \"paintings\"");
+    let nowhere = flags.path().join("nowhere");
+    for (mapping, flags, step, detail) in [
+        (
+            typo.as_str(),
+            flags.path(),
+            "reading the mapping",
+            "owned_bye",
+        ),
+        (&wrong, flags.path(), "checking the mapping", "paintings"),
+        (MAPPING, &nowhere, "restoring the flags", "nowhere"),
+    ] {
+        let error = said(install(&market, mapping, flags).await.unwrap_err());
+        assert!(error.starts_with(step) && error.contains(detail), "{error}");
+    }
+    let objects = market
+        .legacy
+        .texts("SELECT name FROM sqlite_schema WHERE name LIKE '%changeover%'");
+    assert_eq!(objects.await, Vec::<String>::new());
+}
