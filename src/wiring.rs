@@ -135,16 +135,27 @@ impl Wiring {
         let flags = Flags::open(entity.clone(), FileStore::new(flags, &entity))?;
         let migration = Migration::open(entity, Arc::new(mapping), legacy, new).await?;
         migration.install().await?;
-        let epoch = migration.epoch().await?;
-        if epoch.stage() == Stage::Legacy {
-            // Somebody who stopped the copying does not want a restart to begin it again.
-            if epoch.number == Self::FRESH {
-                migration.start_copying().await?;
-            } else {
-                tracing::warn!(entity = %migration.entity(), "copying was stopped by somebody, and stays so");
-            }
-        }
+        Self::first_step(&migration).await?;
         Ok(Wiring::new(migration, flags).await?)
+    }
+
+    /// Stage `dual-write`, where nobody has decided anything yet.
+    async fn first_step(migration: &Migration) -> Result<(), MigrationError> {
+        let epoch = migration.epoch().await?;
+        if epoch.stage() != Stage::Legacy {
+            return Ok(());
+        }
+        // Somebody who stopped the copying does not want a restart to begin it again.
+        if epoch.number != Self::FRESH {
+            let entity = migration.entity();
+            tracing::warn!(%entity, "copying was stopped by somebody, and stays so");
+            return Ok(());
+        }
+        match migration.start_copying().await {
+            // Another instance that starts at the same time.
+            Err(MigrationError::Moved { .. }) => Ok(()),
+            moved => moved.map(drop),
+        }
     }
 
     /// Begins a layer: its flags, its follower write and its versions are set.

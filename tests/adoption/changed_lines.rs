@@ -33,10 +33,8 @@ fn a_service_changes_by_fewer_than_60_lines_most_of_them_in_one_place() {
         .collect();
     assert_eq!(elsewhere, ["main.rs"]);
     for claim in claims(&read("README.md").unwrap_or_default()) {
-        assert_eq!(
-            claim, total,
-            "README.md says another number of changed lines"
-        );
+        let so = claim == total || claim == FEWER_THAN;
+        assert!(so, "README.md says {claim} changed lines, it is {total}");
     }
 }
 

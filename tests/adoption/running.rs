@@ -116,6 +116,24 @@ async fn a_start_does_not_undo_what_somebody_decided() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_may_start_at_the_same_time() {
+    for topology in [
+        Topology::SqliteTwoFiles,
+        Topology::PostgresTwoDatabases,
+        Topology::PostgresOneDatabase,
+    ] {
+        let market = Market::start(topology).await;
+        let starts = (0..6).map(|_| async {
+            let flags = tempfile::tempdir().unwrap();
+            let wiring = install(&market, MAPPING, flags.path()).await.unwrap();
+            wiring.flags().load().serving().unwrap()
+        });
+        let stages = futures_util::future::join_all(starts).await;
+        assert_eq!(stages, [Stage::DualWrite; 6], "{topology:?}");
+    }
+}
+
 #[tokio::test]
 async fn what_cannot_be_installed_names_its_step_and_writes_nothing() {
     let market = Market::start(Topology::SqliteTwoFiles).await;
