@@ -128,10 +128,8 @@ pub(crate) fn not_one_expression(text: &str) -> Option<&'static str> {
     while let Some(c) = rest.next() {
         match c {
             // A doubled quote ends one quoted text and begins the next.
-            '\'' | '"' | '`' => {
-                if !rest.by_ref().any(|other| other == c) {
-                    return Some("has a quote that is not closed");
-                }
+            '\'' | '"' | '`' if !rest.by_ref().any(|other| other == c) => {
+                return Some("has a quote that is not closed");
             }
             ';' => return Some("has a ';' outside of quotes"),
             '-' if rest.peek() == Some(&'-') => return Some("has a comment ('--')"),

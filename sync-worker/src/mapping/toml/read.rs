@@ -163,16 +163,6 @@ pub(super) fn read_target(
         });
     }
     let columns: Vec<String> = config.columns.keys().cloned().collect();
-    if let (Some(_), Some(id)) = (&config.owned_by, &config.id)
-        && columns.contains(id)
-    {
-        return bad(
-            format!("{field}.id"),
-            format!(
-                "column {id:?} is mapped, so nothing is to be generated: say identity = [{id:?}]"
-            ),
-        );
-    }
     let ownership = ownership(config, &field, &columns, shape)?;
     let identity = match &ownership {
         Ownership::Shared { identity, .. } => columns
@@ -221,6 +211,16 @@ fn ownership(
         ),
         None => Ok(()),
     };
+    if let (Some(_), Some(id)) = (&config.owned_by, &config.id)
+        && columns.contains(id)
+    {
+        return bad(
+            format!("{field}.id"),
+            format!(
+                "column {id:?} is mapped, so nothing is to be generated: say identity = [{id:?}]"
+            ),
+        );
+    }
     match (&config.owned_by, &config.shared_by) {
         (None, Some(identity)) => {
             mapped("shared_by", identity)?;
