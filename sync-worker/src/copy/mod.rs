@@ -101,11 +101,14 @@ impl std::fmt::Debug for Copier {
 }
 
 impl Copier {
-    /// The most rounds in which a unique value is followed from holder to holder.
+    /// The most rounds in which a group is tried without a new holder coming to light, because its
+    /// keys are being written at the same time.
     pub const MAX_ROUNDS: usize = 8;
 
-    /// The most keys that are written together because unique values pass between them.
-    pub const MAX_GROUP: usize = 64;
+    /// The most keys that are written together because unique values pass between them. A circle
+    /// of more keys waits until it is broken; a chain of more, that ends in a free value, does not:
+    /// it is settled from its end.
+    pub const MAX_GROUP: usize = 1_000;
 
     /// A copier from `authority` to `follower`. Registers the metrics of `entity`.
     #[must_use]
@@ -312,6 +315,41 @@ mod tests {
         assert_eq!(memory.dirty_ids(), [key(2)]);
         memory.write_unique(1, "one", None);
         copy(&memory, &[2]).await?;
+        assert!(memory.agrees() && memory.dirty_ids().is_empty());
+        Ok(())
+    }
+
+    /// Values that went round a circle: found one holder at a time, or all in one batch.
+    #[tokio::test]
+    async fn a_long_circle_of_unique_values_is_copied() -> Result<(), StoreError> {
+        for asked in [1, 30] {
+            let memory = Memory::default();
+            let ids: Vec<i64> = (1..=30).collect();
+            for id in &ids {
+                memory.write_unique(*id, "before", Some(&format!("value {id}")));
+            }
+            copy(&memory, &ids).await?;
+            for id in &ids {
+                memory.write_unique(*id, "after", Some(&format!("value {}", id % 30 + 1)));
+            }
+            let report = copy(&memory, ids.get(..asked).unwrap_or_default()).await?;
+            assert_eq!((report.applied, report.left.len()), (30, 0), "{asked}");
+            assert!(memory.agrees() && memory.dirty_ids().is_empty());
+        }
+        Ok(())
+    }
+
+    /// The holder let go of the value between the refusal and the question for the holder.
+    #[tokio::test]
+    async fn a_conflict_whose_holder_is_gone_is_tried_again() -> Result<(), StoreError> {
+        let memory = Memory::default();
+        memory.write_unique(1, "one", Some("same"));
+        copy(&memory, &[1]).await?;
+        memory.write_unique(1, "one", None);
+        memory.write_unique(2, "two", Some("same"));
+        memory.state().holders_gone = true;
+        let report = copy(&memory, &[2]).await?;
+        assert_eq!((report.applied, report.left.len()), (2, 0));
         assert!(memory.agrees() && memory.dirty_ids().is_empty());
         Ok(())
     }

@@ -70,10 +70,15 @@ impl<'a> Run<'a> {
                 conflicts.push((copy.key, copy.version, holders));
             }
         }
-        for (key, version, holders) in conflicts {
+        let known: BTreeMap<Key, Vec<Key>> = conflicts
+            .iter()
+            .map(|(key, _, holders)| (key.clone(), holders.clone()))
+            .collect();
+        for (key, version, _) in conflicts {
             // An earlier group may have taken this key along.
             if self.is_open(&key) {
-                self.copy_group(key, version, holders).await?;
+                let group = chain(&key, &known);
+                self.copy_group(key, version, group).await?;
             }
         }
         Ok(())
@@ -95,20 +100,19 @@ impl<'a> Run<'a> {
         images
     }
 
-    /// Follows the unique values of `key` to their holders, and writes them all together.
+    /// Follows the unique values of `key` to their holders, from `group` on, and writes them all
+    /// together.
     async fn copy_group(
         &mut self,
         key: Key,
         version: Version,
-        holders: Vec<Key>,
+        mut group: BTreeSet<Key>,
     ) -> Result<(), StoreError> {
-        let mut open = vec![(key.clone(), version)];
-        let mut group: BTreeSet<Key> = holders.into_iter().chain([key]).collect();
+        let mut open = vec![(key, version)];
         let mut before = Vec::new();
-        for _ in 0..Copier::MAX_ROUNDS {
-            if group.len() > Copier::MAX_GROUP {
-                break;
-            }
+        let mut rounds = 0;
+        // A round that finds new holders is progress, of which the group's size is the limit.
+        while rounds < Copier::MAX_ROUNDS && group.len() <= Copier::MAX_GROUP {
             let keys: Vec<Key> = group.iter().cloned().collect();
             for key in &keys {
                 self.keys.entry(key.clone()).or_insert(None);
@@ -147,6 +151,7 @@ impl<'a> Run<'a> {
                 return Ok(());
             }
             before = if group.len() == known {
+                rounds += 1;
                 versions
             } else {
                 Vec::new()
@@ -295,6 +300,20 @@ impl<'a> Run<'a> {
         }
         report
     }
+}
+
+/// `key`, the holders of its unique values, their holders, and so on as far as is known.
+fn chain(key: &Key, holders: &BTreeMap<Key, Vec<Key>>) -> BTreeSet<Key> {
+    let mut group = BTreeSet::from([key.clone()]);
+    let mut open = vec![key];
+    while let Some(key) = open.pop() {
+        for holder in holders.get(key).into_iter().flatten() {
+            if group.insert(holder.clone()) {
+                open.push(holder);
+            }
+        }
+    }
+    group
 }
 
 impl Drop for Run<'_> {

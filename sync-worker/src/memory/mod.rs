@@ -68,6 +68,8 @@ pub(crate) struct State {
     pub(crate) log: Vec<Op>,
     /// Keys whose reading is refused.
     pub(crate) unreadable: BTreeSet<Key>,
+    /// The holders of the next conflict are gone when they are asked for.
+    pub(crate) holders_gone: bool,
 }
 
 /// Both stores. Both roles are played by clones of it.
@@ -306,7 +308,8 @@ impl State {
         }
         let holders = self.holders(copy);
         if !holders.is_empty() {
-            return Applied::Conflict(holders);
+            let gone = std::mem::take(&mut self.holders_gone);
+            return Applied::Conflict(if gone { Vec::new() } else { holders });
         }
         match copy.image.as_ref().ok().and_then(State::held_row) {
             Some(row) => self.held.insert(copy.key.clone(), row),

@@ -111,6 +111,9 @@ struct LookupTable {
     value: Column,
 }
 
+/// How often a copy must be refused for a unique value that no key holds, before it is blocked.
+const LOOKS: u32 = 3;
+
 /// Why one try to apply copies ended.
 enum Refusal {
     /// The data was refused: by which class of constraint.
@@ -212,14 +215,9 @@ impl SqlFollower {
         let held = |kind, reason| Ok(Applied::Held(Hold { kind, reason }));
         match error.class {
             ErrorClass::ForeignKey => held(HoldKind::Waiting, error.summary),
-            ErrorClass::Unique => {
-                let holders = self.holders(part).await?;
-                if holders.is_empty() {
-                    held(HoldKind::Blocked, error.summary)
-                } else {
-                    Ok(Applied::Conflict(holders))
-                }
-            }
+            // Nobody holds the value: whoever did was copied meanwhile, or it is no key's row. The
+            // next try tells.
+            ErrorClass::Unique => Ok(Applied::Conflict(self.holders(part).await?)),
             _ => held(HoldKind::Blocked, error.summary),
         }
     }
@@ -230,44 +228,36 @@ impl SqlFollower {
     }
 
     async fn group(&self, copies: &[Stamped]) -> Result<Vec<Applied>, StoreError> {
-        match self.apply_once(copies, true, None).await {
-            Ok(answer) => Ok(answer),
-            Err(Refusal::Store(error)) => Err(error),
-            Err(Refusal::Data(error)) if error.class == ErrorClass::Unique => {
-                // Either keys outside the group hold a value, or the group's own keys claim one
-                // value twice.
-                let outside = self.holders(copies).await?;
-                let others = |mine: &Key| {
-                    copies
-                        .iter()
-                        .map(|copy| copy.key.clone())
-                        .filter(|key| key != mine)
-                        .collect()
-                };
-                Ok(copies
-                    .iter()
-                    .map(|copy| {
-                        let holders = if outside.is_empty() {
-                            others(&copy.key)
-                        } else {
-                            outside.clone()
-                        };
-                        Applied::Conflict(holders)
-                    })
-                    .collect())
+        let mut looks = 0;
+        loop {
+            let error = match self.apply_once(copies, true, None).await {
+                Ok(answer) => return Ok(answer),
+                Err(Refusal::Store(error)) => return Err(error),
+                Err(Refusal::Data(error)) => error,
+            };
+            let hold = |kind, error: DbError| {
+                Ok(vec![
+                    Applied::Held(Hold {
+                        kind,
+                        reason: error.summary
+                    });
+                    copies.len()
+                ])
+            };
+            match error.class {
+                ErrorClass::Unique => {}
+                ErrorClass::ForeignKey => return hold(HoldKind::Waiting, error),
+                _ => return hold(HoldKind::Blocked, error),
             }
-            Err(Refusal::Data(error)) => {
-                let waits = error.class == ErrorClass::ForeignKey;
-                let kind = if waits {
-                    HoldKind::Waiting
-                } else {
-                    HoldKind::Blocked
-                };
-                let hold = Hold {
-                    kind,
-                    reason: error.summary,
-                };
-                Ok(vec![Applied::Held(hold); copies.len()])
+            // Either keys outside the group hold a value, or the group's own keys claim one value
+            // twice, or the holder was copied between the refusal and this question.
+            let outside = self.holders(copies).await?;
+            if !outside.is_empty() || copies.len() > 1 {
+                return Ok(conflicts(copies, &outside));
+            }
+            looks += 1;
+            if looks == LOOKS {
+                return hold(HoldKind::Blocked, error);
             }
         }
     }
@@ -379,6 +369,28 @@ impl SqlFollower {
         );
         Ok(keys.into_iter().take(limit as usize).collect())
     }
+}
+
+/// Each of these copies is refused because of keys outside, or else because of the others.
+fn conflicts(copies: &[Stamped], outside: &[Key]) -> Vec<Applied> {
+    let others = |mine: &Key| {
+        copies
+            .iter()
+            .map(|copy| copy.key.clone())
+            .filter(|key| key != mine)
+            .collect()
+    };
+    copies
+        .iter()
+        .map(|copy| {
+            let holders = if outside.is_empty() {
+                others(&copy.key)
+            } else {
+                outside.to_vec()
+            };
+            Applied::Conflict(holders)
+        })
+        .collect()
 }
 
 fn target_table(target: &Target, table: &Table) -> Option<TargetTable> {
