@@ -28,3 +28,5 @@ mod mutants;
 mod layer;
 // What an application has to change, and the worker it runs.
 mod adoption;
+// Applications and databases that are killed, stopped and frozen under load.
+mod kill;

@@ -7,7 +7,7 @@ mod postgres_install;
 pub mod source;
 pub mod tcp_proxy;
 pub mod tree;
-mod watchdog;
+pub mod watchdog;
 mod wire;
 
 use tempfile::TempDir;

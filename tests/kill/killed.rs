@@ -1,0 +1,67 @@
+//! SIGKILL at random moments under load: of the application, and of PostgreSQL.
+
+use super::supervisor::Supervisor;
+use crate::protocol::market::Topology;
+use crate::support;
+use tokio::task::block_in_place;
+
+/// Kills per run.
+fn kills() -> u64 {
+    if support::fast() { 3 } else { 20 }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_application_over_two_postgres_databases() {
+    application(Topology::PostgresTwoDatabases).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_application_over_one_postgres_database() {
+    application(Topology::PostgresOneDatabase).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_application_over_two_sqlite_files() {
+    application(Topology::SqliteTwoFiles).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_with_two_databases() {
+    server(Topology::PostgresTwoDatabases).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_with_one_database() {
+    server(Topology::PostgresOneDatabase).await;
+}
+
+async fn application(topology: Topology) {
+    let mut supervisor = Supervisor::new(topology, false, true).await;
+    for _ in 0..kills() {
+        let app = supervisor.start(0);
+        supervisor.while_running(100, 400).await;
+        block_in_place(|| app.kill());
+        supervisor.strikes += 1;
+    }
+    let app = supervisor.start(0);
+    supervisor.while_running(800, 1200).await;
+    block_in_place(|| app.end());
+    supervisor.judge().await.expect_clean();
+}
+
+async fn server(topology: Topology) {
+    let mut supervisor = Supervisor::new(topology, true, true).await;
+    let app = supervisor.start(0);
+    for _ in 0..kills() {
+        supervisor.while_running(100, 400).await;
+        let server = supervisor.server.as_ref().unwrap();
+        block_in_place(|| {
+            server.kill9();
+            server.restart();
+        });
+        supervisor.strikes += 1;
+    }
+    supervisor.while_running(800, 1200).await;
+    block_in_place(|| app.end());
+    supervisor.judge().await.expect_clean();
+}

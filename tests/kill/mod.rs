@@ -1,0 +1,26 @@
+//! The kill harness: a real application under load is killed, stopped and started again at random
+//! moments, and so is its PostgreSQL; afterwards nothing acknowledged is lost and both sides agree.
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | [`child`] | the application: this binary again, in a process of its own |
+//! | [`repository`] | its data layer: plain SQL over the marketplace's two schemas |
+//! | [`workload`] | its callers: appends, moves, re-inserts, transactions, some of them cancelled |
+//! | [`ledger`] | what the callers tried and were told, and what the tables must say for that |
+//! | [`sample`] | "not dirty means agree", asked with plain SQL while everything runs |
+//! | [`supervisor`] | starts, kills, stops, and judges at the end |
+//! | [`killed`], [`stopped`] | the scenarios |
+//! | [`finds`] | the harness finds seeded bugs, and nothing where there is no migration |
+//!
+//! Every run prints its seed; `CHANGEOVER_SEED` replays the moments and the calls (not the order in
+//! which two databases and two processes get to run). `CHANGEOVER_FAST=1` kills 3 times, not 20.
+
+mod child;
+mod finds;
+mod killed;
+mod ledger;
+mod repository;
+mod sample;
+mod stopped;
+mod supervisor;
+mod workload;

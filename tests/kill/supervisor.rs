@@ -1,0 +1,372 @@
+//! Starts the application, kills and stops it and its server, and judges at the end.
+
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use changeover::worker::drain::DrainOptions;
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+use sqlx::{AssertSqlSafe, Row as _};
+use tokio::sync::watch;
+use tokio::task::block_in_place;
+
+use super::child::{ORDERS, Orders};
+use super::ledger::{Figures, Ledger, Row};
+use super::sample::{self, Seen};
+use super::workload::LISTS;
+use crate::protocol::market::{Market, Plain, Topology, backfill, verify};
+use crate::support::postgres::Postgres;
+use crate::support::watchdog::signal;
+
+/// How long a start or an orderly end may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One run.
+pub struct Supervisor {
+    pub market: Market,
+    pub rng: SmallRng,
+    /// The server, where the scenario kills or freezes it.
+    pub server: Option<Postgres>,
+    /// Kills, stops and freezes so far.
+    pub strikes: u64,
+    seed: u64,
+    layer: bool,
+    bug: &'static str,
+    lives: u64,
+    ledger: Arc<Mutex<Ledger>>,
+    before: Vec<Row>,
+    sampler: Option<(watch::Sender<bool>, tokio::task::JoinHandle<Seen>)>,
+    began: Instant,
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Verdict {
+    /// Everything that was found wrong.
+    pub problems: Vec<String>,
+    pub figures: Figures,
+    report: String,
+}
+
+impl Verdict {
+    /// # Panics
+    /// When anything was wrong, or when next to nothing happened.
+    pub fn expect_clean(self) {
+        println!("{}", self.report);
+        let first = &self.problems[..self.problems.len().min(10)];
+        assert!(self.problems.is_empty(), "{} problems: {first:#?}", self.problems.len());
+        assert!(self.figures.acknowledged > 50, "hardly anything was acknowledged: {}", self.report);
+    }
+
+    /// # Panics
+    /// When nothing that was wrong says so in these words.
+    pub fn expect_found(self, words: &str) {
+        println!("{}", self.report);
+        let first = &self.problems[..self.problems.len().min(10)];
+        println!("found: {first:#?}");
+        let found = self.problems.iter().any(|problem| problem.contains(words));
+        assert!(found, "{words:?} is not among {} problems: {first:#?}", self.problems.len());
+    }
+}
+
+impl Supervisor {
+    /// A marketplace with history, installed and copying unless there is no `layer`; `killable`
+    /// gives it a server of its own.
+    pub async fn new(topology: Topology, killable: bool, layer: bool) -> Supervisor {
+        let seed = crate::support::seed();
+        let mut server = None;
+        let market = if killable {
+            let own = block_in_place(Postgres::start);
+            own.create_database("legacy").await;
+            own.create_database("new").await;
+            let legacy = own.url("legacy");
+            let one = topology == Topology::PostgresOneDatabase;
+            let new = own.url(if one { "legacy" } else { "new" });
+            server = Some(own);
+            Market::on(topology, legacy, new, None).await
+        } else {
+            Market::start(topology).await
+        };
+        market.fill(340).await;
+        let last = LISTS.end();
+        market.legacy.run(&format!("UPDATE listings SET title = '' WHERE id <= {last}")).await;
+        let before = rows(&market.legacy).await;
+        let sampler = if layer {
+            drop(market.installed().await);
+            Some(sampler(&market).await)
+        } else {
+            None
+        };
+        Supervisor {
+            market,
+            rng: SmallRng::seed_from_u64(seed),
+            server,
+            strikes: 0,
+            seed,
+            layer,
+            bug: "",
+            lives: 0,
+            ledger: Arc::default(),
+            before,
+            sampler,
+            began: Instant::now(),
+        }
+    }
+
+    /// The application has this bug; see [`Orders::bug`].
+    pub fn with_bug(mut self, bug: &'static str) -> Supervisor {
+        self.bug = bug;
+        self
+    }
+
+    /// Starts instance number `instance`, and waits until its load has begun.
+    pub fn start(&mut self, instance: u64) -> App {
+        self.lives += 1;
+        let orders = Orders {
+            legacy: self.market.legacy_url.clone(),
+            new: self.market.new_url.clone(),
+            layer: self.layer,
+            bug: self.bug.to_owned(),
+            seed: self.seed,
+            instance,
+            generation: self.lives,
+        };
+        block_in_place(|| App::start(&orders, &self.ledger))
+    }
+
+    /// Lets the load run for a random time between these milliseconds, after it has got going: the
+    /// pools of an application come back to a restarted server only after a while.
+    pub async fn while_running(&mut self, from: u64, to: u64) {
+        let acknowledged = || {
+            self.ledger.lock().unwrap_or_else(PoisonError::into_inner).figures().acknowledged
+        };
+        let (enough, began) = (acknowledged() + 10, Instant::now());
+        while acknowledged() < enough && began.elapsed() < PATIENCE {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(self.rng.random_range(from..to))).await;
+    }
+
+    /// Everything is over: drains, compares, checks the ledger.
+    pub async fn judge(mut self) -> Verdict {
+        let mut problems = Vec::new();
+        let mut seen = Seen::default();
+        if let Some((stop, sampler)) = self.sampler.take() {
+            stop.send_replace(true);
+            seen = sampler.await.unwrap();
+            problems.extend(seen.problems.iter().map(|problem| format!("sampled: {problem}")));
+        }
+        let mut drained = Duration::ZERO;
+        if self.layer {
+            let began = Instant::now();
+            self.compare(&mut problems).await;
+            drained = began.elapsed();
+        }
+        let after = rows(&self.market.legacy).await;
+        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        problems.extend(ledger.check(&self.before, &after));
+        let figures = ledger.figures().clone();
+        let report = format!(
+            "{:?}: {} strikes, {} lives, {:.1} s; {figures:?}; {} samples, {} compared at equal versions, \
+             {} behind; drained and compared in {drained:.1?}; held {:?}; errors {:?}",
+            self.market.topology,
+            self.strikes,
+            self.lives,
+            self.began.elapsed().as_secs_f64(),
+            seen.samples,
+            seen.compared,
+            seen.behind,
+            seen.holds,
+            ledger.errors(),
+        );
+        Verdict { problems, figures, report }
+    }
+
+    async fn compare(&self, problems: &mut Vec<String>) {
+        let migration = self.market.open().await;
+        backfill(&migration).await;
+        let options = DrainOptions {
+            waiting_pause: Duration::from_millis(20),
+            blocked_pause: Duration::from_millis(20),
+            ..DrainOptions::default()
+        };
+        match migration.drain(options).until_clean(Some(PATIENCE)).await {
+            Ok(lag) if lag.dirty == 0 => {}
+            Ok(lag) => {
+                problems.push(format!("not drained: {lag:?}, {:?}", self.market.dirty().await));
+            }
+            Err(error) => problems.push(format!("draining: {error:?}")),
+        }
+        let report = verify(&migration).await;
+        if !report.clean() || report.compared < 300 {
+            problems.push(format!("verify: {report:?}"));
+        }
+        let (legacy, new) = self.market.both().await;
+        if legacy != new || legacy.len() < 300 {
+            let only = |a: &[String], b: &[String]| {
+                a.iter().filter(|row| !b.contains(row)).take(3).cloned().collect::<Vec<_>>()
+            };
+            problems.push(format!(
+                "plain SQL: in legacy alone {:?}, in new alone {:?}",
+                only(&legacy, &new),
+                only(&new, &legacy)
+            ));
+        }
+    }
+}
+
+/// Looks at both sides all the while, over connections of its own.
+async fn sampler(market: &Market) -> (watch::Sender<bool>, tokio::task::JoinHandle<Seen>) {
+    let (stop, stopped) = watch::channel(false);
+    let legacy = Plain::open(&market.legacy_url).await;
+    let new = Plain::open(&market.new_url).await;
+    let sampler = tokio::spawn(async move {
+        let mut seen = Seen::default();
+        while !*stopped.borrow() {
+            sample::look(&legacy, &new, &mut seen).await;
+            tokio::time::sleep(Duration::from_millis(60)).await;
+        }
+        seen
+    });
+    (stop, sampler)
+}
+
+/// The legacy rows.
+async fn rows(legacy: &Plain) -> Vec<Row> {
+    let sql = "SELECT id, tenant_id, coalesce(title, ''), coalesce(sku, ''), stock FROM listings ORDER BY id";
+    macro_rules! rows {
+        ($pool:expr) => {
+            sqlx::query(AssertSqlSafe(sql))
+                .fetch_all($pool)
+                .await
+                .unwrap()
+                .iter()
+                .map(|row| Row {
+                    id: row.get(0),
+                    tenant: row.get(1),
+                    title: row.get(2),
+                    sku: row.get(3),
+                    stock: row.get(4),
+                })
+                .collect()
+        };
+    }
+    match legacy {
+        Plain::Postgres(pool) => rows!(pool),
+        Plain::Sqlite(pool) => rows!(pool),
+    }
+}
+
+/// One life of the application. Dropped, it is killed.
+pub struct App {
+    process: Child,
+    stdin: Option<ChildStdin>,
+    journal: Option<JoinHandle<bool>>,
+    ended: bool,
+}
+
+impl App {
+    fn start(orders: &Orders, ledger: &Arc<Mutex<Ledger>>) -> App {
+        let (_, path) = module_path!().split_once("::").unwrap();
+        let test = format!("{}::child::application", path.trim_end_matches("::supervisor"));
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &test, "--ignored", "--nocapture"])
+            .env(ORDERS, serde_json::to_string(orders).unwrap())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            // A group of its own: if the supervisor vanishes while it is stopped, it goes on, finds
+            // its standard input closed, and ends.
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let stdin = process.stdin.take();
+        let (ready, is_ready) = channel();
+        let out = BufReader::new(process.stdout.take().unwrap());
+        let ledger = Arc::clone(ledger);
+        let journal = std::thread::spawn(move || {
+            let mut ended = false;
+            for line in out.lines() {
+                let Ok(line) = line else { break };
+                match line.strip_prefix('@') {
+                    Some("ready") => drop(ready.send(())),
+                    Some("end") => ended = true,
+                    Some(line) if line == "half" || line.starts_with("waits") => {}
+                    Some(line) => ledger.lock().unwrap_or_else(PoisonError::into_inner).read(line),
+                    None => {}
+                }
+            }
+            ended
+        });
+        let mut app = App { process, stdin, journal: Some(journal), ended: false };
+        app.await_ready(&is_ready);
+        app
+    }
+
+    fn await_ready(&mut self, ready: &Receiver<()>) {
+        if ready.recv_timeout(PATIENCE).is_err() {
+            panic!("the application did not start: {:?}", self.process.try_wait());
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        signal(name, &[self.process.id()]);
+    }
+
+    /// SIGSTOP: it holds what it holds and does nothing.
+    pub fn stop_running(&self) {
+        self.signal("STOP");
+    }
+
+    /// SIGCONT.
+    pub fn go_on(&self) {
+        self.signal("CONT");
+    }
+
+    /// SIGKILL, and everything it had said is in the ledger.
+    ///
+    /// # Panics
+    /// When it had ended by itself.
+    pub fn kill(mut self) {
+        let already = self.process.try_wait().unwrap();
+        assert!(already.is_none(), "the application ended by itself: {already:?}");
+        self.end_now();
+    }
+
+    fn end_now(&mut self) -> bool {
+        self.ended = true;
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        self.journal.take().is_some_and(|journal| journal.join().unwrap_or(false))
+    }
+
+    /// An orderly end.
+    ///
+    /// # Panics
+    /// When it does not end, or not in order.
+    pub fn end(mut self) {
+        drop(self.stdin.take());
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                break status;
+            }
+            assert!(began.elapsed() < PATIENCE, "the application does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let said_so = self.end_now();
+        assert!(status.success() && said_so, "the application ended with {status}");
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.end_now();
+        }
+    }
+}
