@@ -18,8 +18,8 @@ use changeover::worker::verify::VerifyOptions;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tower::util::{BoxCloneService, service_fn};
 use tower::Layer as _;
+use tower::util::{BoxCloneService, service_fn};
 
 use super::repository::{self, Answer, Bug, Call, Certainty, Error, Repository};
 use super::workload::{CALLERS, Caller, say};
@@ -62,7 +62,9 @@ fn limits() -> Limits {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "the application that the kill harness starts, kills and stops"]
 async fn application() {
-    let Ok(orders) = std::env::var(ORDERS) else { return };
+    let Ok(orders) = std::env::var(ORDERS) else {
+        return;
+    };
     let orders: Orders = serde_json::from_str(&orders).unwrap();
     let bug = match orders.bug.as_str() {
         "" => Bug::Nothing,
@@ -111,7 +113,9 @@ async fn application() {
     if let Some(handle) = handle {
         let drained = handle.close_and_wait(Duration::from_secs(10)).await;
         if !drained.is_complete() {
-            say(&format!("problem work was cut off by an orderly end: {drained:?}"));
+            say(&format!(
+                "problem work was cut off by an orderly end: {drained:?}"
+            ));
         }
         tell_compared(&handle);
     }
@@ -128,9 +132,9 @@ async fn wiring(orders: &Orders) -> Wiring {
         let new = Database::open(&orders.new).unwrap();
         let migration = Migration::open(Market::entity(), mapping.clone(), legacy, new).await;
         let wiring = match migration {
-            Ok(migration) => {
-                Wiring::new(migration, Flags::memory(Market::entity())).await.map_err(|e| format!("{e:?}"))
-            }
+            Ok(migration) => Wiring::new(migration, Flags::memory(Market::entity()))
+                .await
+                .map_err(|e| format!("{e:?}")),
             Err(error) => Err(format!("{error:?}")),
         };
         match wiring {
@@ -158,7 +162,9 @@ fn layered(
         .outcome(Certainty)
         .limits(limits())
         .seed(orders.seed)
-        .operations(["get", "append", "put", "delete", "create", "swap", "restock", "rename"])
+        .operations([
+            "get", "append", "put", "delete", "create", "swap", "restock", "rename",
+        ])
         .new_service(service_fn(move |call| new.clone().call(call)))
         .follow(wiring.follow())
         .versions(wiring.versions())
@@ -179,31 +185,48 @@ async fn drain(wiring: Wiring) {
         longest_pause: Duration::from_millis(200),
         ..DrainOptions::default()
     };
-    wiring.migration().drain(options).run(std::future::pending()).await;
+    wiring
+        .migration()
+        .drain(options)
+        .run(std::future::pending())
+        .await;
 }
 
-/// Copies history slowly, so that kills strike in the middle; then verifies, and lets the new side
-/// answer half of the reads.
+/// Copies history slowly, so that kills strike in the middle; then verifies while everything runs,
+/// and lets the new side answer half of the reads.
 async fn history(wiring: Wiring, handle: Handle) {
     let options = BackfillOptions {
         page: 7,
-        rate: RowsPerSecond::new(150),
+        rate: RowsPerSecond::new(300),
         first_pause: Duration::from_millis(20),
         longest_pause: Duration::from_millis(200),
         ..BackfillOptions::default()
     };
     let half = Percent::new(50.0).unwrap();
+    // Where an earlier life has recorded its evidence, reads are routed at once.
+    if wiring.flags().set_read_new(half).is_ok() {
+        let _ = wiring.flags().set_sample(half);
+        say("half");
+    }
     loop {
         tokio::time::sleep(Duration::from_millis(50)).await;
         let migration = wiring.migration();
-        let Ok(epoch) = migration.epoch().await else { continue };
+        let Ok(epoch) = migration.epoch().await else {
+            continue;
+        };
         if migration.backfill(options).run(|_| {}).await.is_err() {
             continue;
         }
         if migration.record_backfill(&epoch).await.is_err() {
             continue;
         }
-        match migration.verify(VerifyOptions { page: 100, ..VerifyOptions::default() }).await {
+        match migration
+            .verify(VerifyOptions {
+                page: 100,
+                ..VerifyOptions::default()
+            })
+            .await
+        {
             Ok(report) if report.clean() => {}
             Ok(report) => say(&format!("problem not clean under load: {report:?}")),
             Err(_) => continue,
@@ -212,7 +235,6 @@ async fn history(wiring: Wiring, handle: Handle) {
             continue;
         }
         let _ = wiring.flags().set_sample(half);
-        say("half");
         break;
     }
     loop {
@@ -224,7 +246,10 @@ async fn history(wiring: Wiring, handle: Handle) {
 fn tell_compared(handle: &Handle) {
     let compared = handle.compared();
     if compared.confirmed() > 0 {
-        say(&format!("problem confirmed differences: {compared:?}, {:?}", handle.samples()));
+        say(&format!(
+            "problem confirmed differences: {compared:?}, {:?}",
+            handle.samples()
+        ));
     }
 }
 
@@ -238,7 +263,9 @@ async fn tell_counters(counted: Snapshotter) {
 /// What was counted since the last time.
 fn tell(counted: &Snapshotter) {
     for (name, _, _, value) in counted.snapshot().into_vec() {
-        let DebugValue::Counter(count @ 1..) = value else { continue };
+        let DebugValue::Counter(count @ 1..) = value else {
+            continue;
+        };
         if name.key().name() == "changeover_copies_total" {
             let outcome = name.key().labels().find(|label| label.key() == "outcome");
             if let Some(outcome) = outcome {

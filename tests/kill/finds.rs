@@ -70,19 +70,6 @@ async fn a_mark_without_its_version() {
     verdict.expect_found("is synced at");
 }
 
-/// A fence that takes any copy lets an outdated one overwrite a newer one.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fence_that_takes_any_copy() {
-    let supervisor = Supervisor::new(Topology::PostgresOneDatabase, false, true).await;
-    // As if every key were at version -1 whenever a copy looks.
-    let mutant = "CREATE FUNCTION mutant() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
-        IF NEW.place = 'new' THEN UPDATE changeover_key SET version = -1 \
-          WHERE place = 'new' AND entity = NEW.entity AND key = NEW.key AND version >= NEW.version; END IF; RETURN NEW; END $$; \
-        CREATE TRIGGER mutant BEFORE INSERT ON changeover_key FOR EACH ROW EXECUTE FUNCTION mutant()";
-    let verdict = killed_thrice(supervisor, &[mutant]).await;
-    verdict.expect_found("is synced at");
-}
-
 /// A short run with three kills, and `steps` of plain SQL on the legacy side in the middle.
 async fn killed_thrice(mut supervisor: Supervisor, steps: &[&str]) -> Verdict {
     let mut steps = steps.iter();

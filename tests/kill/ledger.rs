@@ -45,6 +45,8 @@ pub struct Figures {
     pub refused: u64,
     pub unknown: u64,
     pub cancelled: u64,
+    /// Lives in which the new side answered reads from the start.
+    pub ramped: u64,
     /// The worker's copies by outcome.
     pub copies: BTreeMap<String, u64>,
 }
@@ -71,7 +73,15 @@ impl Ledger {
                 let keys = words.filter_map(|key| key.parse().ok()).collect();
                 let position = self.tries.len();
                 self.figures.calls += 1;
-                self.tries.insert(token, Try { kind, keys, told: Told::Unknown, position });
+                self.tries.insert(
+                    token,
+                    Try {
+                        kind,
+                        keys,
+                        told: Told::Unknown,
+                        position,
+                    },
+                );
             }
             "ok" | "no" | "none" | "unknown" | "gone" => {
                 let token = words.next().unwrap_or_default().to_owned();
@@ -81,6 +91,7 @@ impl Ledger {
                 self.figures.calls += 1;
                 self.figures.reads += 1;
             }
+            "half" => self.figures.ramped += 1,
             "copies" => {
                 if let (Some(outcome), Some(count)) = (words.next(), words.next()) {
                     let count: u64 = count.parse().unwrap_or(0);
@@ -94,7 +105,8 @@ impl Ledger {
     fn told(&mut self, word: &str, token: &str, rest: &[&str]) {
         let position = self.tries.len() + self.figures.acknowledged as usize;
         let Some(one) = self.tries.get_mut(token) else {
-            self.problems.push(format!("an answer without a try: {word} {token}"));
+            self.problems
+                .push(format!("an answer without a try: {word} {token}"));
             return;
         };
         let figures = &mut self.figures;
@@ -104,7 +116,8 @@ impl Ledger {
                 one.told = Told::Acknowledged;
                 one.position = position;
                 // A row that the database numbered.
-                one.keys.extend(rest.iter().filter_map(|id| id.parse::<i64>().ok()));
+                one.keys
+                    .extend(rest.iter().filter_map(|id| id.parse::<i64>().ok()));
             }
             "no" | "none" => {
                 figures.refused += 1;
@@ -114,7 +127,13 @@ impl Ledger {
             _ => figures.cancelled += 1,
         }
         if matches!(word, "no" | "unknown") {
-            let text: String = rest.join(" ").chars().take(160).collect();
+            // Pids and transaction numbers would make every text another.
+            let text = rest.join(" ");
+            let text: String = text
+                .chars()
+                .filter(|c| !c.is_ascii_digit())
+                .take(120)
+                .collect();
             *self.errors.entry(format!("{word}: {text}")).or_default() += 1;
         }
     }
@@ -135,7 +154,11 @@ impl Ledger {
         self.check_order(after, &mut problems);
         self.check_cells(before, after, &mut problems);
         self.check_stock(before, after, &mut problems);
-        let skus = |rows: &[Row]| rows.iter().map(|row| row.sku.clone()).collect::<BTreeSet<_>>();
+        let skus = |rows: &[Row]| {
+            rows.iter()
+                .map(|row| row.sku.clone())
+                .collect::<BTreeSet<_>>()
+        };
         let cells = |row: &&Row| row.id < super::workload::FIRST_CELL;
         let of = |rows: &[Row]| skus(&rows.iter().filter(cells).cloned().collect::<Vec<_>>());
         if of(before) != of(after) {
@@ -174,7 +197,10 @@ impl Ledger {
                     _ if rows.values().any(|times| *times > 1) => "there twice",
                     _ => "not in the rows that it was for",
                 };
-                problems.push(format!("{what}: {token} ({} {:?}), found {rows:?}", one.kind, one.keys));
+                problems.push(format!(
+                    "{what}: {token} ({} {:?}), found {rows:?}",
+                    one.kind, one.keys
+                ));
             }
         }
     }
@@ -184,7 +210,9 @@ impl Ledger {
         for row in after {
             let mut last: BTreeMap<&str, usize> = BTreeMap::new();
             for token in row.title.split(',') {
-                let Some(one) = self.tries.get(token) else { continue };
+                let Some(one) = self.tries.get(token) else {
+                    continue;
+                };
                 if one.told != Told::Acknowledged {
                     continue;
                 }
@@ -211,24 +239,37 @@ impl Ledger {
             // Refused, or a delete of what was not there: either way nothing was changed.
             let changed = one.told != Told::Refused;
             if let Some(key) = one.keys.first().filter(|_| changed) {
-                states.entry(*key).or_default().push((one.position, one.told, state));
+                states
+                    .entry(*key)
+                    .or_default()
+                    .push((one.position, one.told, state));
             }
         }
         let title = |rows: &[Row], key| {
-            rows.iter().find(|row| row.id == key).map(|row| row.title.clone())
+            rows.iter()
+                .find(|row| row.id == key)
+                .map(|row| row.title.clone())
         };
         for (key, mut states) in states {
             states.sort();
-            let last = states.iter().rev().find(|(_, told, _)| *told == Told::Acknowledged);
+            let last = states
+                .iter()
+                .rev()
+                .find(|(_, told, _)| *told == Told::Acknowledged);
             let mut allowed: BTreeSet<Option<String>> = states
                 .iter()
                 .filter(|(_, told, _)| *told == Told::Unknown)
                 .map(|(_, _, state)| state.map(str::to_owned))
                 .collect();
-            allowed.insert(last.map_or_else(|| title(before, key), |(_, _, state)| state.map(str::to_owned)));
+            allowed.insert(last.map_or_else(
+                || title(before, key),
+                |(_, _, state)| state.map(str::to_owned),
+            ));
             let found = title(after, key);
             if !allowed.contains(&found) {
-                problems.push(format!("row {key} is {found:?}, and was told to be one of {allowed:?}"));
+                problems.push(format!(
+                    "row {key} is {found:?}, and was told to be one of {allowed:?}"
+                ));
             }
         }
     }
@@ -246,8 +287,13 @@ impl Ledger {
         let bounds: BTreeMap<i64, (i64, i64)> = (1..=2)
             .map(|tenant| (tenant, (restocks(tenant, false), restocks(tenant, true))))
             .collect();
-        for row in after.iter().filter(|row| super::workload::LISTS.contains(&row.id)) {
-            let Some(start) = before.iter().find(|other| other.id == row.id) else { continue };
+        for row in after
+            .iter()
+            .filter(|row| super::workload::LISTS.contains(&row.id))
+        {
+            let Some(start) = before.iter().find(|other| other.id == row.id) else {
+                continue;
+            };
             let (least, most) = bounds.get(&row.tenant).copied().unwrap_or_default();
             let more = row.stock - start.stock;
             if more < least || more > most {
@@ -264,7 +310,13 @@ mod tests {
     use super::*;
 
     fn row(id: i64, title: &str) -> Row {
-        Row { id, tenant: 1, title: title.to_owned(), sku: format!("s{id}"), stock: 0 }
+        Row {
+            id,
+            tenant: 1,
+            title: title.to_owned(),
+            sku: format!("s{id}"),
+            stock: 0,
+        }
     }
 
     fn check(journal: &[&str], after: &[Row]) -> Vec<String> {
@@ -276,36 +328,73 @@ mod tests {
     #[test]
     fn each_kind_of_wrong_is_told() {
         let journal = [
-            "try 0-1.0.1 append 1", "ok 0-1.0.1", "try 0-1.0.2 append 1", "ok 0-1.0.2",
-            "try 0-1.0.3 append 1", "no 0-1.0.3 why", "try 0-1.0.4 two 1 2", "try 0-1.0.5 append 2",
-            "try 0-1.0.6 put 301", "ok 0-1.0.6",
+            "try 0-1.0.1 append 1",
+            "ok 0-1.0.1",
+            "try 0-1.0.2 append 1",
+            "ok 0-1.0.2",
+            "try 0-1.0.3 append 1",
+            "no 0-1.0.3 why",
+            "try 0-1.0.4 two 1 2",
+            "try 0-1.0.5 append 2",
+            "try 0-1.0.6 put 301",
+            "ok 0-1.0.6",
         ];
-        let after = |one: &str, two: &str, cell: &str| {
-            vec![row(1, one), row(2, two), row(301, cell)]
-        };
+        let after =
+            |one: &str, two: &str, cell: &str| vec![row(1, one), row(2, two), row(301, cell)];
         let both = ",0-1.0.1,0-1.0.2";
-        assert_eq!(check(&journal, &after(both, "", "0-1.0.6")), Vec::<String>::new());
+        assert_eq!(
+            check(&journal, &after(both, "", "0-1.0.6")),
+            Vec::<String>::new()
+        );
         let all = format!("{both},0-1.0.4");
-        assert_eq!(check(&journal, &after(&all, ",0-1.0.4,0-1.0.5", "0-1.0.6")), Vec::<String>::new());
+        assert_eq!(
+            check(&journal, &after(&all, ",0-1.0.4,0-1.0.5", "0-1.0.6")),
+            Vec::<String>::new()
+        );
         for (one, two, cell, says) in [
             (",0-1.0.2", "", "0-1.0.6", "acknowledged and lost"),
             (",0-1.0.1,0-1.0.2,0-1.0.2", "", "0-1.0.6", "there twice"),
-            (",0-1.0.1,0-1.0.2", ",0-1.0.5,0-1.0.5", "0-1.0.6", "there twice"),
+            (
+                ",0-1.0.1,0-1.0.2",
+                ",0-1.0.5,0-1.0.5",
+                "0-1.0.6",
+                "there twice",
+            ),
             (",0-1.0.2,0-1.0.1", "", "0-1.0.6", "out of order"),
-            (",0-1.0.1,0-1.0.2,0-1.0.3", "", "0-1.0.6", "refused and there"),
+            (
+                ",0-1.0.1,0-1.0.2,0-1.0.3",
+                "",
+                "0-1.0.6",
+                "refused and there",
+            ),
             (",0-1.0.1,0-1.0.2,0-1.0.4", "", "0-1.0.6", "not in the rows"),
             (",0-1.0.1,0-1.0.2", "", "old", "row 301"),
         ] {
             let problems = check(&journal, &after(one, two, cell));
             assert_eq!(problems.len(), 1, "{says}: {problems:?}");
-            assert!(problems.iter().all(|problem| problem.contains(says)), "{says}: {problems:?}");
+            assert!(
+                problems.iter().all(|problem| problem.contains(says)),
+                "{says}: {problems:?}"
+            );
         }
     }
 
     #[test]
     fn bulk_updates_and_unique_values_are_counted() {
-        let restocked = |stock| vec![Row { stock, ..row(1, "") }, row(301, "old")];
-        let journal = ["try 0-1.0.1 restock 1", "ok 0-1.0.1", "try 0-1.0.2 restock 1"];
+        let restocked = |stock| {
+            vec![
+                Row {
+                    stock,
+                    ..row(1, "")
+                },
+                row(301, "old"),
+            ]
+        };
+        let journal = [
+            "try 0-1.0.1 restock 1",
+            "ok 0-1.0.1",
+            "try 0-1.0.2 restock 1",
+        ];
         let mut ledger = Ledger::default();
         journal.iter().for_each(|line| ledger.read(line));
         let before = restocked(0);

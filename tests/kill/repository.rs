@@ -72,7 +72,11 @@ pub struct Certainty;
 
 impl Outcome<Error> for Certainty {
     fn failure(&self, error: &Error) -> Failure {
-        if error.is_definite() { Failure::Definite } else { Failure::Unknown }
+        if error.is_definite() {
+            Failure::Definite
+        } else {
+            Failure::Unknown
+        }
     }
 }
 
@@ -163,11 +167,15 @@ impl Repository {
                 .journal_mode(SqliteJournalMode::Wal)
                 .busy_timeout(Duration::from_secs(5))
                 .foreign_keys(true);
-            Pool::Sqlite(SqlitePoolOptions::new().max_connections(6).connect_lazy_with(options))
+            Pool::Sqlite(
+                SqlitePoolOptions::new()
+                    .max_connections(6)
+                    .connect_lazy_with(options),
+            )
         } else {
-            // Nothing may wait for ever on a session that a killed or stopped instance left open.
-            let options = PgPoolOptions::new().max_connections(10);
-            let options = options.acquire_timeout(Duration::from_secs(2));
+            // Short, since a pool whose server refuses connections asks again ever more slowly.
+            let options = PgPoolOptions::new().max_connections(16);
+            let options = options.acquire_timeout(Duration::from_millis(300));
             Pool::Postgres(options.connect_lazy(url).unwrap())
         };
         Repository { pool, place, bug }
@@ -189,7 +197,11 @@ impl Repository {
         if let Call::Get(key) = call {
             return self.title(key).await;
         }
-        assert_eq!(self.place, Place::Legacy, "a write reached the new side's repository");
+        assert_eq!(
+            self.place,
+            Place::Legacy,
+            "a write reached the new side's repository"
+        );
         match call {
             Call::Append { key, token } => self.appended(key, &token).await,
             Call::Put { key, token } => {
@@ -225,7 +237,10 @@ impl Repository {
                 .await
             }
             Call::Rename { tenant, name } => {
-                self.run(&format!("UPDATE tenants SET name = '{name}' WHERE id = {tenant}")).await
+                self.run(&format!(
+                    "UPDATE tenants SET name = '{name}' WHERE id = {tenant}"
+                ))
+                .await
             }
             Call::Get(_) => unreachable!("answered above"),
         }
@@ -255,14 +270,26 @@ impl Repository {
         let mut tx = self.begin().await?;
         // Locked before they are read, or two swaps would write one value twice.
         for key in [a.min(b), a.max(b)] {
-            tx.run(&format!("UPDATE listings SET stock = stock WHERE id = {key}")).await?;
+            tx.run(&format!(
+                "UPDATE listings SET stock = stock WHERE id = {key}"
+            ))
+            .await?;
         }
         let sku = |key| format!("SELECT sku FROM listings WHERE id = {key}");
         let (of_a, of_b) = (tx.text(&sku(a)).await?, tx.text(&sku(b)).await?);
         let quoted = |sku: Option<String>| sku.map_or("NULL".to_owned(), |sku| format!("'{sku}'"));
-        tx.run(&format!("UPDATE listings SET sku = NULL WHERE id = {a}")).await?;
-        tx.run(&format!("UPDATE listings SET sku = {} WHERE id = {b}", quoted(of_a))).await?;
-        tx.run(&format!("UPDATE listings SET sku = {} WHERE id = {a}", quoted(of_b))).await?;
+        tx.run(&format!("UPDATE listings SET sku = NULL WHERE id = {a}"))
+            .await?;
+        tx.run(&format!(
+            "UPDATE listings SET sku = {} WHERE id = {b}",
+            quoted(of_a)
+        ))
+        .await?;
+        tx.run(&format!(
+            "UPDATE listings SET sku = {} WHERE id = {a}",
+            quoted(of_b)
+        ))
+        .await?;
         tx.commit().await?;
         Ok(Answer::Done(2))
     }

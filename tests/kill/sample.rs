@@ -56,17 +56,28 @@ struct One {
 /// Looks once. A database that is away is not looked at.
 pub async fn look(legacy_side: &Plain, new: &Plain, seen: &mut Seen) {
     // The statements' order matters: what the legacy side says is synced is there already.
-    let Ok(legacy) = side(legacy_side, LEGACY).await else { return };
-    let Ok(new) = side(new, NEW).await else { return };
+    let Ok(legacy) = side(legacy_side, LEGACY).await else {
+        return;
+    };
+    let Ok(new) = side(new, NEW).await else {
+        return;
+    };
     seen.samples += 1;
     for hold in texts(legacy_side, HOLDS).await.unwrap_or_default() {
+        // Nothing in this workload is refused for good.
+        if hold.starts_with("blocked") {
+            seen.problems.push(format!("held without need: {hold}"));
+        }
         *seen.holds.entry(hold).or_default() += 1;
     }
     for (key, one) in legacy {
         let there = new.get(&key);
         let version = there.map_or(-1, |there| there.version);
         if version < one.synced {
-            let problem = format!("{key} is synced at {}, and the new side holds {version}", one.synced);
+            let problem = format!(
+                "{key} is synced at {}, and the new side holds {version}",
+                one.synced
+            );
             seen.problems.push(problem);
         }
         match there {
@@ -93,8 +104,11 @@ async fn side(plain: &Plain, sql: &str) -> Result<HashMap<String, One>, sqlx::Er
                 .await?
                 .iter()
                 .map(|row| {
-                    let one =
-                        One { version: row.try_get(1)?, synced: row.try_get(2)?, row: row.try_get(3)? };
+                    let one = One {
+                        version: row.try_get(1)?,
+                        synced: row.try_get(2)?,
+                        row: row.try_get(3)?,
+                    };
                     Ok((row.try_get(0)?, one))
                 })
                 .collect()

@@ -57,7 +57,9 @@ async fn application(topology: Topology) {
     let apps = [supervisor.start(0), supervisor.start(1)];
     for round in 0..rounds() {
         supervisor.while_running(100, 400).await;
-        let Some(app) = apps.get((round % 2) as usize) else { continue };
+        let Some(app) = apps.get((round % 2) as usize) else {
+            continue;
+        };
         app.stop_running();
         tokio::time::sleep(STOPPED / 2).await;
         if round % 4 > 1 {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use changeover::worker::drain::DrainOptions;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
+use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Row as _};
 use tokio::sync::watch;
 use tokio::task::block_in_place;
@@ -59,8 +60,16 @@ impl Verdict {
     pub fn expect_clean(self) {
         println!("{}", self.report);
         let first = &self.problems[..self.problems.len().min(10)];
-        assert!(self.problems.is_empty(), "{} problems: {first:#?}", self.problems.len());
-        assert!(self.figures.acknowledged > 50, "hardly anything was acknowledged: {}", self.report);
+        assert!(
+            self.problems.is_empty(),
+            "{} problems: {first:#?}",
+            self.problems.len()
+        );
+        assert!(
+            self.figures.acknowledged > 50,
+            "hardly anything was acknowledged: {}",
+            self.report
+        );
     }
 
     /// # Panics
@@ -70,7 +79,11 @@ impl Verdict {
         let first = &self.problems[..self.problems.len().min(10)];
         println!("found: {first:#?}");
         let found = self.problems.iter().any(|problem| problem.contains(words));
-        assert!(found, "{words:?} is not among {} problems: {first:#?}", self.problems.len());
+        assert!(
+            found,
+            "{words:?} is not among {} problems: {first:#?}",
+            self.problems.len()
+        );
     }
 }
 
@@ -94,7 +107,12 @@ impl Supervisor {
         };
         market.fill(340).await;
         let last = LISTS.end();
-        market.legacy.run(&format!("UPDATE listings SET title = '' WHERE id <= {last}")).await;
+        market
+            .legacy
+            .run(&format!(
+                "UPDATE listings SET title = '' WHERE id <= {last}"
+            ))
+            .await;
         let before = rows(&market.legacy).await;
         let sampler = if layer {
             drop(market.installed().await);
@@ -143,7 +161,11 @@ impl Supervisor {
     /// pools of an application come back to a restarted server only after a while.
     pub async fn while_running(&mut self, from: u64, to: u64) {
         let acknowledged = || {
-            self.ledger.lock().unwrap_or_else(PoisonError::into_inner).figures().acknowledged
+            self.ledger
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .figures()
+                .acknowledged
         };
         let (enough, began) = (acknowledged() + 10, Instant::now());
         while acknowledged() < enough && began.elapsed() < PATIENCE {
@@ -159,7 +181,11 @@ impl Supervisor {
         if let Some((stop, sampler)) = self.sampler.take() {
             stop.send_replace(true);
             seen = sampler.await.unwrap();
-            problems.extend(seen.problems.iter().map(|problem| format!("sampled: {problem}")));
+            problems.extend(
+                seen.problems
+                    .iter()
+                    .map(|problem| format!("sampled: {problem}")),
+            );
         }
         let mut drained = Duration::ZERO;
         if self.layer {
@@ -184,7 +210,11 @@ impl Supervisor {
             seen.holds,
             ledger.errors(),
         );
-        Verdict { problems, figures, report }
+        Verdict {
+            problems,
+            figures,
+            report,
+        }
     }
 
     async fn compare(&self, problems: &mut Vec<String>) {
@@ -198,7 +228,10 @@ impl Supervisor {
         match migration.drain(options).until_clean(Some(PATIENCE)).await {
             Ok(lag) if lag.dirty == 0 => {}
             Ok(lag) => {
-                problems.push(format!("not drained: {lag:?}, {:?}", self.market.dirty().await));
+                problems.push(format!(
+                    "not drained: {lag:?}, {:?}",
+                    self.market.dirty().await
+                ));
             }
             Err(error) => problems.push(format!("draining: {error:?}")),
         }
@@ -209,7 +242,11 @@ impl Supervisor {
         let (legacy, new) = self.market.both().await;
         if legacy != new || legacy.len() < 300 {
             let only = |a: &[String], b: &[String]| {
-                a.iter().filter(|row| !b.contains(row)).take(3).cloned().collect::<Vec<_>>()
+                a.iter()
+                    .filter(|row| !b.contains(row))
+                    .take(3)
+                    .cloned()
+                    .collect::<Vec<_>>()
             };
             problems.push(format!(
                 "plain SQL: in legacy alone {:?}, in new alone {:?}",
@@ -223,8 +260,17 @@ impl Supervisor {
 /// Looks at both sides all the while, over connections of its own.
 async fn sampler(market: &Market) -> (watch::Sender<bool>, tokio::task::JoinHandle<Seen>) {
     let (stop, stopped) = watch::channel(false);
-    let legacy = Plain::open(&market.legacy_url).await;
-    let new = Plain::open(&market.new_url).await;
+    let open = async |url: &str| {
+        if url.starts_with("sqlite:") {
+            return Plain::open(url).await;
+        }
+        // Back soon after a restart of the server.
+        let options = PgPoolOptions::new().max_connections(2);
+        let options = options.acquire_timeout(Duration::from_millis(300));
+        Plain::Postgres(options.connect_lazy(url).unwrap())
+    };
+    let legacy = open(&market.legacy_url).await;
+    let new = open(&market.new_url).await;
     let sampler = tokio::spawn(async move {
         let mut seen = Seen::default();
         while !*stopped.borrow() {
@@ -273,7 +319,10 @@ pub struct App {
 impl App {
     fn start(orders: &Orders, ledger: &Arc<Mutex<Ledger>>) -> App {
         let (_, path) = module_path!().split_once("::").unwrap();
-        let test = format!("{}::child::application", path.trim_end_matches("::supervisor"));
+        let test = format!(
+            "{}::child::application",
+            path.trim_end_matches("::supervisor")
+        );
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", &test, "--ignored", "--nocapture"])
             .env(ORDERS, serde_json::to_string(orders).unwrap())
@@ -295,21 +344,32 @@ impl App {
                 match line.strip_prefix('@') {
                     Some("ready") => drop(ready.send(())),
                     Some("end") => ended = true,
-                    Some(line) if line == "half" || line.starts_with("waits") => {}
-                    Some(line) => ledger.lock().unwrap_or_else(PoisonError::into_inner).read(line),
+                    Some(line) if line.starts_with("waits") => {}
+                    Some(line) => ledger
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .read(line),
                     None => {}
                 }
             }
             ended
         });
-        let mut app = App { process, stdin, journal: Some(journal), ended: false };
+        let mut app = App {
+            process,
+            stdin,
+            journal: Some(journal),
+            ended: false,
+        };
         app.await_ready(&is_ready);
         app
     }
 
     fn await_ready(&mut self, ready: &Receiver<()>) {
         if ready.recv_timeout(PATIENCE).is_err() {
-            panic!("the application did not start: {:?}", self.process.try_wait());
+            panic!(
+                "the application did not start: {:?}",
+                self.process.try_wait()
+            );
         }
     }
 
@@ -333,7 +393,10 @@ impl App {
     /// When it had ended by itself.
     pub fn kill(mut self) {
         let already = self.process.try_wait().unwrap();
-        assert!(already.is_none(), "the application ended by itself: {already:?}");
+        assert!(
+            already.is_none(),
+            "the application ended by itself: {already:?}"
+        );
         self.end_now();
     }
 
@@ -341,7 +404,9 @@ impl App {
         self.ended = true;
         let _ = self.process.kill();
         let _ = self.process.wait();
-        self.journal.take().is_some_and(|journal| journal.join().unwrap_or(false))
+        self.journal
+            .take()
+            .is_some_and(|journal| journal.join().unwrap_or(false))
     }
 
     /// An orderly end.
@@ -359,7 +424,10 @@ impl App {
             std::thread::sleep(Duration::from_millis(5));
         };
         let said_so = self.end_now();
-        assert!(status.success() && said_so, "the application ended with {status}");
+        assert!(
+            status.success() && said_so,
+            "the application ended with {status}"
+        );
     }
 }
 

@@ -54,7 +54,16 @@ impl Caller {
         (seed, instance, generation, number): (u64, u64, u64, u64),
     ) -> Caller {
         let rng = SmallRng::seed_from_u64(seed ^ (generation << 32) ^ (instance << 24) ^ number);
-        Caller { service, handle, legacy, generation, number, instance, rng, count: 0 }
+        Caller {
+            service,
+            handle,
+            legacy,
+            generation,
+            number,
+            instance,
+            rng,
+            count: 0,
+        }
     }
 
     pub async fn run(mut self, stop: watch::Receiver<bool>) {
@@ -76,24 +85,31 @@ impl Caller {
             48..63 => self.cell().await,
             63..70 => {
                 let token = self.token();
-                let call = Call::Create { token: token.clone() };
+                let call = Call::Create {
+                    token: token.clone(),
+                };
                 self.write(&token, "create", "", call, true).await;
             }
             70..78 => {
                 let keys = [key, self.rng.random_range(LISTS)];
                 if keys[0] != keys[1] {
                     let token = self.token();
-                    self.write(&token, "swap", "", Call::Swap { keys }, true).await;
+                    self.write(&token, "swap", "", Call::Swap { keys }, true)
+                        .await;
                 }
             }
             78..80 => {
                 let (token, tenant) = (self.token(), self.rng.random_range(1..=2));
                 let call = Call::Restock { tenant };
-                self.write(&token, "restock", &tenant.to_string(), call, true).await;
+                self.write(&token, "restock", &tenant.to_string(), call, true)
+                    .await;
             }
             80 if self.rng.random_ratio(1, 4) => {
                 let (token, tenant) = (self.token(), self.rng.random_range(1..=2));
-                let call = Call::Rename { tenant, name: format!("name {token}") };
+                let call = Call::Rename {
+                    tenant,
+                    name: format!("name {token}"),
+                };
                 self.write(&token, "rename", "", call, true).await;
             }
             _ => drop(self.read(key).await),
@@ -102,14 +118,25 @@ impl Caller {
 
     fn token(&mut self) -> String {
         self.count += 1;
-        let Caller { generation, instance, number, count, .. } = self;
+        let Caller {
+            generation,
+            instance,
+            number,
+            count,
+            ..
+        } = self;
         format!("{instance}-{generation}.{number}.{count}")
     }
 
     async fn append(&mut self, key: i64) {
         let token = self.token();
-        let call = Call::Append { key, token: token.clone() };
-        let told = self.write(&token, "append", &key.to_string(), call, true).await;
+        let call = Call::Append {
+            key,
+            token: token.clone(),
+        };
+        let told = self
+            .write(&token, "append", &key.to_string(), call, true)
+            .await;
         if told && self.rng.random_ratio(1, 3) {
             // What this process was told it reads again, whichever side answers.
             if let Ok(Answer::Title(title)) = self.read(key).await {
@@ -126,10 +153,21 @@ impl Caller {
         let token = self.token();
         // Never cancelled: what a caller lets go of may come late, and it alone knows the order.
         if self.rng.random_ratio(3, 5) {
-            let call = Call::Put { key, token: token.clone() };
-            self.write(&token, "put", &key.to_string(), call, false).await;
+            let call = Call::Put {
+                key,
+                token: token.clone(),
+            };
+            self.write(&token, "put", &key.to_string(), call, false)
+                .await;
         } else {
-            self.write(&token, "delete", &key.to_string(), Call::Delete { key }, false).await;
+            self.write(
+                &token,
+                "delete",
+                &key.to_string(),
+                Call::Delete { key },
+                false,
+            )
+            .await;
         }
     }
 
@@ -151,7 +189,8 @@ impl Caller {
             Ok(tx) => {
                 let committed = polls(&mut self.rng, true);
                 let committed = at_most(committed, unit.commit(tx.commit())).await;
-                self.tell(&token, committed.map(|done| done.map(|()| Answer::Done(2)))).await;
+                self.tell(&token, committed.map(|done| done.map(|()| Answer::Done(2))))
+                    .await;
             }
             // Nothing was committed, whatever the error.
             Err(error) => {
@@ -162,7 +201,14 @@ impl Caller {
     }
 
     /// Asks, and tells the journal. True where the write was acknowledged.
-    async fn write(&mut self, token: &str, kind: &str, keys: &str, call: Call, cancel: bool) -> bool {
+    async fn write(
+        &mut self,
+        token: &str,
+        kind: &str,
+        keys: &str,
+        call: Call,
+        cancel: bool,
+    ) -> bool {
         say(&format!("try {token} {kind} {keys}"));
         let polls = polls(&mut self.rng, cancel);
         let answer = at_most(polls, self.service.clone().oneshot(call)).await;
@@ -199,7 +245,7 @@ impl Caller {
 
     /// A database that is away is not asked all the time.
     async fn rest(&mut self) {
-        tokio::time::sleep(Duration::from_millis(self.rng.random_range(5..25))).await;
+        tokio::time::sleep(Duration::from_millis(self.rng.random_range(10..60))).await;
     }
 }
 

@@ -179,6 +179,8 @@ impl Postgres {
             "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{}'\n\
              max_connections = 100\nshared_buffers = 32MB\nfsync = on\n\
              wal_level = minimal\nmax_wal_senders = 0\ntimezone = 'UTC'\nlog_timezone = 'UTC'\n\
+             # One call instead of one per file: a killed server is back in a tenth of the time.\n\
+             recovery_init_sync_method = syncfs\n\
              # Shared memory as files in the data folder: a killed server leaves none elsewhere.\n\
              dynamic_shared_memory_type = mmap\n",
             folder.display()
