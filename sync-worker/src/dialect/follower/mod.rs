@@ -14,16 +14,15 @@ use futures_util::FutureExt;
 
 use super::authority::{integer, key_at};
 use super::catalog::{Column, Table};
-use super::session::{Database, DbError, ErrorClass, Session, on_session};
+use super::session::{Database, DbError, Session, on_session};
 use super::statement::Statement;
 use super::{Dialect, tables};
 use crate::mapping::{Belongs, Identity, Lookup, Mapping, Ownership, Target};
-use crate::store::{
-    Answer, Applied, Cursor, Follower, Hold, HoldKind, Observed, Stamped, StoreError,
-};
+use crate::store::{Answer, Applied, Cursor, Follower, Observed, Stamped, StoreError};
 
 mod apply;
 mod observe;
+mod parts;
 mod resolve;
 mod write;
 
@@ -111,9 +110,6 @@ struct LookupTable {
     value: Column,
 }
 
-/// How often a copy must be refused for a unique value that no key holds, before it is blocked.
-const LOOKS: u32 = 3;
-
 /// Why one try to apply copies ended.
 enum Refusal {
     /// The data was refused: by which class of constraint.
@@ -173,93 +169,6 @@ impl SqlFollower {
             .text(self.entity.as_str())
             .sql(&format!(" AND {alias}place = "))
             .text(self.place.as_str())
-    }
-
-    /// Applies copies together if the follower takes them together; otherwise halves them until
-    /// those that are refused stand alone.
-    async fn apply_parts(
-        &self,
-        copies: &[Stamped],
-        cursor: Option<&Cursor>,
-    ) -> Result<Vec<Applied>, StoreError> {
-        let mut outcomes: Vec<Option<Applied>> = vec![None; copies.len()];
-        let mut parts = vec![(0, copies.len())];
-        while let Some((from, to)) = parts.pop() {
-            let Some(part) = copies.get(from..to) else {
-                continue;
-            };
-            let whole = part.len() == copies.len();
-            let answer = match self.apply_once(part, false, cursor.filter(|_| whole)).await {
-                Ok(answer) => answer,
-                Err(Refusal::Store(error)) => return Err(error),
-                Err(Refusal::Data(_)) if part.len() > 1 => {
-                    let middle = from + part.len() / 2;
-                    parts.push((middle, to));
-                    parts.push((from, middle));
-                    continue;
-                }
-                Err(Refusal::Data(error)) => vec![self.refused(part, error).await?],
-            };
-            for (slot, outcome) in outcomes.iter_mut().skip(from).zip(answer) {
-                *slot = Some(outcome);
-            }
-        }
-        Ok(outcomes
-            .into_iter()
-            .map(|outcome| outcome.unwrap_or(Applied::BehindBase))
-            .collect())
-    }
-
-    /// What the refusal of a single copy means.
-    async fn refused(&self, part: &[Stamped], error: DbError) -> Result<Applied, StoreError> {
-        let held = |kind, reason| Ok(Applied::Held(Hold { kind, reason }));
-        match error.class {
-            ErrorClass::ForeignKey => held(HoldKind::Waiting, error.summary),
-            // Nobody holds the value: whoever did was copied meanwhile, or it is no key's row. The
-            // next try tells.
-            ErrorClass::Unique => Ok(Applied::Conflict(self.holders(part).await?)),
-            _ => held(HoldKind::Blocked, error.summary),
-        }
-    }
-
-    fn holders<'a>(&'a self, copies: &'a [Stamped]) -> Answer<'a, Vec<Key>> {
-        on_session!(self, "asking who holds a unique value of", |session| self
-            .holders_in(session, copies))
-    }
-
-    async fn group(&self, copies: &[Stamped]) -> Result<Vec<Applied>, StoreError> {
-        let mut looks = 0;
-        loop {
-            let error = match self.apply_once(copies, true, None).await {
-                Ok(answer) => return Ok(answer),
-                Err(Refusal::Store(error)) => return Err(error),
-                Err(Refusal::Data(error)) => error,
-            };
-            let hold = |kind, error: DbError| {
-                Ok(vec![
-                    Applied::Held(Hold {
-                        kind,
-                        reason: error.summary
-                    });
-                    copies.len()
-                ])
-            };
-            match error.class {
-                ErrorClass::Unique => {}
-                ErrorClass::ForeignKey => return hold(HoldKind::Waiting, error),
-                _ => return hold(HoldKind::Blocked, error),
-            }
-            // Either keys outside the group hold a value, or the group's own keys claim one value
-            // twice, or the holder was copied between the refusal and this question.
-            let outside = self.holders(copies).await?;
-            if !outside.is_empty() || copies.len() > 1 {
-                return Ok(conflicts(copies, &outside));
-            }
-            looks += 1;
-            if looks == LOOKS {
-                return hold(HoldKind::Blocked, error);
-            }
-        }
     }
 
     async fn cursor_in(&self, session: &mut dyn Session) -> Result<Cursor, DbError> {
@@ -369,28 +278,6 @@ impl SqlFollower {
         );
         Ok(keys.into_iter().take(limit as usize).collect())
     }
-}
-
-/// Each of these copies is refused because of keys outside, or else because of the others.
-fn conflicts(copies: &[Stamped], outside: &[Key]) -> Vec<Applied> {
-    let others = |mine: &Key| {
-        copies
-            .iter()
-            .map(|copy| copy.key.clone())
-            .filter(|key| key != mine)
-            .collect()
-    };
-    copies
-        .iter()
-        .map(|copy| {
-            let holders = if outside.is_empty() {
-                others(&copy.key)
-            } else {
-                outside.to_vec()
-            };
-            Applied::Conflict(holders)
-        })
-        .collect()
 }
 
 fn target_table(target: &Target, table: &Table) -> Option<TargetTable> {
