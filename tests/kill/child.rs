@@ -48,8 +48,10 @@ pub struct Orders {
 fn limits() -> Limits {
     Limits {
         write_time: Duration::from_secs(1),
-        copies: 32,
-        copy_time: Duration::from_millis(500),
+        // Not many more than the worker has connections: a copy that runs out of time while it waits
+        // for one, or soon after, costs a connection and brings nothing.
+        copies: 6,
+        copy_time: Duration::from_secs(1),
         follower_time: Duration::from_millis(100),
         ask_time: Duration::from_millis(50),
         shadow_time: Duration::from_millis(300),
@@ -235,6 +237,7 @@ async fn history(wiring: Wiring, handle: Handle) {
             continue;
         }
         let _ = wiring.flags().set_sample(half);
+        say("half");
         break;
     }
     loop {

@@ -1,4 +1,5 @@
-//! SIGKILL at random moments under load: of the application, and of PostgreSQL.
+//! SIGKILL at random moments under load: of the application, and of PostgreSQL. The first half of
+//! the kills strikes while history is being copied, the second while the new side answers reads.
 
 use super::supervisor::Supervisor;
 use crate::protocol::market::Topology;
@@ -37,8 +38,11 @@ async fn postgres_with_one_database() {
 
 async fn application(topology: Topology) {
     let mut supervisor = Supervisor::new(topology, false, true).await;
-    for _ in 0..kills() {
+    for kill in 0..kills() {
         let app = supervisor.start(0);
+        if kill == kills() / 2 {
+            supervisor.until_ramped().await;
+        }
         supervisor.while_running(100, 400).await;
         block_in_place(|| app.kill());
         supervisor.strikes += 1;
@@ -52,7 +56,10 @@ async fn application(topology: Topology) {
 async fn server(topology: Topology) {
     let mut supervisor = Supervisor::new(topology, true, true).await;
     let app = supervisor.start(0);
-    for _ in 0..kills() {
+    for kill in 0..kills() {
+        if kill == kills() / 2 {
+            supervisor.until_ramped().await;
+        }
         supervisor.while_running(100, 400).await;
         let server = supervisor.server.as_ref().unwrap();
         block_in_place(|| {

@@ -25,6 +25,9 @@ struct Try {
     position: usize,
 }
 
+/// What a try would leave in its row: its place, what was told, and the title, if there is a row.
+type State<'a> = (usize, Told, Option<&'a str>);
+
 /// The ledger of one run, over all generations of the application.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -45,10 +48,17 @@ pub struct Figures {
     pub refused: u64,
     pub unknown: u64,
     pub cancelled: u64,
-    /// Lives in which the new side answered reads from the start.
+    /// Lives in which the new side came to answer reads.
     pub ramped: u64,
     /// The worker's copies by outcome.
     pub copies: BTreeMap<String, u64>,
+}
+
+impl Figures {
+    /// Keys that the worker's copies brought to the new side.
+    pub fn applied(&self) -> u64 {
+        self.copies.get("applied").copied().unwrap_or(0)
+    }
 }
 
 /// A row of the legacy table.
@@ -229,7 +239,7 @@ impl Ledger {
     /// A row that one caller alone puts and deletes is as that caller was told last, or as one of
     /// the tries left it whose end nobody knows.
     fn check_cells(&self, before: &[Row], after: &[Row], problems: &mut Vec<String>) {
-        let mut states: BTreeMap<i64, Vec<(usize, Told, Option<&str>)>> = BTreeMap::new();
+        let mut states: BTreeMap<i64, Vec<State<'_>>> = BTreeMap::new();
         for (token, one) in &self.tries {
             let state = match one.kind.as_str() {
                 "put" => Some(token.as_str()),

@@ -22,7 +22,7 @@ pub const LISTS: RangeInclusive<i64> = 1..=24;
 /// The first of the rows that are put and deleted, each by one caller alone.
 pub const FIRST_CELL: i64 = 301;
 /// Callers of one instance.
-pub const CALLERS: u64 = 12;
+pub const CALLERS: u64 = 8;
 
 /// One line of the journal, in one write.
 pub fn say(line: &str) {
