@@ -12,7 +12,7 @@ use tokio::task::block_in_place;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_without_a_migration() {
     for topology in [Topology::PostgresTwoDatabases, Topology::SqliteTwoFiles] {
-        let mut supervisor = Supervisor::new(topology, false, false).await;
+        let mut supervisor = Supervisor::new(topology, false).await;
         for _ in 0..if support::fast() { 2 } else { 6 } {
             let app = supervisor.start(0);
             supervisor.while_running(100, 300).await;
@@ -25,14 +25,14 @@ async fn nothing_without_a_migration() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_before_the_commit() {
-    let supervisor = Supervisor::new(Topology::PostgresTwoDatabases, false, true).await;
+    let supervisor = Supervisor::new(Topology::PostgresTwoDatabases, true).await;
     let verdict = killed_thrice(supervisor.with_bug("ack before commit"), &[]).await;
     verdict.expect_found(&["acknowledged and lost", "stale"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_blind_retry() {
-    let supervisor = Supervisor::new(Topology::PostgresTwoDatabases, false, true).await;
+    let supervisor = Supervisor::new(Topology::PostgresTwoDatabases, true).await;
     let verdict = killed_thrice(supervisor.with_bug("blind retry"), &[]).await;
     verdict.expect_found(&["there twice"]);
 }
@@ -40,7 +40,7 @@ async fn a_blind_retry() {
 /// The stamp is missing for a moment, as if it were not part of the writing transaction.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_without_stamps() {
-    let supervisor = Supervisor::new(Topology::PostgresOneDatabase, false, true).await;
+    let supervisor = Supervisor::new(Topology::PostgresOneDatabase, true).await;
     let trigger = "changeover_stamp_legacy_listings_0";
     let off = format!("ALTER TABLE listings DISABLE TRIGGER {trigger}");
     let on = format!("ALTER TABLE listings ENABLE ALWAYS TRIGGER {trigger}");
@@ -51,7 +51,7 @@ async fn writes_without_stamps() {
 /// A fence that goes with its row lets an outdated copy bring the row back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fence_deleted_with_its_row() {
-    let supervisor = Supervisor::new(Topology::PostgresOneDatabase, false, true).await;
+    let supervisor = Supervisor::new(Topology::PostgresOneDatabase, true).await;
     let mutant = "CREATE FUNCTION mutant() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
         DELETE FROM changeover_key WHERE place = 'new' AND key = OLD.legacy_id::text; RETURN NULL; END $$; \
         CREATE TRIGGER mutant AFTER DELETE ON service_listings FOR EACH ROW EXECUTE FUNCTION mutant()";
@@ -62,7 +62,7 @@ async fn a_fence_deleted_with_its_row() {
 /// A mark that names no version calls a key clean that was written meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mark_without_its_version() {
-    let supervisor = Supervisor::new(Topology::PostgresOneDatabase, false, true).await;
+    let supervisor = Supervisor::new(Topology::PostgresOneDatabase, true).await;
     let mutant = "CREATE FUNCTION mutant() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
         IF NEW.place = 'legacy' AND NEW.synced > OLD.synced THEN NEW.synced := NEW.version; END IF; RETURN NEW; END $$; \
         CREATE TRIGGER mutant BEFORE UPDATE ON changeover_key FOR EACH ROW EXECUTE FUNCTION mutant()";

@@ -37,7 +37,7 @@ async fn postgres_with_one_database() {
 }
 
 async fn application(topology: Topology) {
-    let mut supervisor = Supervisor::new(topology, false, true).await;
+    let mut supervisor = Supervisor::new(topology, true).await;
     for kill in 0..kills() {
         let app = supervisor.start(0);
         if kill == kills() / 2 {
@@ -54,7 +54,7 @@ async fn application(topology: Topology) {
 }
 
 async fn server(topology: Topology) {
-    let mut supervisor = Supervisor::new(topology, true, true).await;
+    let mut supervisor = Supervisor::new(topology, true).await;
     let app = supervisor.start(0);
     for kill in 0..kills() {
         if kill == kills() / 2 {

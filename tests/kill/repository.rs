@@ -174,7 +174,7 @@ impl Repository {
             )
         } else {
             // Short, since a pool whose server refuses connections asks again ever more slowly.
-            let options = PgPoolOptions::new().max_connections(16);
+            let options = PgPoolOptions::new().max_connections(10);
             let options = options.acquire_timeout(Duration::from_millis(300));
             Pool::Postgres(options.connect_lazy(url).unwrap())
         };

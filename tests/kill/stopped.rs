@@ -33,7 +33,7 @@ async fn an_application_over_two_sqlite_files() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_frozen() {
-    let mut supervisor = Supervisor::new(Topology::PostgresTwoDatabases, true, true).await;
+    let mut supervisor = Supervisor::new(Topology::PostgresTwoDatabases, true).await;
     let app = supervisor.start(0);
     for _ in 0..rounds() {
         supervisor.while_running(100, 500).await;
@@ -53,7 +53,7 @@ async fn postgres_frozen() {
 /// Two instances write the same keys; one of them is stopped, holding whatever it holds, and comes
 /// back with copies that are long outdated.
 async fn application(topology: Topology) {
-    let mut supervisor = Supervisor::new(topology, false, true).await;
+    let mut supervisor = Supervisor::new(topology, true).await;
     let apps = [supervisor.start(0), supervisor.start(1)];
     for round in 0..rounds() {
         supervisor.while_running(100, 400).await;

@@ -37,7 +37,7 @@ const RAMP: Duration = Duration::from_secs(15);
 pub struct Supervisor {
     pub market: Market,
     pub rng: SmallRng,
-    /// The server, where the scenario kills or freezes it.
+    /// The server, where there is one.
     pub server: Option<Postgres>,
     /// Kills, stops and freezes so far.
     pub strikes: u64,
@@ -97,12 +97,12 @@ impl Verdict {
 }
 
 impl Supervisor {
-    /// A marketplace with history, installed and copying unless there is no `layer`; `killable`
-    /// gives it a server of its own.
-    pub async fn new(topology: Topology, killable: bool, layer: bool) -> Supervisor {
+    /// A marketplace with history, on a server of its own, installed and copying unless there is no
+    /// `layer`.
+    pub async fn new(topology: Topology, layer: bool) -> Supervisor {
         let seed = crate::support::seed();
         let mut server = None;
-        let market = if killable {
+        let market = if topology.is_postgres() {
             let own = block_in_place(Postgres::start);
             own.create_database("legacy").await;
             own.create_database("new").await;
