@@ -206,11 +206,9 @@ async fn listings(
 ) -> Result<(), sqlx::Error> {
     let listing = "INSERT INTO marketplace_listings (id, tenant_id, title, description, category, \
          status, house_number, street, city, price_cents, stock, created_at, journal)";
-    let mut listings = Rows::new(listing, Some(11));
-    let mut photos = Rows::new(
-        "INSERT INTO listing_photos (listing_id, position, url)",
-        None,
-    );
+    let mut listings = Rows::new(work, listing, Some(11));
+    let photo = "INSERT INTO listing_photos (listing_id, position, url)";
+    let mut photos = Rows::new(work, photo, None);
     for id in ids {
         let cells = std::iter::once(id.into()).chain(draft(seed, id, tenants).cells());
         listings.push(cells.collect());
@@ -229,14 +227,17 @@ struct Rows {
     cells: Vec<Cell>,
     /// The column that holds an instant.
     instant: Option<usize>,
+    /// Whether arguments are numbered; SQLite takes n² steps to find n of them by number.
+    numbered: bool,
 }
 
 impl Rows {
-    fn new(insert: &str, instant: Option<usize>) -> Rows {
+    fn new(work: &Work, insert: &str, instant: Option<usize>) -> Rows {
         Rows {
             sql: format!("{insert} VALUES "),
             cells: Vec::new(),
             instant,
+            numbered: matches!(work, Work::Postgres(_)),
         }
     }
 
@@ -245,12 +246,18 @@ impl Rows {
             .push_str(if self.cells.is_empty() { "(" } else { ", (" });
         for (column, cell) in row.into_iter().enumerate() {
             self.cells.push(cell);
-            let (comma, number) = (if column == 0 { "" } else { ", " }, self.cells.len());
-            let mark = if self.instant == Some(column) {
-                format!("{comma}CAST(${number} AS {{instant}})")
+            let comma = if column == 0 { "" } else { ", " };
+            let mark = if self.numbered {
+                format!("${}", self.cells.len())
             } else {
-                format!("{comma}${number}")
+                "?".to_owned()
             };
+            let mark = if self.instant == Some(column) {
+                format!("CAST({mark} AS {{instant}})")
+            } else {
+                mark
+            };
+            self.sql.push_str(comma);
             self.sql.push_str(&mark);
         }
         self.sql.push(')');

@@ -65,7 +65,7 @@ pub struct DemoOptions {
     #[arg(long)]
     pub json: bool,
     /// How long each step of the ramp lasts, in milliseconds
-    #[arg(long, default_value_t = 2_000, value_name = "MS", hide = true)]
+    #[arg(long, default_value_t = 1_200, value_name = "MS", hide = true)]
     pub step_ms: u64,
     /// Make a defect on purpose; the demo must then fail
     #[arg(long, value_enum, hide = true)]
@@ -182,5 +182,41 @@ fn making(options: &DemoOptions) -> &'static str {
         "check the URL, and that its role may create databases (ALTER ROLE … CREATEDB)"
     } else {
         "check that the temporary folder is writable and has room; TMPDIR names another"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One after the other: what is answered by whom is read from the metrics of the process.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_demo_passes_and_the_check_alone_finds_every_defect() {
+        let mut options = DemoOptions {
+            rows: 300,
+            seed: 3,
+            postgres: None,
+            metrics: None,
+            keep: false,
+            json: false,
+            step_ms: 150,
+            sabotage: None,
+        };
+        let summary = run(options.clone()).await.expect("nothing is wrong");
+        assert!(summary.reads_answered_by_new > 0 && summary.problems.is_empty());
+        let defects = [
+            (Sabotage::Changed, "differs"),
+            (Sabotage::Missing, "0 variants"),
+            (Sabotage::Lost, "acknowledged and is lost"),
+        ];
+        for (defect, found) in defects {
+            options.sabotage = Some(defect);
+            match run(options.clone()).await {
+                Err(DemoError::Check(wrong)) => {
+                    assert!(wrong.join("; ").contains(found), "{defect:?}: {wrong:?}");
+                }
+                other => assert!(false, "{defect:?} was not found: {other:?}"),
+            }
+        }
     }
 }

@@ -33,6 +33,10 @@ pub struct Sqlite {
 /// How long a session waits for the file's one writer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Rows that the driver's thread may be ahead of their reader. Every time the buffer is full costs
+/// two task switches, and a page of images is read whole anyway.
+const ROW_BUFFER: usize = 2_048;
+
 /// SQLite's `SQLITE_MAX_VARIABLE_NUMBER` in the bundled build.
 const MAX_VARIABLES: usize = 32_766;
 
@@ -55,6 +59,7 @@ impl Sqlite {
             .busy_timeout(BUSY_TIMEOUT)
             .foreign_keys(true)
             .synchronous(SqliteSynchronous::Full)
+            .row_buffer_size(ROW_BUFFER)
             .disable_statement_logging();
         let name = format!("SQLite file {}", options.get_filename().display());
         Ok(Sqlite { options, name })
