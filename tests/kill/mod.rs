@@ -8,13 +8,15 @@
 //! | [`workload`] | its callers: appends, moves, re-inserts, transactions, some of them cancelled |
 //! | [`ledger`] | what the callers tried and were told, and what the tables must say for that |
 //! | [`sample`] | "not dirty means agree", asked with plain SQL while everything runs |
-//! | [`supervisor`] | starts, kills, stops, and judges at the end |
+//! | [`app`] | that process, to be stopped, killed or ended |
+//! | [`supervisor`] | starts, waits, and judges at the end |
 //! | [`killed`], [`stopped`] | the scenarios |
 //! | [`finds`] | the harness finds seeded bugs, and nothing where there is no migration |
 //!
 //! Every run prints its seed; `CHANGEOVER_SEED` replays the moments and the calls (not the order in
 //! which two databases and two processes get to run). `CHANGEOVER_FAST=1` kills 3 times, not 20.
 
+mod app;
 mod child;
 mod finds;
 mod killed;
