@@ -6,3 +6,4 @@ mod isolation;
 pub mod lifecycle;
 mod out_of_band;
 mod races;
+mod rust_mapping;

@@ -107,6 +107,11 @@ pub enum KeyExpression {
 /// One question asked of the authority for every key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceQuery {
+    /// What messages call it.
+    pub name: String,
+    /// The target whose columns its answers fill by name, if they do so as they are: their types
+    /// are then checked against the target's before anything is written.
+    pub fills: Option<usize>,
     /// What is selected: (name, SQL expression).
     pub select: Vec<(String, String)>,
     /// What stands after `FROM`: a table, with an alias or joins if need be.

@@ -46,15 +46,15 @@ impl Check<'_> {
                 }
             }
         }
-        for (target, query) in self.shape.targets.iter().zip(&self.shape.queries) {
-            if !self.expressions(&target.name, query) {
+        for query in &self.shape.queries {
+            if !self.expressions(&query.name, query) {
                 continue;
             }
             match inspect::query_types(database.dialect(), session, &root, query).await {
                 Ok(types) => self.catalog.types.push(types),
                 Err(error) if error.class == ErrorClass::Connection => return Err(error),
                 Err(error) => {
-                    self.bad_query(&target.name, query, database, session, &error)
+                    self.bad_query(&query.name, query, database, session, &error)
                         .await
                 }
             }

@@ -89,18 +89,18 @@ impl Check<'_> {
         if engine != "PostgreSQL" {
             return;
         }
-        let Some(types) = self.catalog.types.get(index).cloned() else {
-            return;
-        };
-        let Some(query) = self.shape.queries.get(index) else {
-            return;
-        };
-        for ((name, _), from) in query.select.iter().zip(types).skip(1) {
+        let queries = self.shape.queries.iter().zip(&self.catalog.types);
+        let filling: Vec<(String, String)> = queries
+            .filter(|(query, _)| query.fills == Some(index))
+            .flat_map(|(query, types)| query.select.iter().zip(types))
+            .map(|((name, _), from)| (name.clone(), from.clone()))
+            .collect();
+        for (name, from) in &filling {
             let plain = target.columns.contains(name);
             let Some(column) = table.column(name).filter(|_| plain) else {
                 continue;
             };
-            if !assignable(&from, &column.sql_type) {
+            if !assignable(from, &column.sql_type) {
                 self.problem(
                     format!("{field}.columns.{name}"),
                     format!(

@@ -62,13 +62,12 @@ impl Class {
         }
     }
 
-    /// Whether a clean report may contain such keys.
+    /// Whether a clean report may contain such keys: those that agree, and those that will as soon
+    /// as they rest. A key that is held agrees with nothing until somebody acts, and whoever reads
+    /// it from the follower reads an old row, or none.
     #[must_use]
     pub const fn is_clean(self) -> bool {
-        matches!(
-            self,
-            Class::Equal | Class::Lagging | Class::Waiting | Class::Blocked
-        )
+        matches!(self, Class::Equal | Class::Lagging)
     }
 }
 

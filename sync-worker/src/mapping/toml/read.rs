@@ -181,6 +181,8 @@ pub(super) fn read_target(
         );
     }
     let query = SourceQuery {
+        name: name.clone(),
+        fills: Some(shape.targets.len()),
         select,
         from: config
             .from
