@@ -390,7 +390,7 @@ impl Databases {
                      SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{new}'"
                 );
                 admin.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await?;
-                Ok(Outage::Closed(admin, new.clone()))
+                Ok(Outage::Closed(Box::new(admin), new.clone()))
             }
         }
     }
@@ -423,7 +423,7 @@ impl Databases {
 /// The new database out of reach.
 pub(super) enum Outage {
     Locked(SqliteConnection),
-    Closed(PgConnection, String),
+    Closed(Box<PgConnection>, String),
 }
 
 impl Outage {
