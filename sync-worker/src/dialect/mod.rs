@@ -88,6 +88,13 @@ pub trait Dialect: Send + Sync + Debug + 'static {
         args: &mut Vec<statement::Arg>,
     ) -> String;
 
+    /// A condition: `column` (text) is one of `keys`; its arguments are appended.
+    fn key_in(&self, column: &str, keys: Vec<Value>, args: &mut Vec<statement::Arg>) -> String {
+        let rows: Vec<Vec<Value>> = keys.into_iter().map(|key| vec![key]).collect();
+        let rows = self.rows(&[RowColumn::new("key", "text")], &rows, args);
+        format!("{column} IN (SELECT r.key FROM {rows} AS r)")
+    }
+
     /// `expression` converted to `sql_type`, where the engine needs it said.
     fn cast(&self, expression: &str, sql_type: &str) -> String;
 

@@ -131,6 +131,23 @@ impl<'d> Statement<'d> {
         self.rows(alias, &[RowColumn::new("key", "text")], &rows)
     }
 
+    /// Appends a condition: `column` (text) is one of `keys`.
+    #[must_use]
+    pub fn key_in<'k>(
+        mut self,
+        column: &str,
+        keys: impl IntoIterator<Item = &'k str>,
+    ) -> Statement<'d> {
+        let keys = keys
+            .into_iter()
+            .map(|key| Value::Text(key.to_owned()))
+            .collect();
+        let text = self.dialect.key_in(column, keys, &mut self.args);
+        self.reusable &= self.dialect.rows_text_is_stable();
+        self.text.push_str(&text);
+        self
+    }
+
     /// The SQL text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -62,9 +62,8 @@ impl SqlAuthority {
             .sql(" c WHERE ");
         let statement = self
             .here(statement, "c.")
-            .sql(" AND c.synced < c.version AND c.key IN (SELECT r.key FROM ")
-            .keys("r", keys)
-            .sql(")");
+            .sql(" AND c.synced < c.version AND ")
+            .key_in("c.key", keys.iter().map(Key::as_str));
         Ok(session
             .fetch(statement)
             .await?
@@ -149,9 +148,9 @@ impl SqlAuthority {
                 .sql(" c WHERE ");
             statement = self
                 .here(statement, "c.")
-                .sql(" AND c.key IN (SELECT r.key FROM ")
-                .keys("r", marks.iter().map(|(key, _)| key))
-                .sql(&format!(") ORDER BY c.key{skip}) "));
+                .sql(" AND ")
+                .key_in("c.key", marks.iter().map(|(key, _)| key.as_str()))
+                .sql(&format!(" ORDER BY c.key{skip}) "));
         }
         statement = statement
             .sql("UPDATE ")

@@ -231,9 +231,8 @@ impl SqlFollower {
             .sql(" c WHERE ");
         let statement = self
             .here(statement, "c.")
-            .sql(" AND c.key IN (SELECT r.key FROM ")
-            .keys("r", keys)
-            .sql(")");
+            .sql(" AND ")
+            .key_in("c.key", keys.iter().map(Key::as_str));
         let rows = session.fetch(statement).await?;
         let found: std::collections::HashMap<Key, Version> = rows
             .iter()

@@ -11,7 +11,7 @@ use super::{SqlFollower, TargetTable};
 use crate::dialect::authority::{integer, key_at, text};
 use crate::dialect::catalog::Column;
 use crate::dialect::session::{DbError, Session};
-use crate::dialect::statement::{RowColumn, Statement};
+use crate::dialect::statement::Statement;
 use crate::dialect::tables;
 use crate::mapping::Belongs;
 use crate::store::{Observed, Stamped};
@@ -155,7 +155,6 @@ impl SqlFollower {
                 let parent = self.targets.get(*parent);
                 let id = parent.and_then(|parent| parent.id.as_ref());
                 let id = dialect.cast("m.id", id.map_or("text", |column| &column.sql_type));
-                let keys: Vec<Vec<Value>> = images.iter().map(|(key, _)| vec![text(key)]).collect();
                 let statement = Statement::of(
                     dialect,
                     &format!("SELECT m.key, {} FROM ", select.join(", ")),
@@ -167,9 +166,9 @@ impl SqlFollower {
                 self.here(statement, "m.")
                     .sql(" AND m.target = ")
                     .text(parent.map_or("", |parent| &parent.target.name))
-                    .sql(" AND m.key IN (SELECT r.key FROM ")
-                    .rows("r", &[RowColumn::new("key", "text")], &keys)
-                    .sql(&format!(") AND t.{} = {id}", dialect.quote(column)))
+                    .sql(" AND ")
+                    .key_in("m.key", images.iter().map(|(key, _)| *key))
+                    .sql(&format!(" AND t.{} = {id}", dialect.quote(column)))
             }
             None => return Ok(HashMap::new()),
         };

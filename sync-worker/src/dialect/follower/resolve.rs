@@ -177,15 +177,13 @@ impl SqlFollower {
                     })
             })
             .collect();
-        let keys: Vec<Vec<Value>> = copies.iter().map(|(key, _)| vec![text(key)]).collect();
         let statement = Statement::of(self.dialect(), "SELECT m.key, m.target, m.slot, m.id FROM ")
             .table(tables::ID)
             .sql(" m WHERE ");
         let statement = self
             .here(statement, "m.")
-            .sql(" AND m.key IN (SELECT r.key FROM ")
-            .rows("r", &[RowColumn::new("key", "text")], &keys)
-            .sql(")");
+            .sql(" AND ")
+            .key_in("m.key", copies.iter().map(|(key, _)| *key));
         for row in session.fetch(statement).await? {
             if let [Value::Text(key), Value::Text(name), Value::Text(slot), id] = row.as_slice()
                 && let Some((index, _)) = generated

@@ -6,7 +6,6 @@ use changeover_shadow::Value;
 
 use super::resolve::{Copy, Resolved, tag};
 use super::{SqlFollower, TargetTable};
-use crate::dialect::authority::text;
 use crate::dialect::catalog::Column;
 use crate::dialect::session::{DbError, ErrorClass, Session};
 use crate::dialect::statement::{RowColumn, Statement};
@@ -194,7 +193,6 @@ impl SqlFollower {
                 let parent = self.targets.get(*parent);
                 let id = parent.and_then(|parent| parent.id.as_ref());
                 let id = dialect.cast("m.id", id.map_or("text", |column| &column.sql_type));
-                let keys: Vec<Vec<Value>> = images.iter().map(|(key, _)| vec![text(key)]).collect();
                 let statement = statement
                     .sql(&format!(
                         "t.{} IN (SELECT {id} FROM ",
@@ -205,9 +203,9 @@ impl SqlFollower {
                 self.here(statement, "m.")
                     .sql(" AND m.target = ")
                     .text(parent.map_or("", |parent| &parent.target.name))
-                    .sql(" AND m.key IN (SELECT r.key FROM ")
-                    .rows("r", &[RowColumn::new("key", "text")], &keys)
-                    .sql("))")
+                    .sql(" AND ")
+                    .key_in("m.key", images.iter().map(|(key, _)| *key))
+                    .sql(")")
             }
             None => statement.sql("false"),
         }
