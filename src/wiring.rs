@@ -95,6 +95,12 @@ impl Wiring {
     /// The number of an epoch row that nobody has decided anything about.
     const FRESH: i64 = 1;
 
+    /// How many connections to each side the copies of one layer use.
+    pub const COPY_CONNECTIONS: usize = 4;
+
+    /// How many connections to each side the questions of one layer use.
+    pub const QUESTION_CONNECTIONS: usize = 2;
+
     /// How often [`watch`](Wiring::watch) asks for the epoch row unless told otherwise.
     pub const WATCH_EVERY: Duration = Duration::from_secs(1);
 
@@ -183,16 +189,19 @@ impl Wiring {
         &self.flags
     }
 
-    /// The follower write for the layer's builder: the fenced copy.
+    /// The follower write for the layer's builder: the fenced copy. It has
+    /// [`COPY_CONNECTIONS`](Wiring::COPY_CONNECTIONS) of its own to each side.
     #[must_use]
     pub fn follow(&self) -> FencedCopy<Copies> {
-        FencedCopy::new(Copies::new(self.migration.copier().clone()))
+        FencedCopy::new(Copies::new(self.migration.copier_apart(Self::COPY_CONNECTIONS)))
     }
 
-    /// What the databases know about versions, for the layer's builder.
+    /// What the databases know about versions, for the layer's builder. It has
+    /// [`QUESTION_CONNECTIONS`](Wiring::QUESTION_CONNECTIONS) of its own to each side: a reader
+    /// waits for these answers.
     #[must_use]
     pub fn versions(&self) -> KnownVersions {
-        KnownVersions::new(self.migration.copier().clone())
+        KnownVersions::new(self.migration.copier_apart(Self::QUESTION_CONNECTIONS))
     }
 
     /// Asks for the epoch row once.

@@ -37,6 +37,8 @@ pub struct Migration {
     legacy: Database,
     new: Database,
     catalog: Arc<Catalog>,
+    authority: SqlAuthority,
+    follower: SqlFollower,
     copier: Copier,
     home: Home,
     patience: Patience,
@@ -75,6 +77,15 @@ pub enum MigrationError {
         held: i64,
         /// This process's.
         mine: i64,
+    },
+    /// A table of the new side holds rows that no copy wrote, and the mapping generates their ids:
+    /// the first copy of their keys would replace them under other ids.
+    #[error(
+        "table {table} holds rows already that no copy wrote: delete them, or let the mapping name identity columns in place of a generated id; nothing was written"
+    )]
+    Occupied {
+        /// The table.
+        table: String,
     },
     /// Someone else moved the entity at the same time.
     #[error(
@@ -134,7 +145,13 @@ impl Migration {
         )
         .ok_or_else(missing)?;
         Ok(Migration {
-            copier: Copier::new(&entity, Arc::new(authority), Arc::new(follower)),
+            copier: Copier::new(
+                &entity,
+                Arc::new(authority.clone()),
+                Arc::new(follower.clone()),
+            ),
+            authority,
+            follower,
             home: Home::new(legacy.clone(), entity.clone()),
             catalog: Arc::new(catalog),
             patience: Patience::default(),
@@ -170,7 +187,18 @@ impl Migration {
         &self.home
     }
 
-    fn authority(&self) -> Side<'_> {
+    /// The copy operation through connections of its own, at most `connections` to each side. What
+    /// an application's calls wait for must not wait for a backfill, nor the other way round.
+    #[must_use]
+    pub fn copier_apart(&self, connections: usize) -> Copier {
+        Copier::with_meters(
+            Arc::clone(self.copier.meters()),
+            Arc::new(self.authority.apart(connections)),
+            Arc::new(self.follower.apart(connections)),
+        )
+    }
+
+    fn authority_side(&self) -> Side<'_> {
         Side {
             database: &self.legacy,
             entity: &self.entity,
@@ -180,7 +208,7 @@ impl Migration {
         }
     }
 
-    fn follower(&self) -> Side<'_> {
+    fn follower_side(&self) -> Side<'_> {
         Side {
             database: &self.new,
             entity: &self.entity,
@@ -194,9 +222,9 @@ impl Migration {
     #[must_use]
     pub fn plan(&self) -> Vec<(Place, Vec<String>)> {
         let mut authority = self.legacy.dialect().create_tables();
-        authority.extend(self.authority().authority_script(Version(0)));
+        authority.extend(self.authority_side().authority_script(Version(0)));
         let mut follower = self.new.dialect().create_tables();
-        follower.extend(self.follower().follower_script());
+        follower.extend(self.follower_side().follower_script());
         vec![(Place::Legacy, authority), (Place::New, follower)]
     }
 
@@ -204,7 +232,8 @@ impl Migration {
     ///
     /// # Errors
     ///
-    /// [`MigrationError::Revision`] when another revision is installed already, else what the
+    /// [`MigrationError::Revision`] when another revision is installed already,
+    /// [`MigrationError::Occupied`] when the new tables are not ready, else what the
     /// databases say. A first installation that fails leaves nothing behind, unless the legacy
     /// database stops answering in between; calling again continues.
     pub async fn install(&self) -> Result<(), MigrationError> {
@@ -213,7 +242,12 @@ impl Migration {
             self.same_revision(epoch)?;
         }
         let base = installed.as_ref().map_or(Version(0), |epoch| epoch.base);
-        let (authority, follower) = (self.authority(), self.follower());
+        let (authority, follower) = (self.authority_side(), self.follower_side());
+        if installed.is_none()
+            && let Some(table) = follower.occupied().await?
+        {
+            return Err(MigrationError::Occupied { table });
+        }
         authority
             .install(&authority.authority_script(base), self.patience)
             .await?;
@@ -236,8 +270,8 @@ impl Migration {
     ///
     /// [`StoreError`] as the databases say. Calling again continues.
     pub async fn uninstall(&self) -> Result<(), MigrationError> {
-        self.follower().uninstall(self.patience).await?;
-        self.authority().uninstall(self.patience).await?;
+        self.follower_side().uninstall(self.patience).await?;
+        self.authority_side().uninstall(self.patience).await?;
         Ok(())
     }
 
@@ -249,11 +283,11 @@ impl Migration {
     /// [`StoreError::Revision`] when a newer revision is held. Calling again continues.
     pub async fn raise_revision(&self) -> Result<(), MigrationError> {
         // New tables of the mapping need their triggers before the first copy writes them.
-        let follower = self.follower();
+        let follower = self.follower_side();
         follower
             .install(&follower.follower_script(), self.patience)
             .await?;
-        raise_revision(&self.authority(), &follower, self.patience).await?;
+        raise_revision(&self.authority_side(), &follower, self.patience).await?;
         Ok(())
     }
 

@@ -18,7 +18,12 @@ macro_rules! everywhere {
 }
 pub(crate) use everywhere;
 
-everywhere!(a_whole_life, uninstall_leaves_nothing, writes_follow);
+everywhere!(
+    a_whole_life,
+    uninstall_leaves_nothing,
+    writes_follow,
+    rows_that_no_copy_wrote_are_not_replaced,
+);
 
 mod scenario {
     use super::*;
@@ -75,6 +80,24 @@ mod scenario {
         }
         let report = verify(&migration).await;
         assert!(report.clean(), "{report:?}");
+    }
+
+    pub(super) async fn rows_that_no_copy_wrote_are_not_replaced(topology: Topology) {
+        let market = Market::start(topology).await;
+        market.fill(4).await;
+        market
+            .new
+            .run("INSERT INTO service_listings (legacy_id, provider_id, status) VALUES (1, 101, 'mine')")
+            .await;
+        let migration = market.open().await;
+        let error = migration.install().await.expect_err("the table is not empty");
+        assert!(error.to_string().contains("service_listings"), "{error}");
+        market.legacy.run("UPDATE listings SET title = 'x'").await;
+        market
+            .new
+            .run("UPDATE service_listings SET status = 'still mine'; DELETE FROM service_listings")
+            .await;
+        migration.install().await.unwrap();
     }
 
     pub(super) async fn uninstall_leaves_nothing(topology: Topology) {

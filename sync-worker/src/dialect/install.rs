@@ -11,7 +11,7 @@ use changeover_flags::{Entity, Place, Version};
 use rand::RngExt;
 
 use super::catalog::Table;
-use super::session::{Database, DbError, ErrorClass};
+use super::session::{Database, DbError, ErrorClass, on_session};
 use super::statement::Statement;
 use super::tables;
 use crate::mapping::{KeyExpression, Ownership, Shape};
@@ -186,6 +186,31 @@ impl Side<'_> {
             push(index, &lookup.table, Guard::Lookup(&columns));
         }
         script
+    }
+
+    /// The first target with generated ids that holds rows, if any does.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the database does not answer.
+    pub async fn occupied(&self) -> Result<Option<String>, StoreError> {
+        let owner = self;
+        on_session!(owner, "looking for rows of", |session| async move {
+            let dialect = owner.database.dialect();
+            for target in owner.shape.targets.iter() {
+                if !target.is_owned() || target.id_column().is_none() {
+                    continue;
+                }
+                let statement = Statement::of(dialect, "SELECT 1 FROM ")
+                    .table(&target.table)
+                    .sql(" LIMIT 1");
+                if !session.fetch(statement).await?.is_empty() {
+                    return Ok(Some(target.table.clone()));
+                }
+            }
+            Ok::<_, DbError>(None)
+        })
+        .await
     }
 
     /// Creates the product's tables and this side's epoch row, and installs `script`, in one

@@ -125,6 +125,13 @@ impl Database {
         }
     }
 
+    /// The same database through connections of their own, at most `limit` at once: work that
+    /// waits for a connection here does not wait for work there.
+    #[must_use]
+    pub fn apart(&self, limit: usize) -> Database {
+        Database::new(Arc::clone(&self.dialect), limit)
+    }
+
     /// The engine's dialect.
     #[must_use]
     pub fn dialect(&self) -> &dyn Dialect {

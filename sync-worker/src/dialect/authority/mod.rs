@@ -105,6 +105,15 @@ impl SqlAuthority {
         }
     }
 
+    /// The same, through connections of their own: see [`Database::apart`].
+    #[must_use]
+    pub fn apart(&self, connections: usize) -> SqlAuthority {
+        SqlAuthority {
+            database: self.database.apart(connections),
+            ..self.clone()
+        }
+    }
+
     fn dialect(&self) -> &dyn Dialect {
         self.database.dialect()
     }

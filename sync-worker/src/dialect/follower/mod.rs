@@ -159,6 +159,15 @@ impl SqlFollower {
         })
     }
 
+    /// The same, through connections of their own: see [`Database::apart`].
+    #[must_use]
+    pub fn apart(&self, connections: usize) -> SqlFollower {
+        SqlFollower {
+            database: self.database.apart(connections),
+            ..self.clone()
+        }
+    }
+
     fn dialect(&self) -> &dyn Dialect {
         self.database.dialect()
     }
