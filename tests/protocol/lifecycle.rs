@@ -90,7 +90,10 @@ mod scenario {
             .run("INSERT INTO service_listings (legacy_id, provider_id, status) VALUES (1, 101, 'mine')")
             .await;
         let migration = market.open().await;
-        let error = migration.install().await.expect_err("the table is not empty");
+        let error = migration
+            .install()
+            .await
+            .expect_err("the table is not empty");
         assert!(error.to_string().contains("service_listings"), "{error}");
         market.legacy.run("UPDATE listings SET title = 'x'").await;
         market

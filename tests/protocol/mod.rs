@@ -6,4 +6,6 @@ mod isolation;
 pub mod lifecycle;
 mod out_of_band;
 mod races;
+mod refusals;
+mod revisions;
 mod rust_mapping;

@@ -25,7 +25,12 @@ struct Notes(Shape);
 
 impl Notes {
     fn new() -> Notes {
-        let columns = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let columns = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect::<Vec<_>>()
+        };
         let query = |table: &str, column: &str| SourceQuery {
             name: table.to_owned(),
             fills: None,
@@ -36,7 +41,10 @@ impl Notes {
         };
         Notes(Shape {
             revision: 1,
-            root: Root { table: "notes".into(), key: columns(&["owner", "name"]) },
+            root: Root {
+                table: "notes".into(),
+                key: columns(&["owner", "name"]),
+            },
             sources: vec![Source {
                 table: "marks".into(),
                 key: KeyExpression::Columns(columns(&["owner", "name"])),
@@ -71,12 +79,21 @@ impl Mapping for Notes {
             if *body == Value::Text("unmappable".into()) {
                 return Err(MappingError::new("this body has no page"));
             }
-            let parts = key.components(2).ok_or_else(|| MappingError::new("the key has two parts"))?;
-            let mut cells: Vec<Cell> =
-                parts.into_iter().map(|part| Cell::Value(Value::Text(part))).collect();
-            cells.push(Cell::Value(Value::Integer(i64::try_from(marks.len()).unwrap_or(0))));
+            let parts = key
+                .components(2)
+                .ok_or_else(|| MappingError::new("the key has two parts"))?;
+            let mut cells: Vec<Cell> = parts
+                .into_iter()
+                .map(|part| Cell::Value(Value::Text(part)))
+                .collect();
+            cells.push(Cell::Value(Value::Integer(
+                i64::try_from(marks.len()).unwrap_or(0),
+            )));
             cells.push(Cell::Value(body.clone()));
-            image.targets[0].push(ImageRow { slot: String::new(), cells });
+            image.targets[0].push(ImageRow {
+                slot: String::new(),
+                cells,
+            });
         }
         Ok(image)
     }
@@ -129,7 +146,12 @@ async fn assert_equal(market: &Market) {
         .legacy
         .texts("SELECT n.owner || '|' || n.name || '|' || n.body || '|' || (SELECT count(*) FROM marks m WHERE m.owner = n.owner AND m.name = n.name) FROM notes n ORDER BY n.body")
         .await;
-    let new = market.new.texts("SELECT owner || '|' || name || '|' || body || '|' || words FROM pages ORDER BY body").await;
+    let new = market
+        .new
+        .texts(
+            "SELECT owner || '|' || name || '|' || body || '|' || words FROM pages ORDER BY body",
+        )
+        .await;
     assert!(!legacy.is_empty());
     assert_eq!(legacy, new);
 }
@@ -144,7 +166,11 @@ mod scenario {
         for (n, (owner, name)) in HARD.iter().enumerate() {
             let key = format!("owner = '{owner}' AND name = '{name}'");
             market.legacy.run(&format!("UPDATE notes SET body = 'changed {n}' WHERE {key}; INSERT INTO marks VALUES (100 + {n}, '{owner}', '{name}', 'x')")).await;
-            assert_eq!(market.dirty().await.len(), 1, "one key and no other is touched");
+            assert_eq!(
+                market.dirty().await.len(),
+                1,
+                "one key and no other is touched"
+            );
             drain(&migration).await;
             assert_equal(&market).await;
         }
@@ -159,13 +185,28 @@ mod scenario {
         let (market, migration) = start(topology).await;
         market.legacy.run("UPDATE notes SET body = 'unmappable' WHERE owner = 'A'; UPDATE notes SET body = 'fine' WHERE owner = 'Ä'").await;
         drain(&migration).await;
-        let held = migration.copier().authority().dirty(None, 10).await.unwrap();
+        let held = migration
+            .copier()
+            .authority()
+            .dirty(None, 10)
+            .await
+            .unwrap();
         assert_eq!(held.len(), 1);
         let hold = held[0].hold.clone().unwrap();
-        assert_eq!((hold.kind, hold.reason.as_str()), (HoldKind::Blocked, "this body has no page"));
-        let report = migration.copier().copy(&[held[0].key.clone()], CopySource::Repair).await.unwrap();
+        assert_eq!(
+            (hold.kind, hold.reason.as_str()),
+            (HoldKind::Blocked, "this body has no page")
+        );
+        let report = migration
+            .copier()
+            .copy(&[held[0].key.clone()], CopySource::Repair)
+            .await
+            .unwrap();
         assert_eq!(report.left.len(), 1);
-        market.legacy.run("UPDATE notes SET body = 'mended' WHERE owner = 'A'").await;
+        market
+            .legacy
+            .run("UPDATE notes SET body = 'mended' WHERE owner = 'A'")
+            .await;
         drain(&migration).await;
         assert_equal(&market).await;
         assert_eq!(market.dirty().await, Vec::<String>::new());

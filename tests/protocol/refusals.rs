@@ -1,0 +1,182 @@
+//! What the follower refuses: it waits or is blocked, says why, and heals.
+
+use changeover::flags::Key;
+use changeover::worker::copy::CopySource;
+use changeover::worker::store::HoldKind;
+use changeover::worker::verify::Class;
+
+use super::lifecycle::everywhere;
+use super::market::{Market, Topology, backfill, drain, verify};
+use super::races::{key, ready, settle};
+
+everywhere!(
+    a_child_waits_for_its_lookup,
+    a_refused_image_is_blocked_and_says_why,
+    an_orphan_is_blocked_and_says_why,
+    unique_values_change_hands,
+    a_value_claimed_twice_blocks_one_key,
+    unmapped_columns_survive,
+);
+
+mod scenario {
+    use super::*;
+
+    pub(super) async fn a_child_waits_for_its_lookup(topology: Topology) {
+        let (market, migration) = ready(topology, 4).await;
+        market.legacy.run("INSERT INTO tenants VALUES (9, 'Nina'); INSERT INTO listings (id, tenant_id, title, status) VALUES (50, 9, 'early', 'ACTIVE')").await;
+        drain(&migration).await;
+        let dirty = market.dirty().await;
+        assert!(
+            dirty.len() == 1
+                && dirty[0].starts_with("50 waiting waits for an answer of lookup provider"),
+            "{dirty:?}"
+        );
+        let report = verify(&migration).await;
+        assert_eq!(report.count(Class::Waiting), 1, "{report:?}");
+        market
+            .new
+            .run("INSERT INTO providers VALUES (109, 9)")
+            .await;
+        settle(&market, &migration).await;
+    }
+
+    pub(super) async fn a_refused_image_is_blocked_and_says_why(topology: Topology) {
+        let (market, migration) = ready(topology, 8).await;
+        market.legacy.run("UPDATE listings SET status = 'FORBIDDEN' WHERE id = 2; UPDATE listings SET title = 'fine' WHERE id IN (1, 3)").await;
+        let report = migration
+            .copier()
+            .copy(&["1", "2", "3"].map(Key::from), CopySource::Inline)
+            .await
+            .unwrap();
+        assert_eq!((report.applied, report.left.len()), (2, 1), "{report:?}");
+        let dirty = market.dirty().await;
+        assert!(
+            dirty.len() == 1
+                && dirty[0].starts_with("2 blocked a check constraint refuses the row"),
+            "{dirty:?}"
+        );
+        let listed = migration
+            .copier()
+            .authority()
+            .dirty(None, 10)
+            .await
+            .unwrap();
+        assert_eq!(
+            listed[0].hold.as_ref().map(|hold| hold.kind),
+            Some(HoldKind::Blocked)
+        );
+        let report = verify(&migration).await;
+        assert_eq!(report.count(Class::Blocked), 1, "{report:?}");
+        // A write of the application unblocks it.
+        market
+            .legacy
+            .run("UPDATE listings SET status = 'SOLD' WHERE id = 2")
+            .await;
+        settle(&market, &migration).await;
+    }
+
+    pub(super) async fn an_orphan_is_blocked_and_says_why(topology: Topology) {
+        let (market, migration) = ready(topology, 8).await;
+        market.legacy.run("DELETE FROM listings WHERE id = 4").await;
+        drain(&migration).await;
+        let dirty = market.dirty().await;
+        assert!(
+            dirty.len() == 1
+                && dirty[0].starts_with("4 blocked a row of picture belongs to a row of listing"),
+            "{dirty:?}"
+        );
+        market
+            .legacy
+            .run("DELETE FROM photos WHERE listing_id = 4")
+            .await;
+        settle(&market, &migration).await;
+    }
+
+    pub(super) async fn unique_values_change_hands(topology: Topology) {
+        let (market, migration) = ready(topology, 6).await;
+        market.new.try_run("SELECT 1").await.unwrap();
+        // A swap: each key's image wants what the other still holds on the follower.
+        market.legacy.run("UPDATE listings SET sku = 'parked' WHERE id = 1; UPDATE listings SET sku = 'sku-1' WHERE id = 2; UPDATE listings SET sku = 'sku-2' WHERE id = 1").await;
+        let report = migration
+            .copier()
+            .copy(&key("1"), CopySource::Inline)
+            .await
+            .unwrap();
+        assert!(report.left.is_empty(), "{report:?}");
+        settle(&market, &migration).await;
+        // A chain of three.
+        market.legacy.run("UPDATE listings SET sku = NULL WHERE id = 3; UPDATE listings SET sku = 'sku-3' WHERE id = 4; UPDATE listings SET sku = 'sku-4' WHERE id = 5").await;
+        migration
+            .copier()
+            .copy(&key("5"), CopySource::Inline)
+            .await
+            .unwrap();
+        settle(&market, &migration).await;
+    }
+
+    pub(super) async fn a_value_claimed_twice_blocks_one_key(topology: Topology) {
+        let market = Market::start(topology).await;
+        market.fill(4).await;
+        // The new side is stricter than the legacy one: addresses aside, titles are unique there.
+        market
+            .new
+            .run("CREATE UNIQUE INDEX one_title ON service_listings (title)")
+            .await;
+        let migration = market.installed().await;
+        backfill(&migration).await;
+        market
+            .legacy
+            .run("UPDATE listings SET title = 'taken' WHERE id = 1")
+            .await;
+        drain(&migration).await;
+        market
+            .legacy
+            .run("UPDATE listings SET title = 'taken' WHERE id = 2")
+            .await;
+        drain(&migration).await;
+        let dirty = market.dirty().await;
+        assert!(
+            dirty.len() == 1 && dirty[0].starts_with("2 blocked"),
+            "{dirty:?}"
+        );
+        market
+            .legacy
+            .run("UPDATE listings SET title = 'free' WHERE id = 1")
+            .await;
+        settle(&market, &migration).await;
+    }
+
+    pub(super) async fn unmapped_columns_survive(topology: Topology) {
+        let (market, migration) = ready(topology, 6).await;
+        let (open, close) = if topology.is_postgres() {
+            ("BEGIN; SET LOCAL changeover.copy = 'on';", "COMMIT;")
+        } else {
+            (
+                "BEGIN IMMEDIATE; INSERT INTO changeover_copying VALUES ('x');",
+                "DELETE FROM changeover_copying; COMMIT;",
+            )
+        };
+        market
+            .new
+            .run(&format!(
+                "{open} UPDATE service_listings SET note = 'kept ' || legacy_id; {close}"
+            ))
+            .await;
+        market
+            .legacy
+            .run("UPDATE listings SET title = 'changed' WHERE id = 1")
+            .await;
+        drain(&migration).await;
+        // Also where rows are deleted and inserted again because unique values change hands.
+        market.legacy.run("UPDATE listings SET sku = 'parked' WHERE id = 3; UPDATE listings SET sku = 'sku-3' WHERE id = 4; UPDATE listings SET sku = 'sku-4' WHERE id = 3").await;
+        settle(&market, &migration).await;
+        let notes = market
+            .new
+            .texts("SELECT note FROM service_listings ORDER BY legacy_id")
+            .await;
+        assert_eq!(
+            notes,
+            (1..=6).map(|n| format!("kept {n}")).collect::<Vec<_>>()
+        );
+    }
+}

@@ -1,0 +1,93 @@
+//! Two deployments with different mappings.
+
+use changeover::worker::copy::CopySource;
+use changeover::worker::store::StoreError;
+
+use super::lifecycle::everywhere;
+use super::market::{MAPPING, Market, Topology, backfill, drain, verify};
+use super::races::{key, ready};
+
+everywhere!(
+    an_older_revision_is_refused,
+    a_new_revision_copies_everything_again,
+);
+
+mod scenario {
+    use super::*;
+
+    pub(super) async fn an_older_revision_is_refused(topology: Topology) {
+        let (market, old) = ready(topology, 12).await;
+        let late = {
+            market
+                .legacy
+                .run("UPDATE listings SET title = 'by the old mapping' WHERE id = 1")
+                .await;
+            old.copier().authority().read(&key("1")).await.unwrap()
+        };
+        let renamed = MAPPING
+            .replace("revision = 1", "revision = 2")
+            .replace("\"l.title\"", "\"upper(l.title)\"");
+        let new = market.open_with(Market::mapping(&renamed)).await;
+        new.raise_revision().await.unwrap();
+        // The older deployment is refused, by its late copy too; the answer is an error that says so.
+        let refused = old.copier().follower().apply(&late, None).await;
+        assert!(
+            matches!(refused, Err(StoreError::Revision { held: 2, mine: 1 })),
+            "{refused:?}"
+        );
+        let refused = old.copier().follower().observe(&late).await;
+        assert!(
+            matches!(refused, Err(StoreError::Revision { .. })),
+            "{refused:?}"
+        );
+        let refused = old.copier().copy(&key("1"), CopySource::Inline).await;
+        assert!(
+            matches!(refused, Err(StoreError::Revision { .. })),
+            "{refused:?}"
+        );
+        // The older deployment still writes: its writes are stamped.
+        market
+            .legacy
+            .run("UPDATE listings SET title = 'second' WHERE id = 2")
+            .await;
+        backfill(&new).await;
+        drain(&new).await;
+        assert_eq!(market.dirty().await, Vec::<String>::new());
+        let title = market
+            .new
+            .text("SELECT title FROM service_listings WHERE legacy_id = 1")
+            .await;
+        assert_eq!(title, "BY THE OLD MAPPING");
+        let report = verify(&new).await;
+        assert!(report.clean() && report.compared >= 12, "{report:?}");
+        let wrong = old.start_copying().await;
+        assert!(wrong.is_err(), "an older revision must not move the stage");
+    }
+
+    pub(super) async fn a_new_revision_copies_everything_again(topology: Topology) {
+        let (market, _) = ready(topology, 30).await;
+        market
+            .legacy
+            .run("UPDATE listings SET stock = 77 WHERE id = 1; DELETE FROM listings WHERE id = 2")
+            .await;
+        let marked = MAPPING
+            .replace("revision = 1", "revision = 2")
+            .replace("\"l.title\"", "\"'v2 ' || l.id\"");
+        let new = market.open_with(Market::mapping(&marked)).await;
+        new.raise_revision().await.unwrap();
+        new.raise_revision().await.unwrap();
+        assert!(
+            !new.epoch().await.unwrap().verified,
+            "a verify of the older revision proves nothing"
+        );
+        backfill(&new).await;
+        drain(&new).await;
+        let titles = market
+            .new
+            .texts("SELECT DISTINCT substr(title, 1, 3) FROM service_listings")
+            .await;
+        assert_eq!(titles, ["v2 "]);
+        assert!(verify(&new).await.clean());
+        assert_eq!(market.dirty().await, Vec::<String>::new());
+    }
+}
