@@ -57,7 +57,11 @@ fn read_folder(folder: &Path, relative: &str, files: &mut Vec<File>) {
         let name = entry.file_name().into_string().unwrap();
         let path = format!("{relative}{name}");
         let kind = entry.file_type().unwrap();
-        if kind.is_dir() && !matches!(name.as_str(), "target" | ".git") {
+        // In a worktree `.git` is a file.
+        if matches!(name.as_str(), "target" | ".git") {
+            continue;
+        }
+        if kind.is_dir() {
             read_folder(&entry.path(), &format!("{path}/"), files);
         } else if kind.is_file() {
             // What is not UTF-8 is not text.
