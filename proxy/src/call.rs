@@ -229,17 +229,23 @@ impl Operation {
     }
 
     /// A write by predicate within one scope; the scope is pinned until drained.
+    ///
+    /// Until then every read of the entity that does not say its scope goes to the authority, a
+    /// read by key too: nobody here knows whether its key is one of the scope's. So where an entity
+    /// has bulk writes, its reads should carry [`Operation::routed_by`].
     pub fn bulk(name: &'static str, scope: impl Into<String>) -> Operation {
         Operation::new(name, Kind::Bulk, Touched::Scope(scope.into()))
     }
 
-    /// A write by predicate over the whole entity; the entity is pinned until drained.
+    /// A write by predicate over the whole entity; the entity is pinned until drained, and all of
+    /// its reads go to the authority.
     #[must_use]
     pub fn bulk_all(name: &'static str) -> Operation {
         Operation::new(name, Kind::Bulk, Touched::All)
     }
 
-    /// Takes the percentage of `routing` (say, the tenant), and tells which bulk writes show here.
+    /// Takes the percentage of `routing` (say, the tenant), and tells which bulk writes show here:
+    /// those of `routing` alone, where a read without it waits for the bulk writes of all scopes.
     #[must_use]
     pub fn routed_by(mut self, routing: impl Into<String>) -> Operation {
         self.routing = Some(routing.into());

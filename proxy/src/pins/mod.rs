@@ -8,7 +8,9 @@
 //! 3. How the write ended makes no difference: a refused or unknown one is let go the same way.
 //! 4. Keys and scopes are bounded; what does not fit pins the whole entity.
 //! 5. A scope's pin (a bulk write's) holds for every read routed by that scope, and for every read
-//!    that does not say its scope.
+//!    that does not say its scope: one bulk write of one tenant sends every read without
+//!    [`Operation::routed_by`](crate::Operation::routed_by) to the authority until it is drained. So
+//!    where an entity has bulk writes, its reads should be routed by their scope, those by key too.
 //!
 //! Not promised: a write whose outcome is unknown may land later still. It is then dirty by its
 //! own commit and at most the reported lag old here, but no longer pinned.

@@ -59,10 +59,7 @@ async fn every_series_is_there_at_zero_from_the_start() {
             "changeover_calls_total",
             "entity=rows,op=other,route=none,outcome=rejected",
         ),
-        (
-            "changeover_copies_total",
-            "entity=rows,source=inline,outcome=applied",
-        ),
+        ("changeover_follows_total", "entity=rows,outcome=applied"),
         (
             "changeover_compares_total",
             "entity=rows,class=missing_in_new",
@@ -150,7 +147,7 @@ async fn the_counters_sum_to_the_calls() {
         f64::from(calls + 1)
     );
     assert_eq!(
-        sum(&series, "changeover_copies_total", ""),
+        sum(&series, "changeover_follows_total", ""),
         (writes + 1) as f64
     );
     let totals = world.handle.compared();
@@ -175,7 +172,7 @@ async fn the_counters_sum_to_the_calls() {
     }
     for label in ["applied", "left", "timeout", "panic", "skipped"] {
         assert!(
-            sum(&series, "changeover_copies_total", label) > 0.0,
+            sum(&series, "changeover_follows_total", label) > 0.0,
             "{label} was not reached"
         );
     }
