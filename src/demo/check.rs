@@ -13,8 +13,9 @@ use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, Row as _};
 
-use super::database::{Databases, Store};
+use super::database::Databases;
 use super::ledger::{Found, Ledger};
+use super::store::Store;
 
 /// The most problems that are told.
 const TOLD: usize = 20;

@@ -16,10 +16,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::database::{Cell, Store};
 use super::ledger::{Deed, Ledger};
 use super::market::{ADD_PHOTO, Answer, Call, Draft, Legacy, MarketError, New, TOUCH};
 use super::mess;
+use super::store::{Cell, Store};
 
 const READERS: u64 = 4;
 const WRITERS: u64 = 3;

@@ -7,9 +7,10 @@
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::database::{Cell, Databases, Work};
+use super::database::Databases;
 use super::market::Draft;
 use super::screen::Bar;
+use super::store::{Cell, Work};
 
 /// Rows of one insert; their arguments stay below what SQLite and PostgreSQL can bind.
 const ROWS_AT_ONCE: i64 = 1_000;

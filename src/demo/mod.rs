@@ -5,14 +5,14 @@
 //! changeover demo --postgres URL       two PostgreSQL databases made on that server
 //! ```
 //!
-//! 1. A hundred thousand listings are made, with the mess of real tables ([`mess`]), and callers
-//!    begin to read and write through the layer ([`load`]). They never stop.
+//! 1. A hundred thousand listings are made, with the mess of real tables (`mess`), and callers
+//!    begin to read and write through the layer (`load`). They never stop.
 //! 2. Install, start copying, backfill, verify, shadow reads, then 10, 25, 50 and 100 percent of
-//!    the reads to the new side ([`story`]).
+//!    the reads to the new side (`story`).
 //! 3. The new side fails for some seconds, the kill switch is thrown and cleared.
 //! 4. The callers stop, what is dirty is drained, everything is verified once more.
 //! 5. A check that shares no code with the product compares both sides field by field, and holds
-//!    them against a ledger of every acknowledged write ([`check`], [`ledger`]).
+//!    them against a ledger of every acknowledged write (`check`, `ledger`).
 //!
 //! The mapping is `marketplace.toml`; the two schemas are `legacy.sql` and `new.sql`.
 
@@ -25,6 +25,7 @@ mod market;
 mod mess;
 mod sabotage;
 mod screen;
+mod store;
 mod story;
 mod summary;
 
@@ -204,6 +205,17 @@ mod tests {
         };
         let summary = run(options.clone()).await.expect("nothing is wrong");
         assert!(summary.reads_answered_by_new > 0 && summary.problems.is_empty());
+        // A write is followed once at most: the keys that the worker copies are counted elsewhere.
+        let written = summary.ledger.as_ref().expect("the ledger was read");
+        let written = written.acknowledged + written.refused + written.unknown;
+        let follows = summary.follows.values().sum::<u64>();
+        assert!((1..=written).contains(&follows), "{summary}");
+        assert!(
+            summary
+                .copies
+                .keys()
+                .any(|name| name.starts_with("backfill "))
+        );
         let defects = [
             (Sabotage::Changed, "differs"),
             (Sabotage::Missing, "0 variants"),

@@ -26,6 +26,10 @@ pub struct Summary {
     pub(super) shadow_reads: BTreeMap<String, u64>,
     pub(super) writes: Calls,
     pub(super) ledger: Option<Written>,
+    /// Writes of a copying stage, by what became of their copy at once.
+    pub(super) follows: BTreeMap<String, u64>,
+    /// Keys that the worker copied, by who asked for it and what became of it: those of `follows`
+    /// are the ones asked for `inline`.
     pub(super) copies: BTreeMap<String, u64>,
     pub(super) dirty_keys_at_most: u64,
     pub(super) problems: Vec<String>,
@@ -152,7 +156,8 @@ impl fmt::Display for Summary {
                 ),
             )?;
         }
-        line("copies", list(&self.copies))?;
+        line("copied with the write", list(&self.follows))?;
+        line("keys copied", list(&self.copies))?;
         line(
             "dirty keys",
             format!("{} at most, 0 in the end", self.dirty_keys_at_most),

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use tower::Service;
 
 use super::{Answer, Call, Draft, MarketError, ids, listings, one};
-use crate::demo::database::{Cell, Store};
+use crate::demo::store::{Cell, Cells, Store};
 
 /// The marketplace over `marketplace_listings`.
 #[derive(Debug, Clone)]
@@ -91,11 +91,7 @@ impl Legacy {
         }
     }
 
-    async fn read(
-        &self,
-        from: &str,
-        cells: &[Cell],
-    ) -> Result<Vec<crate::demo::database::Cells>, MarketError> {
+    async fn read(&self, from: &str, cells: &[Cell]) -> Result<Vec<Cells>, MarketError> {
         let rows = self.store.fetch(&format!("{SELECT}{from}"), cells).await;
         rows.map_err(MarketError::Database)
     }

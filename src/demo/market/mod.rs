@@ -15,7 +15,7 @@ use serde::Serialize;
 pub(super) use legacy::{ADD_PHOTO, Legacy, TOUCH};
 pub(super) use new::{Health, New};
 
-use super::database::{Cell, Cells};
+use super::store::{Cell, Cells};
 
 /// What the marketplace can do.
 #[derive(Debug, Clone)]

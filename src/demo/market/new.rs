@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use tower::Service;
 
 use super::{Answer, Call, MarketError, listings, one};
-use crate::demo::database::{Cell, Cells, Store};
+use crate::demo::store::{Cell, Cells, Store};
 
 /// The marketplace over `service_listings`.
 #[derive(Debug, Clone)]
