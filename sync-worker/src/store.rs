@@ -82,8 +82,7 @@ pub struct Lag {
 pub struct Page {
     /// Images and versions, in key-column order, read at one instant.
     pub stamped: Vec<Stamped>,
-    /// The last key read: where the next page starts. `None` when nothing was read, which alone
-    /// ends a sweep.
+    /// The last key read: where the next page starts. `None` when nothing was read.
     pub last: Option<Key>,
 }
 
@@ -97,7 +96,7 @@ pub trait Authority: Send + Sync {
     fn read<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Stamped>>;
 
     /// The next `limit` keys of the root table after `after`, with images and versions, all read
-    /// at one instant.
+    /// at one instant. Fewer than `limit` means that there were no more at that instant.
     fn page<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Page>;
 
     /// The next `limit` dirty keys after `after`, in key order, held ones included.

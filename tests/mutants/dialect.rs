@@ -119,6 +119,9 @@ impl Dialect for Mutant {
     fn rows(&self, columns: &[RowColumn<'_>], rows: &[Vec<Value>], args: &mut Vec<Arg>) -> String {
         self.shipped.rows(columns, rows, args)
     }
+    fn refresh_statistics(&self) -> Option<&'static str> {
+        self.shipped.refresh_statistics()
+    }
     fn cast(&self, expression: &str, sql_type: &str) -> String {
         self.shipped.cast(expression, sql_type)
     }

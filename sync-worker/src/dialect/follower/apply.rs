@@ -52,6 +52,13 @@ impl SqlFollower {
             }
             other => other?,
         };
+        if let Some(cursor) = cursor
+            && let Err(error) = self.tell_planner(lease.session(), cursor.passed).await
+        {
+            // The copies are committed; statistics only save time. The connection is closed.
+            tracing::debug!(%error, "the planner could not be told how large the tables are");
+            return Ok(answer);
+        }
         lease.give_back();
         Ok(answer)
     }

@@ -6,6 +6,7 @@
 //! nothing else happens.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use changeover_flags::{Entity, Key, Place, Version};
@@ -35,6 +36,8 @@ pub struct SqlFollower {
     mapping: Arc<dyn Mapping>,
     targets: Arc<Vec<TargetTable>>,
     lookups: Arc<Vec<LookupTable>>,
+    /// How many keys the backfill had passed when the planner was last told.
+    told: Arc<AtomicU64>,
     /// Keys of rows without a fence row, found by the last sweep that started.
     strays: Arc<Mutex<BTreeSet<Key>>>,
 }
@@ -155,6 +158,7 @@ impl SqlFollower {
             targets: Arc::new(targets),
             lookups: Arc::new(lookups),
             mapping,
+            told: Arc::default(),
             strays: Arc::default(),
         })
     }
@@ -228,6 +232,20 @@ impl SqlFollower {
             );
         session.execute(statement).await?;
         Ok(())
+    }
+
+    /// Tells the planner each time a backfill has doubled the tables: until the first time it takes
+    /// them for empty, and plans as if walking through them were free.
+    async fn tell_planner(&self, session: &mut dyn Session, passed: u64) -> Result<(), DbError> {
+        let told = self.told.load(Ordering::Relaxed);
+        let Some(sql) = self.dialect().refresh_statistics() else {
+            return Ok(());
+        };
+        if passed < told.saturating_mul(2).max(500) {
+            return Ok(());
+        }
+        self.told.store(passed, Ordering::Relaxed);
+        session.script(sql).await
     }
 
     async fn versions_in(

@@ -84,7 +84,7 @@ impl Dialect for Postgres {
                      SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'iso_8601';
                      SET extra_float_digits = 1; SET bytea_output = 'hex'; SET client_min_messages = 'warning';
                      SET idle_in_transaction_session_timeout = '60s'; SET standard_conforming_strings = on;
-                     SET synchronous_commit = on; SET default_transaction_isolation = 'read committed'",
+                     SET synchronous_commit = on; SET plan_cache_mode = force_custom_plan; SET default_transaction_isolation = 'read committed'",
                 )
                 .await?;
             Ok(Box::new(session) as Box<dyn Session>)
@@ -135,6 +135,10 @@ impl Dialect for Postgres {
             let _ = write!(names, "{comma}c{index}");
         }
         format!("(SELECT {select} FROM unnest({arrays}) AS u({names}))")
+    }
+
+    fn refresh_statistics(&self) -> Option<&'static str> {
+        Some("ANALYZE changeover_key; ANALYZE changeover_id")
     }
 
     fn cast(&self, expression: &str, sql_type: &str) -> String {

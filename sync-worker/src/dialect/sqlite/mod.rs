@@ -135,6 +135,11 @@ impl Dialect for Sqlite {
         text
     }
 
+    fn refresh_statistics(&self) -> Option<&'static str> {
+        // Without statistics SQLite takes the index with the most columns, which is the right one.
+        None
+    }
+
     fn cast(&self, expression: &str, _sql_type: &str) -> String {
         expression.to_owned()
     }
