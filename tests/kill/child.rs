@@ -38,6 +38,8 @@ pub struct Orders {
     /// `""`, `"ack before commit"` or `"blind retry"`.
     pub bug: String,
     pub seed: u64,
+    /// How many call at the same time, at most [`CALLERS`].
+    pub callers: u64,
     /// Which of the instances that run at the same time.
     pub instance: u64,
     /// Which life of this instance.
@@ -78,7 +80,10 @@ async fn application() {
     let counted = recorder.snapshotter();
     recorder.install().unwrap();
 
-    let legacy = Repository::open(&orders.legacy, Place::Legacy, bug);
+    // Callers leave while a transaction begins. The layer sees to it that no connection stays in
+    // one; without the layer it is the pool's part.
+    let guarded = !orders.layer;
+    let legacy = Repository::open(&orders.legacy, Place::Legacy, bug, guarded);
     let (stop, stopped) = watch::channel(false);
     std::thread::spawn(move || {
         // Ends with the supervisor, too.
@@ -101,7 +106,7 @@ async fn application() {
     background.spawn(tell_counters(counted.clone()));
     say("ready");
     let mut callers = JoinSet::new();
-    for number in 0..CALLERS {
+    for number in 0..orders.callers.min(CALLERS) {
         let identity = (orders.seed, orders.instance, orders.generation, number);
         let caller = Caller::new(service.clone(), handle.clone(), legacy.clone(), identity);
         callers.spawn(caller.run(stopped.clone()));
@@ -154,7 +159,7 @@ fn layered(
     wiring: &Wiring,
     legacy: Repository,
 ) -> (BoxCloneService<Call, Answer, Error>, Handle) {
-    let new = Repository::open(&orders.new, Place::New, Bug::Nothing);
+    let new = Repository::open(&orders.new, Place::New, Bug::Nothing, false);
     let layer = Changeover::builder(wiring.flags().clone())
         .classify(with_written(repository::operation, repository::written))
         .observe(|answer: &Answer| match answer {

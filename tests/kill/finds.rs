@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::supervisor::{Supervisor, Verdict};
+use super::workload::CALLERS;
 use crate::protocol::market::Topology;
 use crate::support;
 use tokio::task::block_in_place;
@@ -13,9 +14,10 @@ use tokio::task::block_in_place;
 async fn nothing_without_a_migration() {
     for topology in [Topology::PostgresTwoDatabases, Topology::SqliteTwoFiles] {
         let mut supervisor = Supervisor::new(topology, false).await;
+        supervisor.callers = CALLERS;
         for _ in 0..if support::fast() { 2 } else { 6 } {
             let app = supervisor.start(0);
-            supervisor.while_running(100, 300).await;
+            supervisor.while_running_unscaled(100..300).await;
             block_in_place(|| app.kill());
             supervisor.strikes += 1;
         }
@@ -70,12 +72,14 @@ async fn a_mark_without_its_version() {
     verdict.expect_found(&["is synced at", "verify"]);
 }
 
-/// A short run with three kills, and `steps` of plain SQL on the legacy side in the middle.
+/// A short run with three kills, and `steps` of plain SQL on the legacy side in the middle. Under
+/// all of the load in the short run, too: what is seeded shows in few of the calls.
 async fn killed_thrice(mut supervisor: Supervisor, steps: &[&str]) -> Verdict {
+    supervisor.callers = CALLERS;
     let mut steps = steps.iter();
     for _ in 0..3 {
         let app = supervisor.start(0);
-        supervisor.while_running(300, 500).await;
+        supervisor.while_running_unscaled(300..500).await;
         if let Some(sql) = steps.next() {
             supervisor.market.legacy.run(sql).await;
             tokio::time::sleep(Duration::from_millis(300)).await;
@@ -84,7 +88,7 @@ async fn killed_thrice(mut supervisor: Supervisor, steps: &[&str]) -> Verdict {
         supervisor.strikes += 1;
     }
     let app = supervisor.start(0);
-    supervisor.while_running(300, 500).await;
+    supervisor.while_running_unscaled(300..500).await;
     block_in_place(|| app.end());
     supervisor.judge().await
 }

@@ -8,7 +8,7 @@ use tokio::task::block_in_place;
 
 /// Kills per run.
 fn kills() -> u64 {
-    if support::fast() { 3 } else { 20 }
+    if support::fast() { 2 } else { 20 }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -43,12 +43,12 @@ async fn application(topology: Topology) {
         if kill == kills() / 2 {
             supervisor.until_ramped().await;
         }
-        supervisor.while_running(100, 400).await;
+        supervisor.while_running(100..400).await;
         block_in_place(|| app.kill());
         supervisor.strikes += 1;
     }
     let app = supervisor.start(0);
-    supervisor.while_running(800, 1200).await;
+    supervisor.while_running(800..1200).await;
     block_in_place(|| app.end());
     supervisor.judge().await.expect_clean();
 }
@@ -60,7 +60,7 @@ async fn server(topology: Topology) {
         if kill == kills() / 2 {
             supervisor.until_ramped().await;
         }
-        supervisor.while_running(100, 400).await;
+        supervisor.while_running(100..400).await;
         let server = supervisor.server.as_ref().unwrap();
         block_in_place(|| {
             server.kill9();
@@ -68,7 +68,7 @@ async fn server(topology: Topology) {
         });
         supervisor.strikes += 1;
     }
-    supervisor.while_running(800, 1200).await;
+    supervisor.while_running(800..1200).await;
     block_in_place(|| app.end());
     supervisor.judge().await.expect_clean();
 }

@@ -14,7 +14,7 @@
 //! | [`finds`] | the harness finds seeded bugs, and nothing where there is no migration |
 //!
 //! Every run prints its seed; `CHANGEOVER_SEED` replays the moments and the calls (not the order in
-//! which two databases and two processes get to run). `CHANGEOVER_FAST=1` kills 3 times, not 20.
+//! which two databases and two processes get to run). `CHANGEOVER_FAST=1` kills 2 times, not 20, under less load.
 
 mod app;
 mod child;

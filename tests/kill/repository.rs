@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use changeover::flags::Place;
 use changeover::proxy::{Failure, Operation, Outcome, Refused, Touched};
+use changeover::worker::guard;
 use serde::Serialize;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
@@ -160,22 +161,25 @@ impl Tx {
 }
 
 impl Repository {
-    pub fn open(url: &str, place: Place, bug: Bug) -> Repository {
+    pub fn open(url: &str, place: Place, bug: Bug, guarded: bool) -> Repository {
         let pool = if url.starts_with("sqlite:") {
             let options: SqliteConnectOptions = url.parse().unwrap();
             let options = options
                 .journal_mode(SqliteJournalMode::Wal)
                 .busy_timeout(Duration::from_secs(5))
                 .foreign_keys(true);
-            Pool::Sqlite(
-                SqlitePoolOptions::new()
-                    .max_connections(6)
-                    .connect_lazy_with(options),
-            )
+            let pool = SqlitePoolOptions::new().max_connections(6);
+            let pool = if guarded { guard::sqlite(pool) } else { pool };
+            Pool::Sqlite(pool.connect_lazy_with(options))
         } else {
             // Short, since a pool whose server refuses connections asks again ever more slowly.
             let options = PgPoolOptions::new().max_connections(10);
             let options = options.acquire_timeout(Duration::from_millis(300));
+            let options = if guarded {
+                guard::postgres(options)
+            } else {
+                options
+            };
             Pool::Postgres(options.connect_lazy(url).unwrap())
         };
         Repository { pool, place, bug }

@@ -36,7 +36,7 @@ async fn postgres_frozen() {
     let mut supervisor = Supervisor::new(Topology::PostgresTwoDatabases, true).await;
     let app = supervisor.start(0);
     for _ in 0..rounds() {
-        supervisor.while_running(100, 500).await;
+        supervisor.while_running(100..500).await;
         let server = supervisor.server.as_ref().unwrap();
         block_in_place(|| {
             server.freeze();
@@ -45,7 +45,7 @@ async fn postgres_frozen() {
         });
         supervisor.strikes += 1;
     }
-    supervisor.while_running(800, 1200).await;
+    supervisor.while_running(800..1200).await;
     block_in_place(|| app.end());
     supervisor.judge().await.expect_clean();
 }
@@ -56,7 +56,7 @@ async fn application(topology: Topology) {
     let mut supervisor = Supervisor::new(topology, true).await;
     let apps = [supervisor.start(0), supervisor.start(1)];
     for round in 0..rounds() {
-        supervisor.while_running(100, 400).await;
+        supervisor.while_running(100..400).await;
         let Some(app) = apps.get((round % 2) as usize) else {
             continue;
         };
@@ -69,7 +69,7 @@ async fn application(topology: Topology) {
         app.go_on();
         supervisor.strikes += 1;
     }
-    supervisor.while_running(500, 800).await;
+    supervisor.while_running(500..800).await;
     for app in apps {
         block_in_place(|| app.end());
     }

@@ -1,5 +1,6 @@
 //! Starts the application, kills and stops it and its server, and judges at the end.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,9 +16,9 @@ use super::app::App;
 use super::child::Orders;
 use super::ledger::{Figures, Ledger, Row};
 use super::sample::{self, Seen};
-use super::workload::LISTS;
+use super::workload::{CALLERS, LISTS};
 use crate::protocol::market::{Market, Plain, Topology, backfill, verify};
-use crate::support::postgres::Postgres;
+use crate::support::{self, postgres::Postgres};
 
 /// How long a start or an orderly end may take.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,7 +27,9 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const COPIES: Duration = Duration::from_secs(2);
 
 /// How long a life may be for the ramp's sake.
-const RAMP: Duration = Duration::from_secs(15);
+fn ramp() -> Duration {
+    Duration::from_secs(if support::fast() { 4 } else { 15 })
+}
 
 /// One run.
 pub struct Supervisor {
@@ -36,6 +39,8 @@ pub struct Supervisor {
     pub server: Option<Postgres>,
     /// Kills, stops and freezes so far.
     pub strikes: u64,
+    /// Callers of each instance.
+    pub callers: u64,
     seed: u64,
     layer: bool,
     bug: &'static str,
@@ -95,7 +100,7 @@ impl Supervisor {
     /// A marketplace with history, on a server of its own, installed and copying unless there is no
     /// `layer`.
     pub async fn new(topology: Topology, layer: bool) -> Supervisor {
-        let seed = crate::support::seed();
+        let seed = support::seed();
         let mut server = None;
         let market = if topology.is_postgres() {
             let own = block_in_place(Postgres::start);
@@ -129,6 +134,7 @@ impl Supervisor {
             rng: SmallRng::seed_from_u64(seed),
             server,
             strikes: 0,
+            callers: if support::fast() { 3 } else { CALLERS },
             seed,
             layer,
             bug: "",
@@ -155,6 +161,7 @@ impl Supervisor {
             layer: self.layer,
             bug: self.bug.to_owned(),
             seed: self.seed,
+            callers: self.callers,
             instance,
             generation: self.lives,
         };
@@ -162,8 +169,16 @@ impl Supervisor {
     }
 
     /// Lets the load run for a random time between these milliseconds, after it has got going: the
-    /// pools of an application come back to a restarted server only after a while.
-    pub async fn while_running(&mut self, from: u64, to: u64) {
+    /// pools of an application come back to a restarted server only after a while. The short run
+    /// takes a third of that time.
+    pub async fn while_running(&mut self, millis: Range<u64>) {
+        let part = if support::fast() { 3 } else { 1 };
+        self.while_running_unscaled(millis.start / part..millis.end / part)
+            .await;
+    }
+
+    /// As [`while_running`](Supervisor::while_running), as long in the short run.
+    pub async fn while_running_unscaled(&mut self, millis: Range<u64>) {
         let before = self.figures();
         let began = Instant::now();
         loop {
@@ -179,7 +194,7 @@ impl Supervisor {
             );
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        tokio::time::sleep(Duration::from_millis(self.rng.random_range(from..to))).await;
+        tokio::time::sleep(Duration::from_millis(self.rng.random_range(millis))).await;
     }
 
     /// Waits until history is copied, a verify under load was clean, and the new side answers half
@@ -187,7 +202,7 @@ impl Supervisor {
     /// late, and the figures say whether it did.
     pub async fn until_ramped(&self) {
         let began = Instant::now();
-        while self.figures().ramped == 0 && began.elapsed() < RAMP {
+        while self.figures().ramped == 0 && began.elapsed() < ramp() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

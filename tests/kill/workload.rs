@@ -21,7 +21,7 @@ use super::repository::{Answer, Call, Error, Repository};
 pub const LISTS: RangeInclusive<i64> = 1..=24;
 /// The first of the rows that are put and deleted, each by one caller alone.
 pub const FIRST_CELL: i64 = 301;
-/// Callers of one instance.
+/// Callers of one instance, at most.
 pub const CALLERS: u64 = 8;
 
 /// One line of the journal, in one write.
