@@ -193,7 +193,9 @@ impl Wiring {
     /// [`COPY_CONNECTIONS`](Wiring::COPY_CONNECTIONS) of its own to each side.
     #[must_use]
     pub fn follow(&self) -> FencedCopy<Copies> {
-        FencedCopy::new(Copies::new(self.migration.copier_apart(Self::COPY_CONNECTIONS)))
+        FencedCopy::new(Copies::new(
+            self.migration.copier_apart(Self::COPY_CONNECTIONS),
+        ))
     }
 
     /// What the databases know about versions, for the layer's builder. It has

@@ -203,7 +203,10 @@ mod tests {
     fn different_components_give_different_keys() {
         assert_ne!(Key::composite(["a,b", "c"]), Key::composite(["a", "b,c"]));
         assert_ne!(Key::composite([r"a\", "b"]), Key::composite(["a", r"\b"]));
-        assert_eq!(Key::new("a,b").components(2), Some(vec!["a".into(), "b".into()]));
+        assert_eq!(
+            Key::new("a,b").components(2),
+            Some(vec!["a".into(), "b".into()])
+        );
         assert_eq!(Key::new(r"a\").components(2), None);
     }
 }

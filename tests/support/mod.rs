@@ -48,8 +48,12 @@ pub fn skipped(test: &str, why: &str) {
     let line = format!("{test}: {why}\n");
     let _ = std::io::stderr().write_all(format!("SKIPPED {line}").as_bytes());
     if let Some(path) = std::env::var_os("CHANGEOVER_SKIPPED") {
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-        file.and_then(|mut file| file.write_all(line.as_bytes())).unwrap();
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path);
+        file.and_then(|mut file| file.write_all(line.as_bytes()))
+            .unwrap();
     }
 }
 
