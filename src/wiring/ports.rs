@@ -43,12 +43,21 @@ impl KnownVersions {
 impl Versions for KnownVersions {
     fn dirty(&self, keys: Vec<Key>) -> BoxFuture<'static, Result<Vec<Key>, BoxError>> {
         let authority = Arc::clone(self.0.authority());
-        Box::pin(async move { Ok(authority.dirty_among(&keys).await?) })
+        Box::pin(async move {
+            // Asked in the database's own text of the keys, answered in the caller's.
+            let asked: Vec<Key> = keys.iter().map(|key| authority.canonical(key)).collect();
+            let dirty = authority.dirty_among(&asked).await?;
+            let both = keys.into_iter().zip(asked);
+            Ok(both
+                .filter(|(_, canonical)| dirty.contains(canonical))
+                .map(|(key, _)| key)
+                .collect())
+        })
     }
 
     fn any_dirty(&self) -> BoxFuture<'static, Result<bool, BoxError>> {
         let authority = Arc::clone(self.0.authority());
-        Box::pin(async move { Ok(!authority.dirty(None, 1).await?.is_empty()) })
+        Box::pin(async move { Ok(authority.lag().await?.dirty > 0) })
     }
 
     fn held(
@@ -58,6 +67,10 @@ impl Versions for KnownVersions {
     ) -> BoxFuture<'static, Result<Vec<Version>, BoxError>> {
         let copier = self.0.clone();
         Box::pin(async move {
+            let keys: Vec<Key> = keys
+                .iter()
+                .map(|key| copier.authority().canonical(key))
+                .collect();
             Ok(match role {
                 Role::Authority => copier.authority().versions(&keys).await?,
                 Role::Follower => copier
@@ -76,7 +89,11 @@ impl Versions for KnownVersions {
         let asked = u32::try_from(limit).unwrap_or(u32::MAX).saturating_add(1);
         Box::pin(async move {
             let dirty = authority.dirty(None, asked).await?;
-            Ok((dirty.len() <= limit).then(|| dirty.into_iter().map(|one| one.key).collect()))
+            // Where more are counted than listed, the keys that depend on a changed lookup are not
+            // known one by one yet.
+            let counted = authority.lag().await?.dirty;
+            let all = dirty.len() <= limit && counted <= dirty.len() as u64;
+            Ok(all.then(|| dirty.into_iter().map(|one| one.key).collect()))
         })
     }
 }

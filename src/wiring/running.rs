@@ -1,11 +1,12 @@
 //! The worker inside the application: [`Running`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use changeover_flags::{Snapshot, Stage};
 use changeover_proxy::Handle;
 use changeover_sync_worker::backfill::BackfillOptions;
-use changeover_sync_worker::drain::DrainOptions;
+use changeover_sync_worker::drain::{Drain, DrainOptions};
 use changeover_sync_worker::migration::MigrationError;
 use changeover_sync_worker::store::StoreError;
 use changeover_sync_worker::verify::VerifyOptions;
@@ -80,7 +81,7 @@ impl Wiring {
     /// Runs the worker in this process until it is stopped:
     ///
     /// 1. the stage is learnt, and edits of the flags file (percentage, kill switch) are taken up;
-    /// 2. dirty keys are drained;
+    /// 2. dirty keys are drained, in the stages that copy;
     /// 3. while the new side is not ready: backfill, then verify, both recorded. Until then a
     ///    percentage above 0 is refused.
     ///
@@ -91,12 +92,14 @@ impl Wiring {
     /// Outside a tokio runtime.
     pub fn run(&self, options: RunOptions) -> Running {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let drain = self.migration.drain(options.drain);
+        let drain = Arc::new(self.migration.drain(options.drain));
+        self.follow_stage(&drain);
         let until = stop.clone();
-        tasks.spawn(async move { drain.run(until.cancelled()).await });
+        let draining = Arc::clone(&drain);
+        tasks.spawn(async move { draining.run(until.cancelled()).await });
         let (every, stop_within) = (options.watch_every, options.stop_within);
         let wiring = self.clone();
-        let watch = async move { wiring.watch_and_reload(every).await };
+        let watch = async move { wiring.watch_and_reload(every, &drain).await };
         tasks.spawn(stop.clone().run_until_cancelled_owned(watch));
         let wiring = self.clone();
         let history = async move { wiring.bring_history(&options).await };
@@ -110,11 +113,20 @@ impl Wiring {
         }
     }
 
-    async fn watch_and_reload(&self, every: Duration) {
+    /// Copies are made in the stages that copy, and in no other: whoever stopped them means it.
+    fn follow_stage(&self, drain: &Drain) {
+        match self.flags.load().serving() {
+            Ok(stage) if stage.copies() => drain.resume(),
+            _ => drain.pause(),
+        }
+    }
+
+    async fn watch_and_reload(&self, every: Duration, drain: &Drain) {
         loop {
             if let Err(error) = self.learn().await {
                 tracing::warn!(%error, "the stage could not be asked for, the last known one stands");
             }
+            self.follow_stage(drain);
             // The flags file is on a disk, which may be slow.
             let flags = self.flags.clone();
             match tokio::task::spawn_blocking(move || flags.reload()).await {

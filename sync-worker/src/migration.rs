@@ -19,7 +19,7 @@ use crate::backfill::{Backfill, BackfillOptions};
 use crate::copy::Copier;
 use crate::dialect::authority::SqlAuthority;
 use crate::dialect::follower::SqlFollower;
-use crate::dialect::home::{Evidence, Home, raise_revision};
+use crate::dialect::home::{Evidence, Home, raise_revision, row_of};
 use crate::dialect::install::{Patience, Side};
 use crate::dialect::session::Database;
 use crate::drain::{Drain, DrainOptions};
@@ -242,6 +242,10 @@ impl Migration {
             self.same_revision(epoch)?;
         }
         let base = installed.as_ref().map_or(Version(0), |epoch| epoch.base);
+        if installed.is_some() && self.is_installed(base).await {
+            // Every start of an application comes here: it takes no lock that writers wait for.
+            return Ok(());
+        }
         let (authority, follower) = (self.authority_side(), self.follower_side());
         if installed.is_none()
             && let Some(table) = follower.occupied().await?
@@ -249,10 +253,10 @@ impl Migration {
             return Err(MigrationError::Occupied { table });
         }
         authority
-            .install(&authority.authority_script(base), self.patience)
+            .install(&authority.authority_script(base), base, self.patience)
             .await?;
         let done = follower
-            .install(&follower.follower_script(), self.patience)
+            .install(&follower.follower_script(), base, self.patience)
             .await;
         if done.is_err() && installed.is_none() {
             // Half an installation stamps every write for nobody. An error here adds nothing to
@@ -262,6 +266,13 @@ impl Migration {
             }
         }
         Ok(done?)
+    }
+
+    /// Whether the follower's row stands, of this revision and base. A side's row and its triggers
+    /// are written in one transaction.
+    async fn is_installed(&self, base: Version) -> bool {
+        let follower = row_of(&self.follower_side()).await;
+        follower.is_ok_and(|row| row.base == base && self.same_revision(&row).is_ok())
     }
 
     /// Takes triggers, tables and everything recorded out of both sides. Application data stays.
@@ -282,11 +293,7 @@ impl Migration {
     ///
     /// [`StoreError::Revision`] when a newer revision is held. Calling again continues.
     pub async fn raise_revision(&self) -> Result<(), MigrationError> {
-        // New tables of the mapping need their triggers before the first copy writes them.
         let follower = self.follower_side();
-        follower
-            .install(&follower.follower_script(), self.patience)
-            .await?;
         raise_revision(&self.authority_side(), &follower, self.patience).await?;
         Ok(())
     }
@@ -387,7 +394,8 @@ impl Migration {
     ///
     /// [`StoreError`] when the database does not answer.
     pub async fn record_backfill(&self, epoch: &Epoch) -> Result<bool, MigrationError> {
-        Ok(self.home.record(epoch.number, Evidence::Backfilled).await?)
+        self.same_revision(epoch)?;
+        Ok(self.home.record(epoch, Evidence::Backfilled).await?)
     }
 
     /// Compares everything, and records whether it was clean: a percentage above 0 needs one
@@ -398,13 +406,14 @@ impl Migration {
     /// [`MigrationError`] when a database did not answer; nothing is recorded then.
     pub async fn verify(&self, options: VerifyOptions) -> Result<VerifyReport, MigrationError> {
         let epoch = self.epoch().await?;
+        self.same_revision(&epoch)?;
         let report = Verify::new(self.copier.clone(), options).run().await?;
         let evidence = if report.clean() {
             Evidence::Verified
         } else {
             Evidence::NotVerified
         };
-        self.home.record(epoch.number, evidence).await?;
+        self.home.record(&epoch, evidence).await?;
         Ok(report)
     }
 }

@@ -51,6 +51,11 @@ impl Repair {
         if keys.is_empty() {
             return Ok(report);
         }
+        let keys: Vec<Key> = keys
+            .iter()
+            .map(|key| self.copier.authority().canonical(key))
+            .collect();
+        let keys = keys.as_slice();
         // The follower first: read the other way round, a copy in between would look ahead.
         let held = self.copier.follower().versions(keys).await?;
         answered("follower", "reading versions", keys.len(), held.len())?;

@@ -91,6 +91,12 @@ pub struct Page {
 /// Calls may run at the same time and be dropped at any await: a dropped call may still have taken
 /// effect.
 pub trait Authority: Send + Sync {
+    /// The one text of a key that the database itself writes: `7` for `007`, lower case for a
+    /// uuid. Every other method takes keys in this form. Asks nobody.
+    fn canonical(&self, key: &Key) -> Key {
+        key.clone()
+    }
+
     /// Images and versions of `keys`, all read at one instant, in the order asked. A key without
     /// rows has an empty image.
     fn read<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Stamped>>;
@@ -123,7 +129,8 @@ pub trait Authority: Send + Sync {
     /// Current versions of `keys`, in the order asked.
     fn versions<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Version>>;
 
-    /// Counts of dirty and held keys.
+    /// Counts of dirty and held keys. Where it is not known yet which keys depend on a changed
+    /// lookup, each such change counts as one dirty key.
     fn lag(&self) -> Answer<'_, Lag>;
 
     /// A number of keys in the root table for progress displays: exact or an estimate.

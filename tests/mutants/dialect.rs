@@ -119,6 +119,21 @@ impl Dialect for Mutant {
     fn rows(&self, columns: &[RowColumn<'_>], rows: &[Vec<Value>], args: &mut Vec<Arg>) -> String {
         self.shipped.rows(columns, rows, args)
     }
+    fn canonical_component(&self, component: &str, column: &Column) -> String {
+        self.shipped.canonical_component(component, column)
+    }
+    fn stale_triggers<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+        entity: &'a str,
+        place: &'a str,
+        script: &'a [String],
+    ) -> BoxFuture<'a, Result<Vec<String>, DbError>> {
+        self.shipped.stale_triggers(session, entity, place, script)
+    }
+    fn forget_notes(&self, entity: &str, place: &str) -> Option<String> {
+        self.shipped.forget_notes(entity, place)
+    }
     fn refresh_statistics(&self) -> Option<&'static str> {
         self.shipped.refresh_statistics()
     }

@@ -87,8 +87,8 @@ fn version_restarts(sql: &str) -> String {
 
 fn not_looked_at_again(sql: &str) -> String {
     sql.replace(
-        "SELECT 1 FROM changeover_expand WHERE",
-        "SELECT 1 FROM changeover_expand WHERE false AND",
+        "SELECT count(*) FROM changeover_expand WHERE",
+        "SELECT count(*) FROM changeover_expand WHERE false AND",
     )
 }
 

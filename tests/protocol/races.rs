@@ -14,6 +14,9 @@ everywhere!(
     two_writers_finish_in_either_order,
     a_duplicate_copy_changes_nothing,
     a_mark_never_outruns_its_version,
+    a_key_in_another_spelling_is_the_same_key,
+    a_late_copy_takes_no_row_from_another_key,
+    one_row_cannot_belong_to_two_keys,
     a_late_cursor_sends_no_sweep_back,
     ids_outlive_their_rows,
 );
@@ -152,6 +155,120 @@ mod scenario {
             [Applied::Stale]
         );
         settle(&market, &migration).await;
+    }
+
+    /// The fence, the mark and the lag of `007` are those of `7`.
+    pub(super) async fn a_key_in_another_spelling_is_the_same_key(topology: Topology) {
+        let (market, migration) = ready(topology, 8).await;
+        market
+            .legacy
+            .run("UPDATE listings SET title = 'agent' WHERE id = 7")
+            .await;
+        let report = migration
+            .copier()
+            .copy(&key("007"), CopySource::Inline)
+            .await
+            .unwrap();
+        assert_eq!((report.applied, report.left.len()), (1, 0), "{report:?}");
+        let phantom = "SELECT key FROM changeover_key WHERE key = '007'";
+        assert_eq!(market.new.texts(phantom).await, Vec::<String>::new());
+        assert_eq!(market.dirty().await, Vec::<String>::new());
+        settle(&market, &migration).await;
+    }
+
+    /// A child row moves to another key; a copy of its old key, read before, arrives after.
+    pub(super) async fn a_late_copy_takes_no_row_from_another_key(topology: Topology) {
+        let market = Market::start(topology).await;
+        market
+            .new
+            .run("CREATE TABLE shots (id bigint PRIMARY KEY NOT NULL, listing bigint NOT NULL, url text); CREATE INDEX shots_of ON shots (listing)")
+            .await;
+        let mapping = r#"
+            revision = 1
+            root = { table = "listings", key = ["id"] }
+            source.photos.key = ["listing_id"]
+            [[target]]
+            table = "shots"
+            owned_by.key = ["listing"]
+            identity = ["id"]
+            from = "photos"
+            key = ["listing_id"]
+            columns = { id = "id", listing = "listing_id", url = "url" }
+        "#;
+        market.fill(8).await;
+        let migration = market.open_with(Market::mapping(mapping)).await;
+        migration.install().await.unwrap();
+        migration.start_copying().await.unwrap();
+        backfill(&migration).await;
+        let copier = migration.copier();
+        // The photo of 4 is written, so that a copy of 4 is newer than the follower's.
+        market
+            .legacy
+            .run("UPDATE photos SET url = 'newer' WHERE listing_id = 4")
+            .await;
+        let late = copier.authority().read(&key("4")).await.unwrap();
+        market
+            .legacy
+            .run("UPDATE photos SET listing_id = 5 WHERE listing_id = 4")
+            .await;
+        copier.copy(&key("5"), CopySource::Inline).await.unwrap();
+        let outcome = copier.follower().apply(&late, None).await.unwrap();
+        // Taking the photo over meant copying its old key with it, so the late copy is stale.
+        assert_eq!(outcome, [Applied::Stale]);
+        let owner = "SELECT CAST(listing AS text) FROM shots WHERE url = 'newer'";
+        assert_eq!(market.new.texts(owner).await, ["5"]);
+        drain(&migration).await;
+        assert_eq!(market.dirty().await, Vec::<String>::new());
+        assert_eq!(market.new.texts(owner).await, ["5"]);
+        assert!(verify(&migration).await.clean());
+    }
+
+    /// Two legacy rows that the mapping makes one new row: the second is blocked, the first keeps
+    /// its own.
+    pub(super) async fn one_row_cannot_belong_to_two_keys(topology: Topology) {
+        let market = Market::start(topology).await;
+        market
+            .new
+            .run("CREATE TABLE slugs (slug text PRIMARY KEY NOT NULL, listing bigint NOT NULL); CREATE INDEX slugs_of ON slugs (listing)")
+            .await;
+        let mapping = r#"
+            revision = 1
+            root = { table = "listings", key = ["id"] }
+            [[target]]
+            table = "slugs"
+            owned_by.key = ["listing"]
+            identity = ["slug"]
+            columns = { slug = "lower(title)", listing = "id" }
+        "#;
+        market.fill(3).await;
+        market
+            .legacy
+            .run("UPDATE listings SET title = 't' || id")
+            .await;
+        let migration = market.open_with(Market::mapping(mapping)).await;
+        migration.install().await.unwrap();
+        migration.start_copying().await.unwrap();
+        backfill(&migration).await;
+        market
+            .legacy
+            .run("UPDATE listings SET title = 'T1' WHERE id = 2")
+            .await;
+        drain(&migration).await;
+        let dirty = market.dirty().await;
+        assert!(
+            dirty.len() == 1 && dirty[0].starts_with("2 blocked"),
+            "{dirty:?}"
+        );
+        let owners = "SELECT slug || ' ' || listing FROM slugs ORDER BY 1";
+        let owners = market.new.texts(owners).await;
+        assert!(owners.contains(&"t1 1".to_owned()), "{owners:?}");
+        market
+            .legacy
+            .run("UPDATE listings SET title = 'free' WHERE id = 1")
+            .await;
+        drain(&migration).await;
+        assert_eq!(market.dirty().await, Vec::<String>::new());
+        assert!(verify(&migration).await.clean());
     }
 
     pub(super) async fn a_mark_never_outruns_its_version(topology: Topology) {

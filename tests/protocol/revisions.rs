@@ -8,12 +8,40 @@ use super::market::{MAPPING, Market, Topology, backfill, drain, verify};
 use super::races::{key, ready};
 
 everywhere!(
+    a_revision_lets_go_of_what_it_no_longer_names,
     an_older_revision_is_refused,
     a_new_revision_copies_everything_again,
 );
 
 mod scenario {
     use super::*;
+
+    /// Objects are numbered; a mapping with fewer tables must leave none of the older ones behind.
+    pub(super) async fn a_revision_lets_go_of_what_it_no_longer_names(topology: Topology) {
+        let (market, _) = ready(topology, 8).await;
+        let pictures = MAPPING.find("[[target]]\nname = \"picture\"").unwrap();
+        let less = MAPPING[..pictures]
+            .replace("revision = 1", "revision = 2")
+            .replace("[source.photos]\nkey = [\"listing_id\"]\n", "");
+        let new = market.open_with(Market::mapping(&less)).await;
+        new.raise_revision().await.unwrap();
+        // Tables that nobody names any more are free; those that are named still stamp.
+        market
+            .legacy
+            .run("UPDATE photos SET url = 'free'; UPDATE tenants SET name = 'Bo II' WHERE id = 2")
+            .await;
+        market.new.run("DELETE FROM pictures").await;
+        assert!(market.new.try_run("DELETE FROM variants").await.is_err());
+        backfill(&new).await;
+        drain(&new).await;
+        assert_eq!(market.dirty().await, Vec::<String>::new());
+        let names = market
+            .new
+            .texts("SELECT DISTINCT provider_name FROM service_listings ORDER BY 1")
+            .await;
+        assert_eq!(names, ["Ada", "Bo II"]);
+        assert!(verify(&new).await.clean());
+    }
 
     pub(super) async fn an_older_revision_is_refused(topology: Topology) {
         let (market, old) = ready(topology, 12).await;

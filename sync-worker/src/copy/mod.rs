@@ -161,9 +161,10 @@ impl Copier {
     /// [`StoreError`] when a store did not answer. Some keys may have been copied all the same;
     /// those whose copy was confirmed are marked, nothing else is known.
     pub async fn copy(&self, keys: &[Key], source: CopySource) -> Result<CopyReport, StoreError> {
+        // Under another text of the same key, a copy would have a fence of its own.
         let keys: Vec<Key> = keys
             .iter()
-            .cloned()
+            .map(|key| self.authority.canonical(key))
             .collect::<BTreeSet<_>>()
             .into_iter()
             .collect();

@@ -14,6 +14,8 @@ pub(super) struct Run<'a> {
     copier: &'a Copier,
     source: CopySource,
     begun: Instant,
+    /// The keys that were asked for; the others hold a unique value of one of these.
+    asked: BTreeSet<Key>,
     /// `None` until the key is settled.
     keys: BTreeMap<Key, Option<Settled>>,
 }
@@ -26,12 +28,12 @@ struct Settled {
 
 impl<'a> Run<'a> {
     pub(super) fn new(copier: &'a Copier, source: CopySource, keys: &[Key]) -> Run<'a> {
-        let keys = keys.iter().map(|key| (key.clone(), None)).collect();
         Run {
             copier,
             source,
             begun: Instant::now(),
-            keys,
+            asked: keys.iter().cloned().collect(),
+            keys: keys.iter().map(|key| (key.clone(), None)).collect(),
         }
     }
 
@@ -139,6 +141,8 @@ impl<'a> Run<'a> {
                     .map(|(key, version, holders)| (key, version, self.standoff(&holders)))
                     .collect();
                 for (key, version, (outcome, reason)) in judged {
+                    let asked = self.asked.contains(&key);
+                    let outcome = if asked { outcome } else { Outcome::Conflict };
                     self.set(&key, version, outcome, reason.to_owned());
                 }
                 return Ok(());
@@ -259,6 +263,8 @@ impl<'a> Run<'a> {
     async fn hold(&self) -> Result<(), StoreError> {
         for (key, settled) in self.settled() {
             let kind = match settled.outcome {
+                // It was copied along; whether it can stand is for a copy of its own to say.
+                Outcome::Conflict if !self.asked.contains(key) => continue,
                 Outcome::Waiting | Outcome::Conflict => HoldKind::Waiting,
                 Outcome::Blocked => HoldKind::Blocked,
                 Outcome::Applied | Outcome::Stale | Outcome::BehindBase | Outcome::Error => {

@@ -8,7 +8,7 @@ use changeover_shadow::Value;
 
 use super::authority::integer;
 use super::install::{Patience, Side};
-use super::session::{Database, DbError, Session, on_session};
+use super::session::{Database, DbError, ErrorClass, Session, on_session};
 use super::statement::Statement;
 use super::tables;
 use crate::store::{Answer, StoreError};
@@ -51,13 +51,13 @@ impl Home {
         on_session!(self, "moving", |session| self.replace_in(session, from, to))
     }
 
-    /// Records that a backfill reached the end, or that one verify was clean. `epoch` is the
-    /// number under which it began: evidence of an older epoch is not taken.
+    /// Records that a backfill reached the end, or that one verify was clean. `epoch` is
+    /// the row under which it began: evidence of an older one is not taken.
     ///
     /// # Errors
     ///
     /// [`StoreError`] when the database does not answer.
-    pub fn record(&self, epoch: i64, evidence: Evidence) -> Answer<'_, bool> {
+    pub fn record<'a>(&'a self, epoch: &'a Epoch, evidence: Evidence) -> Answer<'a, bool> {
         on_session!(self, "recording evidence of", |session| self
             .record_in(session, epoch, evidence))
     }
@@ -112,7 +112,7 @@ impl Home {
     async fn record_in(
         &self,
         session: &mut dyn Session,
-        epoch: i64,
+        epoch: &Epoch,
         evidence: Evidence,
     ) -> Result<bool, DbError> {
         let dialect = self.database.dialect();
@@ -130,7 +130,9 @@ impl Home {
             .sql(" AND place = ")
             .text(self.place.as_str())
             .sql(" AND epoch = ")
-            .int(epoch);
+            .int(epoch.number)
+            .sql(" AND revision = ")
+            .int(epoch.revision);
         Ok(session.execute(statement).await? > 0)
     }
 }
@@ -213,11 +215,11 @@ pub async fn raise_revision(
     } else {
         highest + 1
     };
-    raise_follower(follower, revision, incarnation).await?;
+    raise_follower(follower, revision, incarnation, patience).await?;
     raise_authority(authority, revision, incarnation, patience).await
 }
 
-async fn row_of(side: &Side<'_>) -> Result<Epoch, StoreError> {
+pub(crate) async fn row_of(side: &Side<'_>) -> Result<Epoch, StoreError> {
     let home = Home {
         database: side.database.clone(),
         entity: side.entity.clone(),
@@ -231,6 +233,7 @@ async fn row_of(side: &Side<'_>) -> Result<Epoch, StoreError> {
     })
 }
 
+/// Only ever upwards: two that raise at once cannot take each other back.
 fn raise<'d>(side: &'d Side<'_>, revision: i64, incarnation: i64, more: &str) -> Statement<'d> {
     Statement::of(side.database.dialect(), "UPDATE ")
         .table(tables::EPOCH)
@@ -243,25 +246,87 @@ fn raise<'d>(side: &'d Side<'_>, revision: i64, incarnation: i64, more: &str) ->
         .text(side.entity.as_str())
         .sql(" AND place = ")
         .text(side.place.as_str())
+        .sql(" AND revision <= ")
+        .int(revision)
+        .sql(" AND incarnation <= ")
+        .int(incarnation)
+}
+
+fn overtaken() -> DbError {
+    DbError {
+        class: ErrorClass::Other,
+        summary: "someone else raised the mapping revision further: look at it, then decide again"
+            .into(),
+        source: sqlx::Error::RowNotFound,
+    }
+}
+
+/// Takes out the triggers of the mapping that was and that `script` does not put back where they
+/// are: their numbers mean other tables now.
+async fn drop_stale(
+    side: &Side<'_>,
+    session: &mut dyn Session,
+    script: &[String],
+) -> Result<(), DbError> {
+    let dialect = side.database.dialect();
+    let (entity, place) = (side.entity.as_str(), side.place.as_str());
+    for sql in dialect
+        .stale_triggers(session, entity, place, script)
+        .await?
+    {
+        session.script(&sql).await?;
+    }
+    Ok(())
 }
 
 async fn raise_follower(
     side: &Side<'_>,
     revision: i64,
     incarnation: i64,
+    patience: Patience,
 ) -> Result<(), StoreError> {
-    let (owner, dialect) = (side, side.database.dialect());
-    on_session!(owner, "raising the revision of", |session| async move {
-        session.script(dialect.begin_write()).await?;
-        if let Some(lock) = dialect.lock_epoch(side.entity.as_str(), side.place.as_str()) {
-            session.script(&lock).await?;
+    let mut tried = 0;
+    loop {
+        tried += 1;
+        match raise_follower_once(side, revision, incarnation, patience).await {
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                side.again("raising the revision of", tried, patience, error)
+                    .await?
+            }
         }
-        session
-            .execute(raise(side, revision, incarnation, ""))
-            .await?;
-        session.script("COMMIT").await
-    })
-    .await
+    }
+}
+
+async fn raise_follower_once(
+    side: &Side<'_>,
+    revision: i64,
+    incarnation: i64,
+    patience: Patience,
+) -> Result<(), DbError> {
+    let dialect = side.database.dialect();
+    let mut lease = side.database.session().await?;
+    let session = lease.session();
+    session
+        .script(&dialect.begin_install(patience.lock_timeout))
+        .await?;
+    // Copies in flight end first; later ones see the new revision.
+    if let Some(lock) = dialect.lock_epoch(side.entity.as_str(), side.place.as_str()) {
+        session.script(&lock).await?;
+    }
+    let script = side.follower_script();
+    drop_stale(side, session, &script).await?;
+    for sql in script {
+        session.script(&sql).await?;
+    }
+    if session
+        .execute(raise(side, revision, incarnation, ""))
+        .await?
+        == 0
+    {
+        return Err(overtaken());
+    }
+    session.script("COMMIT").await
 }
 
 async fn raise_authority(
@@ -274,11 +339,11 @@ async fn raise_authority(
     loop {
         tried += 1;
         match raise_authority_once(side, revision, incarnation, patience).await {
-            Err(StoreError::Busy { .. }) if tried < patience.tries => {
-                tracing::info!(entity = %side.entity, tried, "a table is locked, trying again");
-                tokio::time::sleep(patience.pause).await;
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                side.again("raising the revision of", tried, patience, error)
+                    .await?
             }
-            other => return other,
         }
     }
 }
@@ -288,35 +353,44 @@ async fn raise_authority_once(
     revision: i64,
     incarnation: i64,
     patience: Patience,
-) -> Result<(), StoreError> {
-    let (owner, dialect) = (side, side.database.dialect());
+) -> Result<(), DbError> {
+    let dialect = side.database.dialect();
     let base = Version(incarnation << Version::COUNTER_BITS);
     let no = dialect.boolean(false);
-    on_session!(owner, "raising the revision of", |session| async move {
-        session
-            .script(&dialect.begin_install(patience.lock_timeout))
-            .await?;
-        // The new trigger functions carry the new base; their installation waits for writers that
-        // still stamp with the old one.
-        for sql in side.authority_script(base) {
-            session.script(&sql).await?;
-        }
-        let forget = format!(", epoch = epoch + 1, backfilled = {no}, verified = {no}");
-        session
-            .execute(raise(side, revision, incarnation, &forget))
-            .await?;
-        let stamped = Statement::of(dialect, "UPDATE ")
-            .table(tables::KEY)
-            .sql(" SET version = ")
-            .int(base.0)
-            .sql(" WHERE version < ")
-            .int(base.0)
-            .sql(" AND entity = ")
-            .text(side.entity.as_str())
-            .sql(" AND place = ")
-            .text(side.place.as_str());
-        session.execute(stamped).await?;
-        session.script("COMMIT").await
-    })
-    .await
+    let mut lease = side.database.session().await?;
+    let session = lease.session();
+    session
+        .script(&dialect.begin_install(patience.lock_timeout))
+        .await?;
+    // Writers that stamp with the old base end first, also on tables that only the old mapping
+    // names: dropping their triggers waits for them.
+    let script = side.authority_script(base);
+    drop_stale(side, session, &script).await?;
+    for sql in script {
+        session.script(&sql).await?;
+    }
+    let forget = format!(", epoch = epoch + 1, backfilled = {no}, verified = {no}");
+    if session
+        .execute(raise(side, revision, incarnation, &forget))
+        .await?
+        == 0
+    {
+        return Err(overtaken());
+    }
+    let stamped = Statement::of(dialect, "UPDATE ")
+        .table(tables::KEY)
+        .sql(" SET version = ")
+        .int(base.0)
+        .sql(" WHERE version < ")
+        .int(base.0)
+        .sql(" AND entity = ")
+        .text(side.entity.as_str())
+        .sql(" AND place = ")
+        .text(side.place.as_str());
+    session.execute(stamped).await?;
+    // Notes about lookups name the old objects; their keys are copied again like all others.
+    if let Some(forget) = dialect.forget_notes(side.entity.as_str(), side.place.as_str()) {
+        session.script(&forget).await?;
+    }
+    session.script("COMMIT").await
 }

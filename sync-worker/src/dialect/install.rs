@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use changeover_flags::{Entity, Place, Version};
+use changeover_shadow::Value;
 use rand::RngExt;
 
 use super::catalog::Table;
@@ -213,18 +214,24 @@ impl Side<'_> {
         .await
     }
 
-    /// Creates the product's tables and this side's epoch row, and installs `script`, in one
+    /// Creates the product's tables and this side's epoch row, and installs `script`, made for
+    /// `base`, in one
     /// transaction that is tried again when its locks are not to be had.
     ///
     /// # Errors
     ///
     /// [`StoreError::Locked`] naming who holds the locks when no try got them, else what the
     /// database says. A failed installation changed nothing.
-    pub async fn install(&self, script: &[String], patience: Patience) -> Result<(), StoreError> {
+    pub async fn install(
+        &self,
+        script: &[String],
+        base: Version,
+        patience: Patience,
+    ) -> Result<(), StoreError> {
         let mut tried = 0;
         loop {
             tried += 1;
-            match self.install_once(script, patience).await {
+            match self.install_once(script, base, patience).await {
                 Ok(()) => return Ok(()),
                 Err(error) => self.again("installing", tried, patience, error).await?,
             }
@@ -232,7 +239,7 @@ impl Side<'_> {
     }
 
     /// Waits before the next try, if there is to be one.
-    async fn again(
+    pub(super) async fn again(
         &self,
         doing: &str,
         tried: u32,
@@ -291,7 +298,12 @@ impl Side<'_> {
         names
     }
 
-    async fn install_once(&self, script: &[String], patience: Patience) -> Result<(), DbError> {
+    async fn install_once(
+        &self,
+        script: &[String],
+        base: Version,
+        patience: Patience,
+    ) -> Result<(), DbError> {
         let dialect = self.database.dialect();
         let mut lease = self.database.session().await?;
         let session = lease.session();
@@ -317,6 +329,23 @@ impl Side<'_> {
         session.execute(epoch).await?;
         for sql in script {
             session.script(sql).await?;
+        }
+        // Asked again under the locks: triggers of an older base would stamp below the new one.
+        let held = Statement::of(dialect, "SELECT revision, incarnation << 44 FROM ")
+            .table(tables::EPOCH)
+            .sql(" WHERE entity = ")
+            .text(self.entity.as_str())
+            .sql(" AND place = ")
+            .text(self.place.as_str());
+        let mine = vec![Value::Integer(self.shape.revision), Value::Integer(base.0)];
+        if session.fetch(held).await? != [mine] {
+            return Err(DbError {
+                class: ErrorClass::Other,
+                summary:
+                    "the mapping revision was raised meanwhile: look at it, then install again"
+                        .into(),
+                source: sqlx::Error::RowNotFound,
+            });
         }
         // The connection is closed: it waits for locks as an installation does.
         session.script("COMMIT").await

@@ -120,6 +120,9 @@ pub trait Dialect: Send + Sync + Debug + 'static {
     /// One key component's text as the value that a key column of `column` is compared with.
     fn key_value(&self, component: &str, column: &Column) -> Value;
 
+    /// One key component as this database writes it, however the application wrote it.
+    fn canonical_component(&self, component: &str, column: &Column) -> String;
+
     /// Why `column` cannot be part of a key, if it cannot: its text must not depend on settings.
     fn key_type_problem(&self, column: &Column) -> Option<String>;
 
@@ -208,8 +211,21 @@ pub trait Dialect: Send + Sync + Debug + 'static {
         place: &'a str,
     ) -> BoxFuture<'a, Result<Vec<String>, DbError>>;
 
+    /// What drops the entity's triggers that `script`, which is about to run, does not replace
+    /// where they are.
+    fn stale_triggers<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+        entity: &'a str,
+        place: &'a str,
+        script: &'a [String],
+    ) -> BoxFuture<'a, Result<Vec<String>, DbError>>;
+
+    /// What deletes the notes that [`expand`](Dialect::expand) works on.
+    fn forget_notes(&self, entity: &str, place: &str) -> Option<String>;
+
     /// Stamps once more what depends on rows whose writers have committed; answers how many such
-    /// rows there were. Engines with one writer have none.
+    /// rows are left, whose dependants are not known yet. Engines with one writer have none.
     fn expand<'a>(
         &'a self,
         session: &'a mut dyn Session,

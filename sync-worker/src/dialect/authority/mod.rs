@@ -137,6 +137,19 @@ impl SqlAuthority {
 }
 
 impl Authority for SqlAuthority {
+    fn canonical(&self, key: &Key) -> Key {
+        let Some(components) = key.components(self.key_columns.len()) else {
+            return key.clone();
+        };
+        let dialect = self.dialect();
+        Key::composite(
+            components
+                .iter()
+                .zip(self.key_columns.iter())
+                .map(|(component, column)| dialect.canonical_component(component, column)),
+        )
+    }
+
     fn read<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Stamped>> {
         on_session!(self, "reading keys of", |session| self
             .read_snapshot(session, keys))

@@ -54,9 +54,14 @@ impl SqlAuthority {
         session: &mut dyn Session,
         keys: &[Key],
     ) -> Result<Vec<Key>, DbError> {
-        self.dialect()
+        let unknown = self
+            .dialect()
             .expand(session, self.entity.as_str(), self.place.as_str())
             .await?;
+        if unknown > 0 {
+            // Which keys depend on a changed lookup is not known yet: it may be any.
+            return Ok(keys.to_vec());
+        }
         let statement = Statement::of(self.dialect(), "SELECT c.key FROM ")
             .table(tables::KEY)
             .sql(" c WHERE ");
@@ -172,7 +177,8 @@ impl SqlAuthority {
     }
 
     pub(super) async fn lag_in(&self, session: &mut dyn Session) -> Result<Lag, DbError> {
-        self.dialect()
+        let unknown = self
+            .dialect()
             .expand(session, self.entity.as_str(), self.place.as_str())
             .await?;
         let statement = Statement::of(self.dialect(), "SELECT state, count(*) FROM ")
@@ -181,7 +187,10 @@ impl SqlAuthority {
         let statement = self
             .here(statement, "")
             .sql(" AND synced < version GROUP BY state");
-        let mut lag = Lag::default();
+        let mut lag = Lag {
+            dirty: unknown,
+            ..Lag::default()
+        };
         for row in session.fetch(statement).await? {
             let count = row.get(1).map_or(0, integer).unsigned_abs();
             lag.dirty += count;

@@ -25,6 +25,7 @@ mod apply;
 mod observe;
 mod parts;
 mod resolve;
+mod upsert;
 mod write;
 
 /// The side that takes copies, in SQL.

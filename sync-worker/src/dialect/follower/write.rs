@@ -230,52 +230,6 @@ impl SqlFollower {
         .collect()
     }
 
-    async fn upsert(
-        &self,
-        session: &mut dyn Session,
-        target: &TargetTable,
-        columns: &[Column],
-        rows: &[Vec<Value>],
-    ) -> Result<(), DbError> {
-        let dialect = self.dialect();
-        let names: Vec<String> = columns.iter().map(|c| dialect.quote(&c.name)).collect();
-        let identity: Vec<String> = target
-            .identity
-            .iter()
-            .map(|c| dialect.quote(&c.name))
-            .collect();
-        let set: Vec<String> = names
-            .iter()
-            .filter(|name| !identity.contains(name))
-            .map(|name| format!("{name} = excluded.{name}"))
-            .collect();
-        let action = if set.is_empty() {
-            "NOTHING".into()
-        } else {
-            format!("UPDATE SET {}", set.join(", "))
-        };
-        let overriding = if target.own_id().is_some() {
-            dialect.overriding()
-        } else {
-            ""
-        };
-        for rows in rows.chunks(dialect.rows_limit(columns.len())) {
-            let statement = Statement::of(dialect, "INSERT INTO ")
-                .table(&target.target.table)
-                .sql(&format!(
-                    " ({}){overriding} SELECT {} FROM ",
-                    names.join(", "),
-                    numbered("r", columns.len())
-                ));
-            let statement = bound(statement, columns, rows).sql(&format!(
-                " WHERE true ON CONFLICT ({}) DO {action}",
-                identity.join(", ")
-            ));
-            session.execute(statement).await?;
-        }
-        Ok(())
-    }
-
     /// What columns that no mapping names hold now, by the row's identity.
     async fn unmapped_values(
         &self,

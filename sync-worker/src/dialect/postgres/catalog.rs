@@ -258,3 +258,43 @@ pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
         })
         .collect()
 }
+
+/// A uuid as the server prints it; the server reads it in either case, with or without hyphens and
+/// braces.
+pub(super) fn canonical_uuid(text: &str) -> Option<String> {
+    let digits: String = text
+        .chars()
+        .filter(|c| !matches!(c, '-' | '{' | '}'))
+        .map(|c| c.to_ascii_lowercase())
+        .collect();
+    let hex = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let part = |from: usize, to: usize| digits.get(from..to);
+    hex.then(|| {
+        Some(format!(
+            "{}-{}-{}-{}-{}",
+            part(0, 8)?,
+            part(8, 12)?,
+            part(12, 16)?,
+            part(16, 20)?,
+            part(20, 32)?
+        ))
+    })?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::canonical_uuid;
+
+    #[test]
+    fn a_uuid_has_one_text() {
+        let canonical = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11";
+        for text in [
+            canonical,
+            "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11",
+            "{a0eebc999c0b4ef8bb6d6bb9bd380a11}",
+        ] {
+            assert_eq!(canonical_uuid(text).as_deref(), Some(canonical));
+        }
+        assert_eq!(canonical_uuid("not a uuid"), None);
+    }
+}

@@ -84,7 +84,7 @@ impl Dialect for Postgres {
                      SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'iso_8601';
                      SET extra_float_digits = 1; SET bytea_output = 'hex'; SET client_min_messages = 'warning';
                      SET idle_in_transaction_session_timeout = '60s'; SET standard_conforming_strings = on;
-                     SET synchronous_commit = on; SET plan_cache_mode = force_custom_plan; SET default_transaction_isolation = 'read committed'",
+                     SET row_security = off; SET synchronous_commit = on; SET plan_cache_mode = force_custom_plan; SET default_transaction_isolation = 'read committed'",
                 )
                 .await?;
             Ok(Box::new(session) as Box<dyn Session>)
@@ -135,6 +135,22 @@ impl Dialect for Postgres {
             let _ = write!(names, "{comma}c{index}");
         }
         format!("(SELECT {select} FROM unnest({arrays}) AS u({names}))")
+    }
+
+    fn stale_triggers<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+        entity: &'a str,
+        place: &'a str,
+        script: &'a [String],
+    ) -> BoxFuture<'a, Result<Vec<String>, DbError>> {
+        triggers::stale(self, session, entity, place, script).boxed()
+    }
+
+    fn forget_notes(&self, entity: &str, place: &str) -> Option<String> {
+        Some(format!(
+            "DELETE FROM changeover_expand WHERE entity = '{entity}' AND place = '{place}'"
+        ))
     }
 
     fn refresh_statistics(&self) -> Option<&'static str> {
@@ -197,6 +213,17 @@ impl Dialect for Postgres {
 
     fn key_value(&self, component: &str, _column: &Column) -> Value {
         Value::Text(component.to_owned())
+    }
+
+    fn canonical_component(&self, component: &str, column: &Column) -> String {
+        match column.sql_type.as_str() {
+            "smallint" | "integer" | "bigint" => component
+                .trim()
+                .parse::<i64>()
+                .map_or_else(|_| component.to_owned(), |number| number.to_string()),
+            "uuid" => catalog::canonical_uuid(component).unwrap_or_else(|| component.to_owned()),
+            _ => component.to_owned(),
+        }
     }
 
     fn key_type_problem(&self, column: &Column) -> Option<String> {

@@ -12,7 +12,7 @@ use changeover_shadow::Value;
 
 use super::Postgres;
 use crate::dialect::install::{Guard, Reject, Stamp, replace_row, row_columns};
-use crate::dialect::session::{DbError, Session};
+use crate::dialect::session::{DbError, ErrorClass, Session};
 use crate::dialect::statement::Statement;
 use crate::dialect::{Dialect, tables};
 use crate::mapping::KeyExpression;
@@ -310,22 +310,92 @@ pub(super) async fn drop_objects(
     Ok(script)
 }
 
+/// Triggers of the entity that `script` does not replace on the table they are on. The others stay:
+/// dropping one waits for every reader of its table, replacing it does not.
+pub(super) async fn stale(
+    dialect: &Postgres,
+    session: &mut dyn Session,
+    entity: &str,
+    place: &str,
+    script: &[String],
+) -> Result<Vec<String>, DbError> {
+    let found = Statement::of(
+        dialect,
+        "SELECT t.tgname::text, c.relname::text, n.nspname::text FROM pg_trigger t \
+         JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE NOT t.tgisinternal AND t.tgname ~ ",
+    )
+    .text(&format!(
+        "^changeover_(stamp|reject|truncate)_{place}_{entity}_[0-9]+$"
+    ));
+    let mut stale = Vec::new();
+    for row in session.fetch(found).await? {
+        let [Value::Text(name), Value::Text(table), Value::Text(schema)] = row.as_slice() else {
+            continue;
+        };
+        let plain = dialect.quote(table);
+        let full = format!("{}.{plain}", dialect.quote(schema));
+        let replaced = script.iter().any(|sql| {
+            sql.starts_with(&format!("CREATE OR REPLACE TRIGGER {name} "))
+                && [&plain, &full]
+                    .iter()
+                    .any(|table| sql.contains(&format!(" ON {table} FOR EACH")))
+        });
+        if !replaced {
+            stale.push(format!("DROP TRIGGER {name} ON {full}"));
+        }
+    }
+    Ok(stale)
+}
+
 /// Stamps once more the keys that depended on rows whose writers have committed: a dependant that
-/// was inserted while the writer ran was invisible to the writer's own trigger.
+/// was inserted while the writer ran was invisible to the writer's own trigger. Answers how many
+/// rows are left: those that somebody else is at, and those whose dependants are being written.
 pub(super) async fn expand(
     dialect: &Postgres,
     session: &mut dyn Session,
     entity: &str,
     place: &str,
 ) -> Result<u64, DbError> {
-    let pending = Statement::of(dialect, "SELECT 1 FROM changeover_expand WHERE entity = ")
-        .text(entity)
-        .sql(" AND place = ")
-        .text(place)
-        .sql(" LIMIT 1");
-    if session.fetch(pending).await?.is_empty() {
-        return Ok(0);
+    let mut after = 0;
+    while count_notes(dialect, session, entity, place).await? > 0 {
+        let last = expand_some(dialect, session, entity, place, after).await?;
+        match last {
+            Some(last) => after = last,
+            None => break,
+        }
     }
+    count_notes(dialect, session, entity, place).await
+}
+
+async fn count_notes(
+    dialect: &Postgres,
+    session: &mut dyn Session,
+    entity: &str,
+    place: &str,
+) -> Result<u64, DbError> {
+    let count = Statement::of(
+        dialect,
+        "SELECT count(*) FROM changeover_expand WHERE entity = ",
+    )
+    .text(entity)
+    .sql(" AND place = ")
+    .text(place);
+    let rows = session.fetch(count).await?;
+    Ok(match rows.first().and_then(|row| row.first()) {
+        Some(Value::Integer(count)) => count.unsigned_abs(),
+        _ => 0,
+    })
+}
+
+/// Works on some notes after `after`; answers the last one, or `None` when there was none to be had.
+async fn expand_some(
+    dialect: &Postgres,
+    session: &mut dyn Session,
+    entity: &str,
+    place: &str,
+    after: i64,
+) -> Result<Option<i64>, DbError> {
     session.script(dialect.begin_write()).await?;
     let rows = Statement::of(
         dialect,
@@ -334,23 +404,36 @@ pub(super) async fn expand(
     .text(entity)
     .sql(" AND place = ")
     .text(place)
+    .sql(" AND id > ")
+    .int(after)
     .sql(" ORDER BY id LIMIT 200 FOR UPDATE SKIP LOCKED");
     let rows = session.fetch(rows).await?;
-    let expanded = rows.len() as u64;
+    let mut last = None;
     for row in rows {
-        if let [id, Value::Integer(source), source_row] = row.as_slice() {
-            let call = Statement::of(
-                dialect,
-                &format!("SELECT changeover_expand_{place}_{entity}_{source}("),
-            )
-            .bind(source_row.clone(), "jsonb")
-            .sql(")");
-            session.fetch(call).await?;
-            let done = Statement::of(dialect, "DELETE FROM changeover_expand WHERE id = ")
-                .bind(id.clone(), "bigint");
-            session.execute(done).await?;
+        let [Value::Integer(id), Value::Integer(source), source_row] = row.as_slice() else {
+            continue;
+        };
+        last = Some(*id);
+        session.script("SAVEPOINT note").await?;
+        let call = Statement::of(
+            dialect,
+            &format!("SELECT changeover_expand_{place}_{entity}_{source}("),
+        )
+        .bind(source_row.clone(), "jsonb")
+        .sql(")");
+        match session.fetch(call).await {
+            Ok(_) => {
+                let done =
+                    Statement::of(dialect, "DELETE FROM changeover_expand WHERE id = ").int(*id);
+                session.execute(done).await?;
+            }
+            // A dependant is being written: its note stays, and the next ones are worked on.
+            Err(error) if error.class == ErrorClass::Busy => {
+                session.script("ROLLBACK TO SAVEPOINT note").await?;
+            }
+            Err(error) => return Err(error),
         }
     }
     session.script("COMMIT").await?;
-    Ok(expanded)
+    Ok(last)
 }

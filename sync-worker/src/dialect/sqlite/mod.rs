@@ -135,6 +135,28 @@ impl Dialect for Sqlite {
         text
     }
 
+    fn stale_triggers<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+        entity: &'a str,
+        place: &'a str,
+        _script: &'a [String],
+    ) -> BoxFuture<'a, Result<Vec<String>, DbError>> {
+        async move {
+            // All of them: with one writer nobody waits for it.
+            let all = triggers::drop_objects(self, session, entity, place).await?;
+            Ok(all
+                .into_iter()
+                .filter(|sql| sql.starts_with("DROP TRIGGER"))
+                .collect())
+        }
+        .boxed()
+    }
+
+    fn forget_notes(&self, _entity: &str, _place: &str) -> Option<String> {
+        None
+    }
+
     fn refresh_statistics(&self) -> Option<&'static str> {
         // Without statistics SQLite takes the index with the most columns, which is the right one.
         None
@@ -173,6 +195,13 @@ impl Dialect for Sqlite {
 
     fn key_value(&self, component: &str, column: &Column) -> Value {
         affinity::Affinity::of(&column.sql_type).apply(Value::Text(component.to_owned()))
+    }
+
+    fn canonical_component(&self, component: &str, column: &Column) -> String {
+        match self.key_value(component, column) {
+            Value::Integer(number) => number.to_string(),
+            _ => component.to_owned(),
+        }
     }
 
     fn key_type_problem(&self, column: &Column) -> Option<String> {

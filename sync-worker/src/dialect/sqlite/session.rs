@@ -141,7 +141,15 @@ pub(super) fn error(source: sqlx::Error) -> DbError {
     let (class, summary) = match &source {
         E::Database(db) => {
             let code: i64 = db.code().and_then(|code| code.parse().ok()).unwrap_or(1);
-            let (class, what) = class_of(code);
+            // More rows than one statement can bind: fewer keys at a time may do.
+            let (class, what) = if db.message().contains("too many SQL variables") {
+                (
+                    ErrorClass::Data,
+                    "the key has more rows than one statement can bind",
+                )
+            } else {
+                class_of(code)
+            };
             let ours = code == 1 && db.message().contains("no such table: changeover_");
             let class = if ours {
                 ErrorClass::NotInstalled

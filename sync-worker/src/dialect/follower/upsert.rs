@@ -1,0 +1,121 @@
+//! Rows that are added, or changed where they are there already.
+
+use changeover_shadow::Value;
+
+use super::write::{bound, numbered};
+use super::{SqlFollower, TargetTable};
+use crate::dialect::catalog::Column;
+use crate::dialect::session::{DbError, ErrorClass, Session};
+use crate::dialect::statement::Statement;
+use crate::dialect::tables;
+use crate::mapping::Belongs;
+
+impl SqlFollower {
+    /// Inserts rows, or changes those that are there and belong to the same key.
+    pub(super) async fn upsert(
+        &self,
+        session: &mut dyn Session,
+        target: &TargetTable,
+        columns: &[Column],
+        rows: &[Vec<Value>],
+    ) -> Result<(), DbError> {
+        let dialect = self.dialect();
+        let names: Vec<String> = columns.iter().map(|c| dialect.quote(&c.name)).collect();
+        let identity: Vec<String> = target
+            .identity
+            .iter()
+            .map(|c| dialect.quote(&c.name))
+            .collect();
+        let set: Vec<String> = names
+            .iter()
+            .filter(|name| !identity.contains(name))
+            .map(|name| format!("{name} = excluded.{name}"))
+            .collect();
+        let action = if set.is_empty() {
+            "NOTHING".into()
+        } else {
+            format!("UPDATE SET {}", set.join(", "))
+        };
+        let overriding = if target.own_id().is_some() {
+            dialect.overriding()
+        } else {
+            ""
+        };
+        let guard = self.same_owner(target);
+        for rows in rows.chunks(dialect.rows_limit(columns.len())) {
+            let statement = Statement::of(dialect, "INSERT INTO ")
+                .table(&target.target.table)
+                .sql(&format!(
+                    " AS t ({}){overriding} SELECT {} FROM ",
+                    names.join(", "),
+                    numbered("r", columns.len())
+                ));
+            let statement = bound(statement, columns, rows).sql(&format!(
+                " WHERE true ON CONFLICT ({}) DO {action}{}",
+                identity.join(", "),
+                guard
+                    .as_ref()
+                    .map_or_else(String::new, |guard| format!(" WHERE {guard}"))
+            ));
+            let changed = session.execute(statement).await?;
+            if guard.is_some() && changed < rows.len() as u64 {
+                return Err(DbError {
+                    class: ErrorClass::Unique,
+                    summary: format!(
+                        "a row of {} with this identity belongs to another key",
+                        target.target.table
+                    ),
+                    source: sqlx::Error::RowNotFound,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// What must hold for a row `t` that is there already to be changed: that it belongs to the
+    /// key that changes it. `None` where its identity says so by itself. Without it, a copy would
+    /// take the row of another key, and leave that key clean without it.
+    fn same_owner(&self, target: &TargetTable) -> Option<String> {
+        if target.is_generated() {
+            return None;
+        }
+        let dialect = self.dialect();
+        let identity = target.target.identity_columns();
+        let same = |column: &String| {
+            let column = dialect.quote(column);
+            format!("t.{column} = excluded.{column}")
+        };
+        match target.belongs()? {
+            Belongs::Key(columns) => {
+                let free: Vec<String> = columns
+                    .iter()
+                    .filter(|column| !identity.contains(column))
+                    .map(same)
+                    .collect();
+                (!free.is_empty()).then(|| free.join(" AND "))
+            }
+            Belongs::Row { column, .. } if identity.contains(column) => None,
+            Belongs::Row {
+                column,
+                target: parent,
+            } => {
+                let parent = self.targets.get(*parent)?;
+                let sql_type = &parent.id.as_ref()?.sql_type;
+                let owner = dialect.quote(column);
+                // Another row of the same key may be the owner as well.
+                Some(format!(
+                    "({} OR EXISTS (SELECT 1 FROM {map} m JOIN {map} n ON n.entity = m.entity \
+                     AND n.place = m.place AND n.target = m.target AND n.key = m.key \
+                     WHERE m.place = '{}' AND m.target_table = '{}' AND {} = t.{owner} \
+                     AND {} = excluded.{owner}))",
+                    same(column),
+                    self.place,
+                    parent.table.name.replace('\'', "''"),
+                    dialect.cast("m.id", sql_type),
+                    dialect.cast("n.id", sql_type),
+                    map = dialect.table(tables::ID),
+                ))
+            }
+        }
+    }
+}
