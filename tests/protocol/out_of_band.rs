@@ -6,6 +6,7 @@ use changeover::flags::Key;
 use changeover::worker::verify::Class;
 
 everywhere!(
+    a_follower_that_is_ahead_is_never_called_synced,
     the_follower_refuses_all_but_copies,
     a_forced_difference_is_known
 );
@@ -54,6 +55,31 @@ mod scenario {
         drain(&migration).await;
         market.assert_equal().await;
         assert!(verify(&migration).await.clean());
+    }
+
+    /// The authority came back without its last commits, and is written again.
+    pub(super) async fn a_follower_that_is_ahead_is_never_called_synced(topology: Topology) {
+        let market = Market::start(topology).await;
+        market.fill(6).await;
+        let migration = market.installed().await;
+        backfill(&migration).await;
+        market
+            .new
+            .run(
+                "UPDATE changeover_key SET version = version + 2 WHERE place = 'new' AND key = '3'",
+            )
+            .await;
+        market
+            .legacy
+            .run("UPDATE listings SET title = 'after the failover' WHERE id IN (3, 4)")
+            .await;
+        drain(&migration).await;
+        let dirty = market.dirty().await;
+        assert!(
+            dirty.len() == 1 && dirty[0].starts_with("3 blocked the follower holds a newer"),
+            "{dirty:?}"
+        );
+        assert!(!verify(&migration).await.clean());
     }
 
     /// Someone who really wants to gets past the triggers: then the difference is found.

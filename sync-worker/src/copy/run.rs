@@ -43,7 +43,10 @@ impl<'a> Run<'a> {
         cursor: Option<&Cursor>,
     ) -> Result<CopyReport, StoreError> {
         let images = self.take_images(stamped);
-        let copied = self.write(images, cursor).await;
+        let copied = match self.write(images, cursor).await {
+            Ok(()) => self.find_ahead().await,
+            failed => failed,
+        };
         // What was confirmed, and what can have no image, is told even if the rest failed.
         let unmarked = self.mark().await;
         self.hold().await?;
@@ -81,6 +84,33 @@ impl<'a> Run<'a> {
             if self.is_open(&key) {
                 let group = chain(&key, &known);
                 self.copy_group(key, version, group).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stale can also mean that the follower holds what the authority has lost: after a failover
+    /// that forgot commits. Such a key must never count as synced.
+    async fn find_ahead(&mut self) -> Result<(), StoreError> {
+        let stale: Vec<(Key, Version)> = self
+            .settled()
+            .filter(|(_, settled)| settled.outcome == Outcome::Stale)
+            .map(|(key, settled)| (key.clone(), settled.version))
+            .collect();
+        if stale.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<Key> = stale.iter().map(|(key, _)| key.clone()).collect();
+        // The follower first: asked the other way round, a copy in between would look ahead.
+        let held = self.copier.follower.versions(&keys).await?;
+        answered("follower", "reading versions", keys.len(), held.len())?;
+        let current = self.copier.authority.versions(&keys).await?;
+        answered("authority", "reading versions", keys.len(), current.len())?;
+        for (((key, version), held), current) in stale.iter().zip(held).zip(current) {
+            if held.is_some_and(|held| held > current) {
+                let reason = "the follower holds a newer version than the authority, which lost \
+                              commits: compare both by hand, then repair";
+                self.set(key, *version, Outcome::Blocked, reason.to_owned());
             }
         }
         Ok(())
