@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::supervisor::{Supervisor, Verdict};
 use super::workload::CALLERS;
 use crate::protocol::market::Topology;
-use crate::support;
 use tokio::task::block_in_place;
 
 /// The oracle alone: plain repositories, no layer, no worker.
