@@ -49,7 +49,7 @@ impl Versions for KnownVersions {
             let dirty = authority.dirty_among(&asked).await?;
             let both = keys.into_iter().zip(asked);
             Ok(both
-                .filter(|(_, canonical)| dirty.contains(canonical))
+                .filter(|(_, canonical)| dirty.contains_key(canonical))
                 .map(|(key, _)| key)
                 .collect())
         })

@@ -8,6 +8,7 @@
 use changeover_flags::{Key, Version};
 use changeover_shadow::Value;
 use futures_util::future::BoxFuture;
+use std::collections::BTreeMap;
 use thiserror::Error;
 
 use crate::image::Image;
@@ -66,6 +67,16 @@ impl HoldKind {
     }
 }
 
+/// How a dirty key is known to be dirty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Dirt {
+    /// Its version is above what the follower was seen at.
+    Stamped,
+    /// It depends on a row whose change is on record, and gets its version next: until then its
+    /// image may have changed under a version that the follower holds.
+    Noted,
+}
+
 /// How many keys the authority counts, and how they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Lag {
@@ -108,8 +119,8 @@ pub trait Authority: Send + Sync {
     /// The next `limit` dirty keys after `after`, in key order, held ones included.
     fn dirty<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Vec<Dirty>>;
 
-    /// Which of `keys` are dirty.
-    fn dirty_among<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Key>>;
+    /// Those of `keys` that are dirty.
+    fn dirty_among<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, BTreeMap<Key, Dirt>>;
 
     /// The next `limit` keys after `after`, in key order, that were ever stamped: deleted keys
     /// are found here alone.

@@ -103,14 +103,13 @@ async fn the_applications_role_keeps_writing_and_is_stamped() {
             assert!(error.contains("permission denied"), "{sql}: {error}");
         }
     }
-    let call = "SELECT changeover_expand_legacy_items_1('{\"item_id\": 1}')";
-    stand.legacy.run(call).await;
-    let error = app
-        .try_run(call)
-        .await
-        .expect_err("the worker's own")
-        .to_string();
-    assert!(error.contains("permission denied for function"), "{error}");
+    for function in ["expand", "dependants"] {
+        let call = format!("SELECT changeover_{function}_legacy_items_1('{{\"item_id\": 1}}')");
+        stand.legacy.run(&call).await;
+        let error = app.try_run(&call).await.expect_err("the worker's own");
+        let error = error.to_string();
+        assert!(error.contains("permission denied for function"), "{error}");
+    }
     // A stamp table, and a table of the application, of the session's own, earlier in its path:
     // the triggers mean the ones they were made for.
     let fake = "(entity text, place text, key text, version bigint, synced bigint, state text, reason text, PRIMARY KEY (entity, place, key))";

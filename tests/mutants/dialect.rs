@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use changeover::flags::Key;
 use changeover::shadow::Value;
 use changeover::worker::dialect::catalog::{Column, Table};
 use changeover::worker::dialect::install::{Reject, Stamp};
@@ -249,6 +250,16 @@ impl Dialect for Mutant {
         place: &'a str,
     ) -> BoxFuture<'a, Result<u64, DbError>> {
         self.shipped.expand(session, entity, place)
+    }
+
+    fn noted<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+        entity: &'a str,
+        place: &'a str,
+        keys: &'a [Key],
+    ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, DbError>> {
+        self.shipped.noted(session, entity, place, keys)
     }
     fn begin_install(&self, lock_timeout: Duration) -> String {
         self.shipped.begin_install(lock_timeout)

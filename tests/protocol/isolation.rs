@@ -1,5 +1,7 @@
 //! Transactions that overlap, and statements that triggers tend to miss.
 
+use changeover::flags::Key;
+use changeover::worker::verify::Class;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
 
@@ -87,6 +89,42 @@ async fn a_dependant_born_during_a_lookups_change_is_not_missed() {
         settle(&market, &migration).await;
         assert_eq!(market.new.text(name).await, "Ada, renamed", "{isolation}");
     }
+}
+
+/// Its new image is under its old version for as long as somebody writes another dependant of the
+/// same lookup row: that is lag, and says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dependant_whose_lookup_has_just_changed_is_lagging() {
+    let (market, migration) = ready(Topology::PostgresTwoDatabases).await;
+    let mut change = connect(&market).await;
+    change
+        .execute("BEGIN; UPDATE tenants SET name = 'renamed' WHERE id = 1")
+        .await
+        .unwrap();
+    market
+        .legacy
+        .run("INSERT INTO listings (id, tenant_id, title, status) VALUES (80, 1, 'born', 'ACTIVE')")
+        .await;
+    drain(&migration).await;
+    change.execute("COMMIT").await.unwrap();
+    let mut writer = connect(&market).await;
+    writer
+        .execute("BEGIN; UPDATE listings SET stock = 7 WHERE id = 4")
+        .await
+        .unwrap();
+    // A difference in another key must be seen meanwhile.
+    market.new.run("SET changeover.copy = 'on'; UPDATE service_listings SET title = 'forged' WHERE legacy_id = 3; RESET changeover.copy").await;
+    let report = verify(&migration).await;
+    let class = |key: &str| {
+        let found = report.samples.iter().find(|sample| sample.key == key);
+        found.map(|sample| sample.class)
+    };
+    assert_eq!(class("80"), Some(Class::Lagging), "{report:?}");
+    assert_eq!(class("3"), Some(Class::Divergent), "{report:?}");
+    writer.execute("ROLLBACK").await.unwrap();
+    let keys = [Key::from("3")];
+    migration.repair(false).run(&keys).await.unwrap();
+    settle(&market, &migration).await;
 }
 
 /// A writer whose snapshot is older than the raised base: its stamp must not be lost among the

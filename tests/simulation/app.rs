@@ -173,7 +173,7 @@ impl CopyKeys for Bridge {
 impl Versions for Bridge {
     fn dirty(&self, keys: Vec<Key>) -> BoxFuture<'static, Result<Vec<Key>, BoxError>> {
         let ports = self.ports.clone();
-        Box::pin(async move { Ok(ports.dirty_among(&keys).await?) })
+        Box::pin(async move { Ok(ports.dirty_among(&keys).await?.into_keys().collect()) })
     }
 
     fn any_dirty(&self) -> BoxFuture<'static, Result<bool, BoxError>> {

@@ -1,8 +1,10 @@
 //! The worker's ports over the simulated databases.
 
+use std::collections::BTreeMap;
+
 use changeover::flags::{Key, Version};
 use changeover::worker::store::{
-    Answer, Applied, Authority, Cursor, Dirty, Follower, Hold, Lag, Observed, Page, Stamped,
+    Answer, Applied, Authority, Cursor, Dirt, Dirty, Follower, Hold, Lag, Observed, Page, Stamped,
     StoreError,
 };
 use rand::RngExt;
@@ -44,10 +46,12 @@ impl Authority for Ports {
         })
     }
 
-    fn dirty_among<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Key>> {
+    fn dirty_among<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, BTreeMap<Key, Dirt>> {
         let keys = keys.to_vec();
-        self.net
-            .call(What::Read, move |state| Ok(state.world.dirty_among(&keys)))
+        self.net.call(What::Read, move |state| {
+            let dirty = state.world.dirty_among(&keys).into_iter();
+            Ok(dirty.map(|key| (key, Dirt::Stamped)).collect())
+        })
     }
 
     fn stamped_keys<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Vec<Key>> {

@@ -11,6 +11,7 @@
 
 use std::fmt::Debug;
 
+use changeover_flags::Key;
 use changeover_shadow::Value;
 use futures_util::future::BoxFuture;
 
@@ -225,13 +226,22 @@ pub trait Dialect: Send + Sync + Debug + 'static {
     fn forget_notes(&self, entity: &str, place: &str) -> Option<String>;
 
     /// Stamps once more what depends on rows whose writers have committed; answers how many such
-    /// rows are left, whose dependants are not known yet. Engines with one writer have none.
+    /// rows are left, whose dependants have no new version yet. Engines with one writer have none.
     fn expand<'a>(
         &'a self,
         session: &'a mut dyn Session,
         entity: &'a str,
         place: &'a str,
     ) -> BoxFuture<'a, Result<u64, DbError>>;
+
+    /// Those of `keys` that depend on a row that [`expand`](Dialect::expand) left, one column.
+    fn noted<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+        entity: &'a str,
+        place: &'a str,
+        keys: &'a [Key],
+    ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, DbError>>;
 
     /// Opens the transaction of an installation, which waits for a lock no longer than this.
     fn begin_install(&self, lock_timeout: std::time::Duration) -> String;

@@ -7,7 +7,7 @@ use changeover_shadow::Value;
 
 use super::{Memory, Op, Row, Stamp, State, after, refused};
 use crate::store::{
-    Answer, Applied, Authority, Cursor, Dirty, Follower, Hold, HoldKind, Lag, Observed, Page,
+    Answer, Applied, Authority, Cursor, Dirt, Dirty, Follower, Hold, HoldKind, Lag, Observed, Page,
     Stamped,
 };
 
@@ -47,13 +47,10 @@ impl Authority for Memory {
         })
     }
 
-    fn dirty_among<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Key>> {
+    fn dirty_among<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, BTreeMap<Key, Dirt>> {
         self.call(Op::Dirty, move |state| {
-            Ok(keys
-                .iter()
-                .filter(|key| state.is_dirty(key))
-                .cloned()
-                .collect())
+            let dirty = keys.iter().filter(|key| state.is_dirty(key));
+            Ok(dirty.map(|key| (key.clone(), Dirt::Stamped)).collect())
         })
     }
 

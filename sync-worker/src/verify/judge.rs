@@ -4,28 +4,29 @@ use changeover_flags::Version;
 use changeover_shadow::{FieldDiff, Value};
 
 use super::Class;
-use crate::store::{Observed, Stamped};
+use crate::store::{Dirt, Observed, Stamped};
 
 /// The class of a key whose authority version did not move while it was looked at.
 pub(super) fn judge(
     one: &Stamped,
     seen: Option<&Observed>,
     fields: &[FieldDiff],
-    dirty: bool,
+    dirt: Option<Dirt>,
     backfilled: bool,
 ) -> Class {
     let Some(seen) = seen else {
         // It has no image: held, or on its way to be.
-        return match (dirty, backfilled) {
-            (true, _) => Class::Lagging,
-            (false, false) => Class::Pending,
-            (false, true) => Class::Unrecorded,
+        return match (dirt, backfilled) {
+            (Some(_), _) => Class::Lagging,
+            (None, false) => Class::Pending,
+            (None, true) => Class::Unrecorded,
         };
     };
     match seen.version {
         Some(version) if version > one.version => Class::FollowerAhead,
+        _ if dirt == Some(Dirt::Noted) && !fields.is_empty() => Class::Lagging,
         Some(version) if version == one.version => differing(seen, fields),
-        _ if dirty => Class::Lagging,
+        _ if dirt.is_some() => Class::Lagging,
         // A key that has no rows anywhere and was never stamped, but was copied once: whatever
         // raised the base has nothing to copy again.
         Some(_) if is_base(one.version) && is_blank(&seen.expected) && is_blank(&seen.actual) => {

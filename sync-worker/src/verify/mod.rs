@@ -9,7 +9,7 @@
 //! | class | means | clean |
 //! | --- | --- | --- |
 //! | `equal` | equal versions, equal data | yes |
-//! | `lagging` | the authority is newer and says so (dirty), or is being written all the time | yes |
+//! | `lagging` | the authority is newer and says so (dirty), its lookup has just changed, or it is being written all the time | yes |
 //! | `waiting`, `blocked` | dirty and held, with the reason beside the key | yes |
 //! | `pending` | history that no finished backfill has passed | no |
 //! | `divergent` | equal versions, different data: a defect, or a write past every guard | no |
@@ -30,7 +30,7 @@
 mod judge;
 mod report;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use changeover_flags::{Key, Version};
 use changeover_shadow::{FieldDiff, Redaction, Rules, diff};
@@ -249,7 +249,6 @@ impl Verify {
         answered("follower", "reading versions", keys.len(), before.len())?;
         let stamped = self.read(keys).await?;
         let dirty = self.copier.authority().dirty_among(keys).await?;
-        let dirty: BTreeSet<Key> = dirty.into_iter().collect();
         let images: Vec<Stamped> = stamped
             .iter()
             .filter(|one| one.image.is_ok())
@@ -265,7 +264,7 @@ impl Verify {
         let mut found = Vec::new();
         keys.clear();
         for ((one, before), after) in stamped.into_iter().zip(before).zip(after) {
-            let dirty = dirty.contains(&one.key);
+            let dirt = dirty.get(&one.key).copied();
             let seen = observed.remove(&one.key);
             let follower = seen.as_ref().map_or(before, |seen| seen.version);
             let fields = seen
@@ -278,7 +277,7 @@ impl Verify {
             } else if moved {
                 last.then_some(Class::Lagging)
             } else {
-                Some(judge(&one, seen.as_ref(), &fields, dirty, backfilled))
+                Some(judge(&one, seen.as_ref(), &fields, dirt, backfilled))
             };
             let Some(class) = class else {
                 keys.push(one.key);

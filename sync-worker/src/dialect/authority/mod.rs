@@ -1,5 +1,6 @@
 //! The [`Authority`] in SQL, the same for every engine.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use changeover_flags::{Entity, Key, Place, Version};
@@ -10,7 +11,7 @@ use super::session::{Database, on_session};
 use super::statement::Statement;
 use super::{Dialect, inspect, tables};
 use crate::mapping::Mapping;
-use crate::store::{Answer, Authority, Dirty, Hold, HoldKind, Lag, Page, Stamped};
+use crate::store::{Answer, Authority, Dirt, Dirty, Hold, HoldKind, Lag, Page, Stamped};
 
 mod read;
 mod state;
@@ -165,7 +166,7 @@ impl Authority for SqlAuthority {
             .dirty_in(session, after, limit))
     }
 
-    fn dirty_among<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Key>> {
+    fn dirty_among<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, BTreeMap<Key, Dirt>> {
         on_session!(self, "asking for dirty keys of", |session| self
             .dirty_among_in(session, keys))
     }

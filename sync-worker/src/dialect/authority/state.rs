@@ -1,5 +1,7 @@
 //! What the authority knows of each key: dirty, held, marked, touched.
 
+use std::collections::BTreeMap;
+
 use changeover_flags::{Key, Version};
 use changeover_shadow::Value;
 
@@ -7,7 +9,7 @@ use super::{SqlAuthority, after_key, dirty, integer, key_at, text};
 use crate::dialect::session::{DbError, Session};
 use crate::dialect::statement::{RowColumn, Statement};
 use crate::dialect::tables;
-use crate::store::{Dirty, Hold, HoldKind, Lag};
+use crate::store::{Dirt, Dirty, Hold, HoldKind, Lag};
 
 impl SqlAuthority {
     pub(super) async fn stamped_keys_in(
@@ -53,14 +55,13 @@ impl SqlAuthority {
         &self,
         session: &mut dyn Session,
         keys: &[Key],
-    ) -> Result<Vec<Key>, DbError> {
-        let unknown = self
-            .dialect()
-            .expand(session, self.entity.as_str(), self.place.as_str())
-            .await?;
-        if unknown > 0 {
-            // Which keys depend on a changed lookup is not known yet: it may be any.
-            return Ok(keys.to_vec());
+    ) -> Result<BTreeMap<Key, Dirt>, DbError> {
+        let (entity, place) = (self.entity.as_str(), self.place.as_str());
+        let mut dirty = BTreeMap::new();
+        if self.dialect().expand(session, entity, place).await? > 0 {
+            let noted = self.dialect().noted(session, entity, place, keys).await?;
+            let noted = noted.iter().filter_map(|row| key_at(row, 0));
+            dirty.extend(noted.map(|key| (key, Dirt::Noted)));
         }
         let statement = Statement::of(self.dialect(), "SELECT c.key FROM ")
             .table(tables::KEY)
@@ -69,12 +70,12 @@ impl SqlAuthority {
             .here(statement, "c.")
             .sql(" AND c.synced < c.version AND ")
             .key_in("c.key", keys.iter().map(Key::as_str));
-        Ok(session
-            .fetch(statement)
-            .await?
-            .iter()
-            .filter_map(|row| key_at(row, 0))
-            .collect())
+        for row in session.fetch(statement).await? {
+            if let Some(key) = key_at(&row, 0) {
+                dirty.entry(key).or_insert(Dirt::Stamped);
+            }
+        }
+        Ok(dirty)
     }
 
     pub(super) async fn hold_in(

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::str::FromStr;
 use std::time::Duration;
 
+use changeover_flags::Key;
 use changeover_shadow::Value;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -435,6 +436,16 @@ impl Dialect for Postgres {
         place: &'a str,
     ) -> BoxFuture<'a, Result<u64, DbError>> {
         triggers::expand(self, session, entity, place).boxed()
+    }
+
+    fn noted<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+        entity: &'a str,
+        place: &'a str,
+        keys: &'a [Key],
+    ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, DbError>> {
+        triggers::noted(self, session, entity, place, keys).boxed()
     }
 }
 

@@ -8,6 +8,7 @@
 
 use std::fmt::Write as _;
 
+use changeover_flags::Key;
 use changeover_shadow::Value;
 
 use super::Postgres;
@@ -101,19 +102,31 @@ pub(super) fn stamp(dialect: &Postgres, stamp: &Stamp<'_>) -> Vec<String> {
                 fields.join(", ")
             );
         }
+        let dependants = format!("changeover_dependants_{place}_{entity}_{index}");
+        let declare = format!(
+            "DECLARE r {table}; BEGIN r := jsonb_populate_record(NULL::{table}, source_row);"
+        );
+        script.push(function(
+            dialect,
+            &format!("{dependants}(source_row jsonb)"),
+            "SETOF text",
+            &format!("{declare}\n  RETURN QUERY {}; END", keys("r")),
+        ));
         let expand = format!("changeover_expand_{place}_{entity}_{index}");
         script.push(function(
             dialect,
             &format!("{expand}(source_row jsonb)"),
             "void",
             &format!(
-                "DECLARE r {table}; BEGIN r := jsonb_populate_record(NULL::{table}, source_row);\n  {}; END",
-                upsert(&keys("r"))
+                "BEGIN {}; END",
+                upsert(&format!(
+                    "SELECT key FROM {dependants}(source_row) AS k(key)"
+                ))
             ),
         ));
-        // Unlike a trigger's function it can be called, with its owner's rights.
+        // Unlike a trigger's function these can be called, with their owner's rights.
         script.push(format!(
-            "REVOKE ALL ON FUNCTION {expand}(jsonb) FROM PUBLIC"
+            "REVOKE ALL ON FUNCTION {expand}(jsonb), {dependants}(jsonb) FROM PUBLIC"
         ));
     }
     body.push_str("  RETURN NULL;\nEND");
@@ -279,7 +292,7 @@ pub(super) async fn drop_objects(
         dialect,
         "SELECT p.oid::regprocedure::text FROM pg_proc p WHERE p.pronamespace = current_schema()::regnamespace AND p.proname ~ ",
     )
-    .text(&format!("^changeover_(stamp|reject|truncate|expand)_{place}_{entity}_[0-9]+$"));
+    .text(&format!("^changeover_(stamp|reject|truncate|expand|dependants)_{place}_{entity}_[0-9]+$"));
     let mut script: Vec<String> = session
         .fetch(functions)
         .await?
@@ -366,6 +379,37 @@ pub(super) async fn expand(
         }
     }
     count_notes(dialect, session, entity, place).await
+}
+
+/// Those of `keys` that depend on a row whose note is still there.
+pub(super) async fn noted(
+    dialect: &Postgres,
+    session: &mut dyn Session,
+    entity: &str,
+    place: &str,
+    keys: &[Key],
+) -> Result<Vec<Vec<Value>>, DbError> {
+    let sources = Statement::of(
+        dialect,
+        "SELECT DISTINCT source::bigint FROM changeover_expand WHERE entity = ",
+    )
+    .text(entity)
+    .sql(" AND place = ")
+    .text(place);
+    let mut noted = Vec::new();
+    for source in session.fetch(sources).await?.into_iter().flatten() {
+        let Value::Integer(source) = source else {
+            continue;
+        };
+        let of = format!(
+            "SELECT DISTINCT d.key FROM changeover_expand e, \
+             LATERAL changeover_dependants_{place}_{entity}_{source}(e.source_row) AS d(key) \
+             WHERE e.entity = '{entity}' AND e.place = '{place}' AND e.source = {source} AND "
+        );
+        let of = Statement::of(dialect, &of).key_in("d.key", keys.iter().map(Key::as_str));
+        noted.extend(session.fetch(of).await?);
+    }
+    Ok(noted)
 }
 
 async fn count_notes(

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::str::FromStr;
 use std::time::Duration;
 
+use changeover_flags::Key;
 use changeover_shadow::Value;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -345,6 +346,16 @@ impl Dialect for Sqlite {
     ) -> BoxFuture<'a, Result<u64, DbError>> {
         // One writer: a trigger sees every row that was committed before its own write.
         async { Ok(0) }.boxed()
+    }
+
+    fn noted<'a>(
+        &'a self,
+        _session: &'a mut dyn Session,
+        _entity: &'a str,
+        _place: &'a str,
+        _keys: &'a [Key],
+    ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, DbError>> {
+        async { Ok(Vec::new()) }.boxed()
     }
 
     fn begin_install(&self, lock_timeout: Duration) -> String {
