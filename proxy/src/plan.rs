@@ -41,7 +41,7 @@ pub(crate) struct Routed {
 impl<Req: 'static, Res: 'static, E: 'static> Plan<Req, Res, E> {
     /// Takes the call's one snapshot and asks the table, with what is known without waiting.
     pub(crate) fn route(&self, request: &Req) -> Result<Routed, Refused> {
-        let operation = self.classify.operation(request);
+        let operation = self.desk.operation(self.classify.operation(request));
         let mut call = self.desk.metrics.call(operation.name);
         let snapshot = self.desk.snapshot();
         let circumstances = match self.circumstances(&operation, &snapshot) {

@@ -134,7 +134,17 @@ impl<C: CopyKeys, Req> Follow<Req> for FencedCopy<C> {
 
 /// What the databases know about versions. Asked with a time limit; an error, or no answer in
 /// time, sends the read to the authority and keeps the pin.
+///
+/// Keys are named, and answered, as [`canonical`](Versions::canonical) spells them.
 pub trait Versions: Send + Sync + 'static {
+    /// The one spelling of `key`, the one that the databases themselves write: `7` for `007`,
+    /// lower case for a uuid. Asked once for every key that enters the layer, on the caller's
+    /// task, so that a key pinned under one spelling is found under any other. It must be quick
+    /// and ask nobody; a panic here leaves the key as it is.
+    fn canonical(&self, key: &Key) -> Key {
+        key.clone()
+    }
+
     /// Those of `keys` that are dirty, waiting or blocked at the authority: one indexed look-up.
     fn dirty(&self, keys: Vec<Key>) -> BoxFuture<'static, Result<Vec<Key>, BoxError>>;
 

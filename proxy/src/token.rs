@@ -85,6 +85,17 @@ impl Token {
         &self.entity
     }
 
+    /// The same with every key as `spelling` writes it.
+    pub(crate) fn spelled(self, spelling: impl Fn(&Key) -> Key) -> Token {
+        match self.seen {
+            Seen::Keys(keys) if keys.keys().any(|key| spelling(key) != *key) => {
+                let keys = keys.iter().map(|(key, version)| (spelling(key), *version));
+                Token::new(self.entity, keys)
+            }
+            _ => self,
+        }
+    }
+
     /// The versions that an answer about `keys` must not be older than (about all that the token
     /// names, when `keys` is empty: a list). `None`: only the authority will do.
     pub(crate) fn needs(&self, keys: &[Key]) -> Option<Vec<(Key, Version)>> {

@@ -56,6 +56,7 @@ impl UnitOfWork {
 
     /// The transaction writes these keys, this scope, or everything.
     pub fn touch_all(&mut self, handle: &Handle, touched: Touched) -> &mut UnitOfWork {
+        let touched = handle.desk.touched(touched);
         let same = |part: &&mut Part| Arc::ptr_eq(&part.desk, &handle.desk);
         if let Some(part) = self.parts.iter_mut().find(same) {
             part.add(touched);

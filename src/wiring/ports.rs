@@ -41,18 +41,13 @@ impl KnownVersions {
 }
 
 impl Versions for KnownVersions {
+    fn canonical(&self, key: &Key) -> Key {
+        self.0.authority().canonical(key)
+    }
+
     fn dirty(&self, keys: Vec<Key>) -> BoxFuture<'static, Result<Vec<Key>, BoxError>> {
         let authority = Arc::clone(self.0.authority());
-        Box::pin(async move {
-            // Asked in the database's own text of the keys, answered in the caller's.
-            let asked: Vec<Key> = keys.iter().map(|key| authority.canonical(key)).collect();
-            let dirty = authority.dirty_among(&asked).await?;
-            let both = keys.into_iter().zip(asked);
-            Ok(both
-                .filter(|(_, canonical)| dirty.contains_key(canonical))
-                .map(|(key, _)| key)
-                .collect())
-        })
+        Box::pin(async move { Ok(authority.dirty_among(&keys).await?.into_keys().collect()) })
     }
 
     fn any_dirty(&self) -> BoxFuture<'static, Result<bool, BoxError>> {
@@ -67,10 +62,6 @@ impl Versions for KnownVersions {
     ) -> BoxFuture<'static, Result<Vec<Version>, BoxError>> {
         let copier = self.0.clone();
         Box::pin(async move {
-            let keys: Vec<Key> = keys
-                .iter()
-                .map(|key| copier.authority().canonical(key))
-                .collect();
             Ok(match role {
                 Role::Authority => copier.authority().versions(&keys).await?,
                 Role::Follower => copier

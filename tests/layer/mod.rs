@@ -13,6 +13,9 @@ use crate::protocol::market::{Market, Topology, backfill, drain, verify};
 
 pub mod shop;
 
+/// A key that is spelled in two ways.
+mod spelling;
+
 use shop::{Call, Instance, Reply, ShopError, Trouble};
 
 everywhere!(

@@ -29,6 +29,8 @@ pub enum Call {
     Create(String),
     CloseAll,
     Delete(i64),
+    /// The same call, its key under another spelling.
+    As(&'static str, Box<Call>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -112,9 +114,10 @@ impl Shop {
                 };
                 Ok(Reply::Title(self.tables.title(&sql).await?))
             }
-            _ if self.new => {
+            _ if self.new && !matches!(call, Call::As(..)) => {
                 unreachable!("the new repository's writes are not called while legacy leads")
             }
+            Call::As(_, call) => Box::pin(self.clone().answer(*call)).await,
             Call::Retitle(id, title) => {
                 write(format!(
                     "UPDATE listings SET title = '{title}' WHERE id = {id}"
@@ -206,6 +209,11 @@ fn operation(call: &Call) -> Operation {
         Call::Delete(id) => Operation::write("delete", [*id]),
         Call::Create(_) => Operation::insert("create"),
         Call::CloseAll => Operation::bulk_all("close_all"),
+        Call::As(key, call) => {
+            let mut operation = operation(call);
+            operation.touched = Touched::keys([*key]);
+            operation
+        }
     }
 }
 

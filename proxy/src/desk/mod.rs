@@ -1,6 +1,7 @@
 //! What all clones of a layer share, whatever the type of their calls: [`Handle`].
 
 mod drain;
+mod keys;
 mod sweep;
 
 use std::fmt;
@@ -103,7 +104,8 @@ impl Handle {
     /// [`NoToken`] when the authority does not tell its versions within
     /// [`Limits::ask_time`](crate::Limits::ask_time).
     pub async fn token(&self, keys: impl IntoIterator<Item = Key>) -> Result<Token, NoToken> {
-        let keys: Vec<Key> = keys.into_iter().take(Token::MAX_KEYS + 1).collect();
+        let keys = keys.into_iter().take(Token::MAX_KEYS + 1);
+        let keys: Vec<Key> = keys.map(|key| self.desk.key(&key)).collect();
         if keys.is_empty() || keys.len() > Token::MAX_KEYS {
             return Ok(Token::everything(self.entity().clone()));
         }

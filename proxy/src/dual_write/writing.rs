@@ -107,6 +107,7 @@ impl<Req, Res, E> Writing<Req, Res, E> {
         // The write has happened; a panic here must not hide that from the caller.
         let shown = catch_unwind(AssertUnwindSafe(asked)).ok().flatten();
         if let (Some(shown), Some((ticket, ..))) = (shown, &mut self.open) {
+            let shown = self.plan.desk.touched(shown);
             ticket.add(&shown);
             self.touched = std::mem::take(&mut self.touched).and(shown);
         }

@@ -1,5 +1,7 @@
 use changeover_flags::{Entity, Flags, Key, Percent, Place, Version};
-use changeover_proxy::{KeylessReads, Operation, Refused, Token};
+use changeover_proxy::{
+    KeylessReads, Kind, Operation, Refused, Token, Touched, UnitOfWork, with_written,
+};
 use tower::{Layer as _, ServiceExt as _};
 
 use crate::world::*;
@@ -242,4 +244,62 @@ async fn a_write_that_comes_while_a_question_is_asked_is_seen() {
     };
     let (row, ()) = futures_util::future::join(world.get(1), write).await;
     assert_eq!((row, world.new.asked()), (Some(8), 0));
+}
+
+/// Written as `007` and read as `7`, or the other way round: one key, wherever it enters.
+#[tokio::test(start_paused = true)]
+async fn a_key_has_one_spelling_behind_the_layer() {
+    let spelled = |call: &Call| match call {
+        Call::Put(id, _) => Operation::write("put", [format!("{id:03}")]),
+        Call::Create(_) => Operation::insert("create"),
+        Call::GetWith(id, token) => {
+            Operation::read("get", format!("+{id}")).not_older_than(token.clone())
+        }
+        other => classify(other),
+    };
+    let shown = |operation: &Operation, answer: &Answer| match answer {
+        Answer::Done(id) if operation.kind == Kind::Insert => {
+            Some(Touched::keys([format!("{id:05}")]))
+        }
+        _ => None,
+    };
+    let world = World::with(|builder| builder.classify(with_written(spelled, shown)));
+    world.port.fails(Fault::Refuses);
+    world.both(1, 0);
+    world.both(7, 0);
+    world.call(Call::Put(7, 8)).await.unwrap();
+    assert_eq!(world.get(7).await, Some(8), "pinned as 007");
+    let made = world.call(Call::Create(9)).await.unwrap();
+    let Answer::Done(made) = made else {
+        panic!("{made:?}")
+    };
+    world.new.set(made, 0);
+    assert_eq!(world.get(made).await, Some(9), "shown as 00008");
+    let mut unit = UnitOfWork::new();
+    unit.touch(&world.handle, "01");
+    world.legacy.set(1, 2);
+    assert_eq!(world.get(1).await, Some(2), "touched as 01");
+    assert_eq!(world.handle.pins().keys, 3);
+    drop(unit);
+
+    let elsewhere = World::with(|builder| builder.classify(spelled));
+    elsewhere.both(7, 0);
+    elsewhere
+        .legacy
+        .clone()
+        .oneshot(Call::Put(7, 8))
+        .await
+        .unwrap();
+    let told = elsewhere.handle.token(["007".into()]).await.unwrap();
+    assert_eq!(told.to_string(), "rows:7=1");
+    for token in [
+        told,
+        Token::new(
+            elsewhere.handle.entity().clone(),
+            [("007".into(), Version(1))],
+        ),
+    ] {
+        let read = elsewhere.call(Call::GetWith(7, token)).await;
+        assert_eq!(read, Ok(Answer::Row(Some(8))), "seen as 007");
+    }
 }

@@ -301,6 +301,10 @@ impl Port {
 }
 
 impl Versions for Port {
+    fn canonical(&self, key: &Key) -> Key {
+        Key::from(key.as_str().parse::<i64>().unwrap())
+    }
+
     fn dirty(&self, keys: Vec<Key>) -> BoxFuture<'static, Result<Vec<Key>, BoxError>> {
         let dirty = |key: &Key| self.is_dirty(key.as_str().parse().unwrap());
         self.answer(keys.into_iter().filter(dirty).collect())
