@@ -116,6 +116,9 @@ pub trait Authority: Send + Sync {
     /// at one instant. Fewer than `limit` means that there were no more at that instant.
     fn page<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Page>;
 
+    /// Those of `keys` that no page would show, since the root table has no row of theirs.
+    fn rootless<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Key>>;
+
     /// The next `limit` dirty keys after `after`, in key order, held ones included.
     fn dirty<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Vec<Dirty>>;
 

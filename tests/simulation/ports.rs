@@ -39,6 +39,12 @@ impl Authority for Ports {
         })
     }
 
+    fn rootless<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Key>> {
+        let keys = keys.to_vec();
+        self.net
+            .call(What::Read, move |state| Ok(state.world.rootless(&keys)))
+    }
+
     fn dirty<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Vec<Dirty>> {
         let after = after.cloned();
         self.net.call(What::Read, move |state| {

@@ -35,6 +35,13 @@ impl Authority for Memory {
         })
     }
 
+    fn rootless<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Key>> {
+        self.call(Op::Read, move |state| {
+            let rootless = keys.iter().filter(|key| !state.rows.contains_key(*key));
+            Ok(rootless.cloned().collect())
+        })
+    }
+
     fn dirty<'a>(&'a self, from: Option<&'a Key>, limit: u32) -> Answer<'a, Vec<Dirty>> {
         self.call(Op::Dirty, move |state| {
             let keys = after(&state.stamps, from).filter(|key| state.is_dirty(key));

@@ -192,13 +192,16 @@ impl Verify {
         }
     }
 
-    /// Compares those of `keys` that have no image: the first sweep has seen the others.
+    /// Compares those of `keys` that are in no page: the first sweep has seen the others.
     async fn compare_gone(&self, keys: &[Key], sweep: &mut Sweep) -> Result<(), StoreError> {
         if keys.is_empty() {
             return Ok(());
         }
-        let mut gone = self.read(keys).await?;
-        gone.retain(|one| one.image.as_ref().is_ok_and(crate::image::Image::is_empty));
+        let gone = self.copier.authority().rootless(keys).await?;
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let gone = self.read(&gone).await?;
         self.compare(gone, sweep).await
     }
 

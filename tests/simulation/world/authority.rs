@@ -71,6 +71,11 @@ impl World {
         dirty.take(limit as usize).collect()
     }
 
+    pub fn rootless(&self, keys: &[Key]) -> Vec<Key> {
+        let rootless = keys.iter().filter(|key| !self.rows.contains_key(*key));
+        rootless.cloned().collect()
+    }
+
     pub fn dirty_among(&self, keys: &[Key]) -> Vec<Key> {
         keys.iter()
             .filter(|key| self.is_dirty(key))

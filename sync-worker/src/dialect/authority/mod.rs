@@ -161,6 +161,11 @@ impl Authority for SqlAuthority {
             .page_in(session, after, limit))
     }
 
+    fn rootless<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Key>> {
+        on_session!(self, "looking for rows of", |session| self
+            .rootless_in(session, keys))
+    }
+
     fn dirty<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Vec<Dirty>> {
         on_session!(self, "listing dirty keys of", |session| self
             .dirty_in(session, after, limit))

@@ -1,6 +1,6 @@
 //! Images and versions, read at one instant.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -179,6 +179,29 @@ impl SqlAuthority {
             stamped,
             last: keys.last().cloned(),
         })
+    }
+
+    /// Those of `keys` without a row in the root table.
+    pub(super) async fn rootless_in(
+        &self,
+        session: &mut dyn Session,
+        keys: &[Key],
+    ) -> Result<Vec<Key>, DbError> {
+        let dialect = self.dialect();
+        let same: Vec<String> = (0..)
+            .zip(self.key_columns.iter())
+            .map(|(i, c)| format!("t.{} = changeover_c{i}", dialect.quote(&c.name)))
+            .collect();
+        let statement = Statement::of(dialect, "SELECT changeover_key FROM ");
+        let statement = self
+            .bound_keys(statement, keys)
+            .sql(" WHERE EXISTS (SELECT 1 FROM ")
+            .table(&self.root)
+            .sql(&format!(" t WHERE {})", same.join(" AND ")));
+        let rows = session.fetch(statement).await?;
+        let rooted: HashSet<Key> = rows.iter().filter_map(|row| key_at(row, 0)).collect();
+        let rootless = keys.iter().filter(|key| !rooted.contains(*key));
+        Ok(rootless.cloned().collect())
     }
 
     /// Keys of the root table after `after`, in the order of the key columns.

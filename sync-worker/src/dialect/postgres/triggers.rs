@@ -24,14 +24,16 @@ const NOT_A_FOLLOWER: &str = "CO001";
 const NOT_THE_AUTHORITY: &str = "CO002";
 
 pub(super) fn create_tables() -> Vec<String> {
+    // The key leads in every index: as long as a table's statistics are missing or old, the planner
+    // takes an entity for one row, and would walk through all of its keys to find one.
     // Two installers at once would race on CREATE TABLE IF NOT EXISTS; the lock makes them queue.
     let key = r#"SELECT pg_advisory_xact_lock(hashtextextended('changeover/install', 0));
 CREATE TABLE IF NOT EXISTS changeover_key (
   entity text COLLATE "C" NOT NULL, place text COLLATE "C" NOT NULL, key text COLLATE "C" NOT NULL,
   version bigint NOT NULL, synced bigint NOT NULL DEFAULT -1,
   state text NOT NULL DEFAULT 'ok', reason text,
-  PRIMARY KEY (entity, place, key)) WITH (fillfactor = 60);
-CREATE INDEX IF NOT EXISTS changeover_dirty ON changeover_key (entity, place, key) WHERE synced < version;
+  PRIMARY KEY (key, place, entity)) WITH (fillfactor = 60);
+CREATE INDEX IF NOT EXISTS changeover_dirty ON changeover_key (key, place, entity) WHERE synced < version;
 CREATE TABLE IF NOT EXISTS changeover_epoch (
   entity text COLLATE "C" NOT NULL, place text COLLATE "C" NOT NULL, epoch bigint NOT NULL,
   authority text NOT NULL, moving_to text, copying boolean NOT NULL, incarnation bigint NOT NULL,
@@ -41,7 +43,7 @@ CREATE TABLE IF NOT EXISTS changeover_id (
   entity text COLLATE "C" NOT NULL, place text COLLATE "C" NOT NULL, key text COLLATE "C" NOT NULL,
   target text COLLATE "C" NOT NULL, slot text COLLATE "C" NOT NULL,
   target_table text COLLATE "C" NOT NULL, id text COLLATE "C" NOT NULL,
-  PRIMARY KEY (entity, place, key, target, slot));
+  PRIMARY KEY (key, target, slot, place, entity));
 CREATE UNIQUE INDEX IF NOT EXISTS changeover_id_of ON changeover_id (place, target_table, id);
 CREATE TABLE IF NOT EXISTS changeover_backfill (
   entity text COLLATE "C" NOT NULL, place text COLLATE "C" NOT NULL, revision bigint NOT NULL,
