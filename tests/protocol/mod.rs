@@ -2,6 +2,7 @@
 
 pub mod market;
 
+mod effort;
 mod isolation;
 pub mod lifecycle;
 mod out_of_band;
