@@ -186,6 +186,11 @@ pub struct Operation {
     pub token: Option<Token>,
     /// Lists alone: an answer at most the reported lag old will do.
     pub lag_tolerant: bool,
+    /// Lists alone: the fields of an observed element that are its aggregate's key, in the key's
+    /// order. Empty: the list is compared as a whole.
+    pub keyed_by: Vec<&'static str>,
+    /// Lists alone: whether the order of the elements is compared.
+    pub ordered: bool,
     /// The caller's own deadline, counted from the call. A follower gets at most half of it, so
     /// that the authority can still be asked within it.
     pub timeout: Option<Duration>,
@@ -200,6 +205,8 @@ impl Operation {
             routing: None,
             token: None,
             lag_tolerant: false,
+            keyed_by: Vec::new(),
+            ordered: false,
             timeout: None,
         }
     }
@@ -256,6 +263,33 @@ impl Operation {
     #[must_use]
     pub fn tolerates_lag(mut self) -> Operation {
         self.lag_tolerant = true;
+        self
+    }
+
+    /// Names the fields of an observed element that are the key of its aggregate, in the key's
+    /// order: the list is compared element by element, as a set, by compare rules whose paths are
+    /// those of one element (`price`, as for a read by key). Elements of one key, such as the
+    /// photos of a listing, are compared as one. Lists alone.
+    ///
+    /// A list that cannot be read so (it observes as anything but a list of records that have all
+    /// these fields) is compared as a whole.
+    ///
+    /// ```
+    /// # use changeover_proxy::Operation;
+    /// let list = Operation::list("of_seller").routed_by("7").keyed_by(["id"]);
+    /// assert!(!list.ordered);
+    /// ```
+    #[must_use]
+    pub fn keyed_by(mut self, fields: impl IntoIterator<Item = &'static str>) -> Operation {
+        self.keyed_by = fields.into_iter().collect();
+        self
+    }
+
+    /// The order of the elements matters: another one is a difference. Lists with
+    /// [`keyed_by`](Operation::keyed_by) alone; any other list is compared in its order anyway.
+    #[must_use]
+    pub fn in_order(mut self) -> Operation {
+        self.ordered = true;
         self
     }
 

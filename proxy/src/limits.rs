@@ -37,6 +37,8 @@ pub struct Limits {
     pub second_look_after: Duration,
     /// A shadow read is shed when the caller's own answer took longer. Default 1 s.
     pub shed_over: Duration,
+    /// The most elements of a list that is compared; a longer one is shed. Default 1,000.
+    pub list_elements: usize,
     /// How often pins without a copy are asked after. Default 1 s.
     pub sweep_every: Duration,
     /// How many keys one such question names. Default 1,000.
@@ -57,6 +59,7 @@ impl Default for Limits {
             shadow_time: Duration::from_secs(1),
             second_look_after: Duration::from_millis(500),
             shed_over: Duration::from_secs(1),
+            list_elements: 1_000,
             sweep_every: Duration::from_secs(1),
             sweep_keys: 1_000,
         }

@@ -126,8 +126,8 @@ impl<K> fmt::Debug for SetDiff<K> {
 /// Compares two lists as sets of keyed rows: their order does not matter, and each row is compared
 /// with its namesake under `rules`.
 ///
-/// A difference here is a single look. It is confirmed, or not, by looking again at each of
-/// [`SetDiff::keys`] with [`judge`](crate::judge).
+/// A difference here is a single look. It is confirmed, or not, by looking again:
+/// [`judge_lists`](crate::judge_lists).
 ///
 /// ```
 /// use std::collections::BTreeMap;

@@ -8,6 +8,7 @@
 //!
 //! 1. A difference is reported only if a second look shows one too; what lag can explain is
 //!    [`Verdict::Lagging`], and what went away is [`Verdict::Healed`]. [`judge`] has the whole table.
+//!    Lists are compared by the keys of their elements, and so are their versions: [`judge_lists`].
 //! 2. What did not answer was not compared. A failed or slow side is never an absent row, two failed sides
 //!    are never a match, and a tally without comparisons has no mismatch ratio at all.
 //! 3. Values are equal when they are the same, kind and bits, except where a rule says otherwise. A rule that
@@ -56,8 +57,8 @@
 //! let Judgement::Final(verdict) = judge(&first, Some(&look()), &rules) else {
 //!     unreachable!("a second look is the last")
 //! };
-//! for field in verdict.fields() {
-//!     reservoir.offer(Redaction::new().field(field));
+//! for evidence in Redaction::new().evidence(&verdict, Some("chair-1")) {
+//!     reservoir.offer(evidence);
 //! }
 //! ticket.finish(verdict.class());
 //!
@@ -79,6 +80,7 @@ mod rules;
 mod diff;
 
 mod judge;
+mod list;
 mod verdict;
 
 mod redact;
@@ -87,6 +89,7 @@ mod tally;
 
 pub use diff::{FieldDiff, MAX_DEPTH, SetDiff, diff, diff_sets};
 pub use judge::{Answer, Judgement, Look, judge};
+pub use list::{Elements, ListDiff, ListLook, judge_lists};
 pub use observe::{Json, Observe};
 pub use redact::{Evidence, Redaction};
 pub use reservoir::{FieldSample, Reservoir, Samples};

@@ -2,13 +2,14 @@
 
 use std::fmt::{self, Write as _};
 use std::hash::Hasher as _;
+use std::iter::once;
 use std::sync::OnceLock;
 
 use serde::Serialize;
 use siphasher::sip::SipHasher24;
 
 use crate::path::Pattern;
-use crate::{BadRule, FieldDiff, Value};
+use crate::{BadRule, FieldDiff, Value, Verdict};
 
 /// Turns a [`FieldDiff`] into [`Evidence`] that may be logged, stored and served.
 ///
@@ -19,7 +20,8 @@ use crate::{BadRule, FieldDiff, Value};
 ///    compared, and a list of guessed values cannot be tried against stored evidence.
 /// 3. [`show`](Redaction::show) names the fields whose contents may be seen, with all that they hold.
 ///    They are shortened to [`Redaction::MAX_SHOWN`] bytes.
-/// 4. Null, absence and the *names* of fields are always shown. Observe a map whose names are personal
+/// 4. Keys are redacted in the same way, until [`show_keys`](Redaction::show_keys).
+/// 5. Null, absence and the *names* of fields are always shown. Observe a map whose names are personal
 ///    (addresses by e-mail, say) as a list instead.
 ///
 /// ```
@@ -37,6 +39,7 @@ use crate::{BadRule, FieldDiff, Value};
 #[derive(Clone)]
 pub struct Redaction {
     shown: Vec<Pattern>,
+    keys: bool,
     bad: Option<BadRule>,
     key: (u64, u64),
 }
@@ -44,6 +47,9 @@ pub struct Redaction {
 /// One difference as it may be shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Evidence {
+    /// The key of the row that differs, as far as it is known and may be shown; at most
+    /// [`Redaction::MAX_SHOWN`] bytes.
+    pub key: Option<String>,
     /// Where the field is, as in [`FieldDiff::path`]; at most [`Redaction::MAX_SHOWN`] bytes.
     pub path: String,
     /// What legacy has, as far as it may be shown.
@@ -59,6 +65,9 @@ impl fmt::Display for Evidence {
         } else {
             &self.path
         };
+        if let Some(key) = &self.key {
+            write!(f, "{key}: ")?;
+        }
         write!(f, "{path}: legacy {}, new {}", self.legacy, self.new)
     }
 }
@@ -73,6 +82,7 @@ impl Redaction {
         static KEY: OnceLock<(u64, u64)> = OnceLock::new();
         Redaction {
             shown: Vec::new(),
+            keys: false,
             bad: None,
             key: *KEY.get_or_init(rand::random),
         }
@@ -91,6 +101,13 @@ impl Redaction {
         self
     }
 
+    /// Shows keys. Without, one sees that two pieces of evidence are of one row, not which row it is.
+    #[must_use]
+    pub fn show_keys(mut self) -> Redaction {
+        self.keys = true;
+        self
+    }
+
     /// Says what is wrong with the first path that cannot be used; such a path shows nothing.
     ///
     /// # Errors
@@ -98,6 +115,51 @@ impl Redaction {
     /// [`BadRule`], naming the path and the remedy.
     pub fn check(&self) -> Result<(), BadRule> {
         self.bad.clone().map_or(Ok(()), Err)
+    }
+
+    /// What may be shown of a verdict, piece by piece; nothing unless it is confirmed. `key` is the
+    /// key of what was read; the elements of a list bring their own.
+    pub fn evidence<'a>(
+        &'a self,
+        verdict: &'a Verdict,
+        key: Option<&'a str>,
+    ) -> Box<dyn Iterator<Item = Evidence> + 'a> {
+        let of = |key: Option<&str>, evidence| Evidence {
+            key: key.map(|key| self.key(key)),
+            ..evidence
+        };
+        let missing = move |key: &'a String| of(Some(key), alone("found", "absent"));
+        let extra = move |key: &'a String| of(Some(key), alone("absent", "found"));
+        match verdict {
+            Verdict::MissingInNew => Box::new(once(of(key, alone("found", "absent")))),
+            Verdict::ExtraInNew => Box::new(once(of(key, alone("absent", "found")))),
+            Verdict::Elements(found) => {
+                let fields = found.different.iter().flat_map(move |(key, fields)| {
+                    fields
+                        .iter()
+                        .map(move |field| of(Some(key), self.field(field)))
+                });
+                let missing = found.missing_in_new.iter().map(missing);
+                Box::new(
+                    fields
+                        .chain(missing)
+                        .chain(found.extra_in_new.iter().map(extra)),
+                )
+            }
+            _ => Box::new(
+                verdict
+                    .fields()
+                    .iter()
+                    .map(move |field| of(key, self.field(field))),
+            ),
+        }
+    }
+
+    fn key(&self, key: &str) -> String {
+        match self.keys {
+            true => shortened(key.to_owned()),
+            false => self.outline(&Value::from(key)),
+        }
     }
 
     /// What may be shown of one difference.
@@ -112,6 +174,7 @@ impl Redaction {
         };
         let (legacy, new) = (text(&field.legacy), text(&field.new));
         Evidence {
+            key: None,
             path: shortened(field.path.clone()),
             legacy,
             new,
@@ -190,6 +253,16 @@ impl fmt::Debug for Redaction {
         f.debug_struct("Redaction")
             .field("shown", &self.shown)
             .finish_non_exhaustive()
+    }
+}
+
+/// A row that one side has alone.
+fn alone(legacy: &str, new: &str) -> Evidence {
+    Evidence {
+        key: None,
+        path: String::new(),
+        legacy: legacy.to_owned(),
+        new: new.to_owned(),
     }
 }
 
@@ -343,6 +416,40 @@ mod tests {
         for field in &fields {
             let text = redaction.field(field).to_string();
             assert!(leaks(&text), "a blind test proves nothing: {text}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_seen_only_where_keys_are_shown() {
+        let found = crate::SetDiff {
+            missing_in_new: vec![format!("{CANARY}1")],
+            extra_in_new: vec![format!("{CANARY}2")],
+            different: vec![(
+                CANARY.to_owned(),
+                diff(&planted(1), &planted(2), &Rules::new()),
+            )],
+        };
+        for (verdict, pieces) in [
+            (Verdict::Elements(found), 8),
+            (Verdict::MissingInNew, 1),
+            (
+                Verdict::Mismatch(diff(&1.into(), &2.into(), &Rules::new())),
+                1,
+            ),
+            (Verdict::Lagging, 0),
+        ] {
+            for shown in [false, true] {
+                let redaction = match shown {
+                    true => Redaction::new().show_keys(),
+                    false => Redaction::new(),
+                };
+                let evidence: Vec<_> = redaction.evidence(&verdict, Some(CANARY)).collect();
+                assert_eq!(evidence.len(), pieces, "{verdict:?}");
+                for piece in evidence {
+                    assert_eq!(leaks(&piece.to_string()), shown, "{piece:?}");
+                    assert_eq!(leaks(&format!("{piece:?}")), shown, "{piece:?}");
+                }
+            }
         }
     }
 

@@ -166,6 +166,7 @@ mod tests {
 
     fn evidence(path: &str, number: usize) -> Evidence {
         Evidence {
+            key: None,
             path: path.to_owned(),
             legacy: number.to_string(),
             new: String::new(),

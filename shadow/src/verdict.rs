@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::FieldDiff;
+use crate::{FieldDiff, SetDiff};
 
 /// What one shadow read found. It speaks of places, not of roles: after the write cutover it is
 /// legacy that is read in the shadow, and a row that legacy lacks is still `ExtraInNew`.
@@ -22,6 +22,9 @@ pub enum Verdict {
     MissingInNew,
     /// New has the row and legacy does not, twice.
     ExtraInNew,
+    /// These elements of a list differ, twice: see [`judge_lists`](crate::judge_lists). Its class is
+    /// that of the first kind found: mismatch, missing in new, extra in new.
+    Elements(SetDiff<String>),
     /// Legacy failed, new answered.
     ErrorInLegacy,
     /// New failed, legacy answered.
@@ -30,7 +33,7 @@ pub enum Verdict {
     ErrorInBoth,
     /// At least one side did not answer in time.
     Timeout,
-    /// The shadow read was not made: its budget was used up.
+    /// The shadow read was not made, or not finished: its budget was used up.
     Shed,
 }
 
@@ -45,6 +48,15 @@ impl Verdict {
             Verdict::Mismatch(_) => Class::Mismatch,
             Verdict::MissingInNew => Class::MissingInNew,
             Verdict::ExtraInNew => Class::ExtraInNew,
+            Verdict::Elements(found) => {
+                if !found.different.is_empty() {
+                    Class::Mismatch
+                } else if !found.missing_in_new.is_empty() {
+                    Class::MissingInNew
+                } else {
+                    Class::ExtraInNew
+                }
+            }
             Verdict::ErrorInLegacy => Class::ErrorInLegacy,
             Verdict::ErrorInNew => Class::ErrorInNew,
             Verdict::ErrorInBoth => Class::ErrorInBoth,

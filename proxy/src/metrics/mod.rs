@@ -9,7 +9,7 @@
 //! | `changeover_fallbacks_total` | `entity`, `reason` | `not_found`, `error`, `timeout`, `panic` |
 //! | `changeover_follows_total` | `entity`, `outcome` | what the follower saw of a write at once: every write of a copying stage ends in exactly one of `applied`, `left`, `timeout`, `panic`, `skipped`, `abandoned`. The worker's `changeover_copies_total` counts keys instead, those of these writes among them |
 //! | `changeover_compares_total` | `entity`, `class` | every sampled read that was answered ends in exactly one |
-//! | `changeover_shed_total` | `entity`, `reason` | `copies`: no room for a copy; `no_runtime`; `shadows`: no room for a shadow read; `slow`: the authority was slow; `closing` |
+//! | `changeover_shed_total` | `entity`, `reason` | `copies`: no room for a copy; `no_runtime`; `shadows`: no room for a shadow read; `slow`: the authority was slow; `long`: a list of too many elements; `closing` |
 //! | `changeover_writes_abandoned_total` | `entity` | writes whose caller left while they ran |
 //! | `changeover_tasks_in_flight` | `entity`, `kind` | `write`, `copy`, `shadow` |
 //! | `changeover_pins` | `entity`, `kind` | `key`, `scope` |
@@ -74,6 +74,7 @@ labels!(
         NoRuntime => "no_runtime",
         Shadows => "shadows",
         Slow => "slow",
+        Long => "long",
         Closing => "closing",
     }
 );

@@ -11,18 +11,28 @@
 //! 3. A difference is looked at again after a while: both sides are read anew, and the versions are
 //!    asked for. What [`judge`](changeover_shadow::judge) then says is counted, and what differs is
 //!    kept, redacted, in a bounded reservoir.
+//!    A list whose elements have keys ([`keyed_by`](crate::Operation::keyed_by)) is compared by key,
+//!    in whatever order, and looked at again by key: the versions asked for are those of the keys
+//!    that differ, and [`judge_lists`](changeover_shadow::judge_lists) tells what is confirmed. It is
+//!    still one verdict. Any other list is compared as a whole, and is confirmed only while nothing
+//!    at all is dirty and both sides answer the same as before.
 //! 4. A difference that may be lag is never confirmed: where versions are kept and were not told it
 //!    counts as a timeout, and where none are kept, what is pinned counts as lagging.
-//! 5. Every sampled read that was answered ends in exactly one class; what had no room, or came
-//!    while the answering side was slow, is shed and counted as such.
+//! 5. Every sampled read that was answered ends in exactly one class; what had no room, came
+//!    while the answering side was slow, or is a list longer than
+//!    [`Limits::list_elements`](crate::Limits::list_elements), is shed and counted as such.
 //!
 //! Not promised: that a read whose caller left before the answer is compared, or one whose request
-//! cannot be copied: neither counts as sampled.
+//! cannot be copied: neither counts as sampled. Nor that a difference in a key that is written all the
+//! time, or a missing element of a list while anything is written, is ever confirmed: it is lagging,
+//! and a verify of the tables finds it.
 
 mod future;
 mod layer;
+mod looking;
 mod service;
 mod shadow;
+mod told;
 
 pub use future::ReadFuture;
 pub use layer::ShadowReadLayer;

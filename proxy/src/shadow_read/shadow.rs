@@ -1,26 +1,24 @@
-//! One shadow read: two looks, one verdict.
+//! One shadow read, from the caller's answer to its counter.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use changeover_flags::{Place, Role};
-use changeover_shadow::{Answer, Class, Judgement, Look, Verdict, judge};
-use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, join};
+use changeover_flags::Place;
+use changeover_shadow::{Answer, Class};
+use futures_util::future::BoxFuture;
 use tokio::runtime::Handle as Runtime;
-use tokio::time::{Instant, sleep, timeout};
 use tower_service::Service;
 
+use super::looking::{Looking, too_long};
 use crate::call::{Duplicate, Operation};
 use crate::desk::Desk;
-use crate::metrics::{InFlight, Shed, StoreEnd, StoreKind};
+use crate::metrics::{InFlight, Shed, StoreEnd};
 use crate::plan::{Plan, observed};
-use crate::port::{BoxError, NotKept};
 use crate::ready::Taken;
 
 /// Asks one place.
-type Ask<Req> = Box<dyn FnMut(Place, Req) -> BoxFuture<'static, (StoreEnd, Answer)> + Send>;
+pub(super) type Ask<Req> =
+    Box<dyn FnMut(Place, Req) -> BoxFuture<'static, (StoreEnd, Answer)> + Send>;
 
 /// A shadow read that waits for the caller's own answer.
 pub(crate) struct Shadow<Req> {
@@ -115,6 +113,8 @@ impl<Req: Send + 'static> Shadow<Req> {
         let metrics = &self.desk.metrics;
         let shed = if self.desk.shadows.is_closed() {
             Some(Shed::Closing)
+        } else if too_long(&self.desk, &self.operation, &answer) {
+            Some(Shed::Long)
         } else if took > self.desk.limits.shed_over {
             Some(Shed::Slow)
         } else {
@@ -132,9 +132,14 @@ impl<Req: Send + 'static> Shadow<Req> {
         let (tracker, runtime) = (self.desk.shadows.clone(), self.runtime.clone());
         let task = async move {
             let desk = Arc::clone(&self.desk);
-            let verdict = self.look(place, answer).await;
-            for field in verdict.fields() {
-                desk.reservoir.offer(desk.redaction.field(field));
+            let operation = self.operation.clone();
+            let verdict = self.looking().judged(place, answer).await;
+            let key = match operation.touched.as_keys() {
+                [key] => Some(key.as_str()),
+                _ => None,
+            };
+            for evidence in desk.redaction.evidence(&verdict, key) {
+                desk.reservoir.offer(evidence);
             }
             compare.finish(verdict.class());
             drop((room, in_flight));
@@ -142,112 +147,14 @@ impl<Req: Send + 'static> Shadow<Req> {
         drop(tracker.spawn_on(task, &runtime));
     }
 
-    async fn look(mut self, place: Place, answer: Answer) -> Verdict {
-        let desk = Arc::clone(&self.desk);
-        let again = (self.second(), self.second());
-        let other = (self.ask)(place.other(), self.request);
-        let other = asked(&desk, place.other(), other).await;
-        let mut first = match place {
-            Place::Legacy => look(answer, other),
-            Place::New => look(other, answer),
-        };
-        if let Judgement::Final(verdict) = judge(&first, None, &desk.rules) {
-            return verdict;
+    fn looking(self) -> Looking<Req> {
+        let second = || self.duplicate.duplicate(&self.request);
+        Looking {
+            again: second().zip(second()),
+            desk: self.desk,
+            operation: self.operation,
+            request: Some(self.request),
+            ask: self.ask,
         }
-        first.versions = versions(&desk, &self.operation).await.unwrap_or(None);
-        sleep(desk.limits.second_look_after).await;
-        let (Some(to_legacy), Some(to_new)) = again else {
-            // It could be copied once and not again: nothing was confirmed.
-            return Verdict::Shed;
-        };
-        let legacy = (self.ask)(Place::Legacy, to_legacy);
-        let new = (self.ask)(Place::New, to_new);
-        let legacy = asked(&desk, Place::Legacy, legacy);
-        let (legacy, new) = join(legacy, asked(&desk, Place::New, new)).await;
-        let mut second = look(legacy, new);
-        // After the answers: a copy that came between them shows as versions that moved.
-        let told = versions(&desk, &self.operation).await;
-        second.versions = told.unwrap_or(None);
-        let Judgement::Final(verdict) = judge(&first, Some(&second), &desk.rules) else {
-            return Verdict::Shed;
-        };
-        match told {
-            // Who keeps versions and did not tell them leaves open whether this is lag.
-            Err(Untold) if verdict.confirmed() => Verdict::Timeout,
-            Ok(None) if verdict.confirmed() && desk.pinned(&self.operation) => Verdict::Lagging,
-            _ => verdict,
-        }
-    }
-
-    fn second(&self) -> Option<Req> {
-        self.duplicate.duplicate(&self.request)
-    }
-}
-
-fn look(legacy: Answer, new: Answer) -> Look {
-    Look {
-        legacy,
-        new,
-        versions: None,
-    }
-}
-
-/// One call of a shadow read: within its time, its panics contained, measured.
-async fn asked(
-    desk: &Desk,
-    place: Place,
-    answer: BoxFuture<'static, (StoreEnd, Answer)>,
-) -> Answer {
-    let began = Instant::now();
-    let answer = timeout(
-        desk.limits.shadow_time,
-        AssertUnwindSafe(answer).catch_unwind(),
-    );
-    let (end, answer) = match answer.await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(_panic)) => (StoreEnd::Error, Answer::Failed),
-        Err(_elapsed) => (StoreEnd::Timeout, Answer::TimedOut),
-    };
-    desk.metrics
-        .store(place, StoreKind::Shadow, end, began.elapsed());
-    answer
-}
-
-/// The databases keep versions and did not tell them.
-#[derive(Clone, Copy)]
-struct Untold;
-
-/// The versions on the authority and on the follower, if any are kept. For a list, which has none,
-/// whether anything is dirty: the follower is then said to be behind.
-async fn versions(desk: &Desk, operation: &Operation) -> Result<Option<(i64, i64)>, Untold> {
-    let time = desk.limits.shadow_time;
-    let [key] = operation.touched.as_keys() else {
-        let dirty = desk.ask_within(time, |versions| versions.any_dirty());
-        return kept(dirty.await.map(|dirty| (i64::from(dirty), 0)));
-    };
-    let held = async |role: Role| {
-        let asked = vec![key.clone()];
-        let held = desk
-            .ask_within(time, |versions| versions.held(role, asked))
-            .await?;
-        Ok(held.first().map_or(0, |version| version.0))
-    };
-    // The follower first: a copy between the two questions must not make it look ahead.
-    let follower = match kept(held(Role::Follower).await)? {
-        Some(follower) => follower,
-        None => return Ok(None),
-    };
-    kept(
-        held(Role::Authority)
-            .await
-            .map(|authority| (authority, follower)),
-    )
-}
-
-fn kept<T>(told: Result<T, BoxError>) -> Result<Option<T>, Untold> {
-    match told {
-        Ok(told) => Ok(Some(told)),
-        Err(error) if error.is::<NotKept>() => Ok(None),
-        Err(_) => Err(Untold),
     }
 }

@@ -13,6 +13,8 @@ mod counted;
 mod follower;
 /// What keeps a read at the authority.
 mod fresh;
+/// Lists, compared by key.
+mod listed;
 /// What a service made by the layers is.
 mod shape;
 /// Transactions of the application.

@@ -22,6 +22,7 @@ pub(crate) enum Call {
     GetWith(i64, Token),
     List { tolerant: bool },
     Put(i64, i64),
+    Remove(i64),
     Create(i64),
     AddToAll(i64),
 }
@@ -132,6 +133,11 @@ impl Store {
             Call::List { .. } => return Answer::Rows(store.rows.clone().into_iter().collect()),
             Call::Put(id, row) => {
                 store.rows.insert(*id, *row);
+                *store.versions.entry(*id).or_default() += 1;
+                Answer::Done(*id)
+            }
+            Call::Remove(id) => {
+                store.rows.remove(id);
                 *store.versions.entry(*id).or_default() += 1;
                 Answer::Done(*id)
             }
@@ -369,6 +375,7 @@ pub(crate) fn classify(call: &Call) -> Operation {
         }
         Call::List { tolerant: false } => Operation::list("list").routed_by("tenant"),
         Call::Put(id, _) => Operation::write("put", [*id]),
+        Call::Remove(id) => Operation::write("remove", [*id]),
         Call::Create(_) => Operation::insert("create"),
         Call::AddToAll(_) => Operation::bulk("add_to_all", "tenant"),
     }

@@ -149,6 +149,8 @@ pub(super) fn classify() -> impl Classify<Call, Answer> {
             Call::Get { tenant, id } => Operation::read("get", *id).routed_by(tenant.to_string()),
             Call::Newest { tenant } => Operation::list("newest")
                 .routed_by(tenant.to_string())
+                .keyed_by(["id"])
+                .in_order()
                 .tolerates_lag(),
             Call::Reprice { id, .. } => Operation::write("reprice", [*id]),
             Call::Switch { tenant, .. } => Operation::bulk("switch", tenant.to_string()),

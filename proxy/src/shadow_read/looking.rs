@@ -1,0 +1,210 @@
+//! Two looks at both sides, and what they mean.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use changeover_flags::{Key, Place};
+use changeover_shadow::{
+    Answer, Elements, Judgement, ListDiff, Look, Rules, Value, Verdict, diff, judge, judge_lists,
+};
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, join};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::shadow::Ask;
+use super::told::{Untold, motion, versions};
+use crate::call::{Kind, Operation};
+use crate::desk::Desk;
+use crate::metrics::{Shed, StoreEnd, StoreKind};
+
+/// A shadow read under way.
+pub(super) struct Looking<Req> {
+    pub(super) desk: Arc<Desk>,
+    pub(super) operation: Operation,
+    pub(super) request: Option<Req>,
+    /// For the second look; `None` if the request could be copied once and not again.
+    pub(super) again: Option<(Req, Req)>,
+    pub(super) ask: Ask<Req>,
+}
+
+/// Whether the answer is a list of more elements than are compared.
+pub(super) fn too_long(desk: &Desk, operation: &Operation, answer: &Answer) -> bool {
+    operation.kind == Kind::List
+        && matches!(answer, Answer::Found(Value::List(items)) if items.len() > desk.limits.list_elements)
+}
+
+impl<Req: Send + 'static> Looking<Req> {
+    /// The verdict on what `place` answered the caller.
+    pub(super) async fn judged(mut self, place: Place, answer: Answer) -> Verdict {
+        let Some(request) = self.request.take() else {
+            return Verdict::Shed;
+        };
+        let other = (self.ask)(place.other(), request);
+        let other = asked(&self.desk, place.other(), other).await;
+        let first = match place {
+            Place::Legacy => look(answer, other),
+            Place::New => look(other, answer),
+        };
+        if self.sheds(&first) {
+            return Verdict::Shed;
+        }
+        match self.listed(first) {
+            Ok(found) => self.by_key(found).await,
+            Err(first) => self.as_a_whole(first).await,
+        }
+    }
+
+    async fn as_a_whole(mut self, mut first: Look) -> Verdict {
+        let desk = Arc::clone(&self.desk);
+        if let Judgement::Final(verdict) = judge(&first, None, &desk.rules) {
+            return verdict;
+        }
+        let before = versions(&desk, &self.operation).await;
+        first.versions = before.unwrap_or(None);
+        let Some(mut second) = self.both_again().await else {
+            return Verdict::Shed;
+        };
+        // After the answers: a copy that came between them shows as versions that moved.
+        let told = versions(&desk, &self.operation).await;
+        second.versions = told.unwrap_or(None);
+        let Judgement::Final(verdict) = judge(&first, Some(&second), &desk.rules) else {
+            return Verdict::Shed;
+        };
+        if !verdict.confirmed() {
+            return verdict;
+        }
+        match (before, told) {
+            // Who keeps versions and did not tell them leaves open whether this is lag.
+            (Err(Untold), _) | (_, Err(Untold)) => Verdict::Timeout,
+            (_, Ok(None)) if desk.pinned(&self.operation) => Verdict::Lagging,
+            // No version of its own says that nothing moved, so the answers have to.
+            (_, told) if told == Ok(None) || self.operation.kind == Kind::List => {
+                match same(&first.legacy, &second.legacy) && same(&first.new, &second.new) {
+                    true => verdict,
+                    false => Verdict::Lagging,
+                }
+            }
+            _ => verdict,
+        }
+    }
+
+    /// A list whose elements have keys: the second look is at the keys that differed.
+    async fn by_key(mut self, found: ListDiff) -> Verdict {
+        let desk = Arc::clone(&self.desk);
+        if found.is_empty() {
+            return Verdict::Match;
+        }
+        let before = motion(&desk, &self.operation, found).await;
+        let Some(second) = self.both_again().await else {
+            return Verdict::Shed;
+        };
+        let found = match self.listed(second) {
+            Ok(found) => found,
+            Err(second) => {
+                return match judge(&second, None, &desk.rules) {
+                    Judgement::Final(Verdict::Match) => Verdict::Healed,
+                    Judgement::Final(unanswered) => unanswered,
+                    // It had keys a moment ago: something moves.
+                    Judgement::LookAgain => Verdict::Lagging,
+                };
+            }
+        };
+        let after = motion(&desk, &self.operation, found).await;
+        match judge_lists(&before.0, Some(&after.0)) {
+            Judgement::Final(Verdict::Healed) => Verdict::Healed,
+            Judgement::Final(verdict) => {
+                before.1.and(after.1).map_or(Verdict::Timeout, |()| verdict)
+            }
+            Judgement::LookAgain => Verdict::Shed,
+        }
+    }
+
+    /// Both sides anew, after a while; `None` when they are not asked, or the answer is too long.
+    async fn both_again(&mut self) -> Option<Look> {
+        sleep(self.desk.limits.second_look_after).await;
+        let (to_legacy, to_new) = self.again.take()?;
+        let legacy = (self.ask)(Place::Legacy, to_legacy);
+        let new = (self.ask)(Place::New, to_new);
+        let legacy = asked(&self.desk, Place::Legacy, legacy);
+        let (legacy, new) = join(legacy, asked(&self.desk, Place::New, new)).await;
+        Some(look(legacy, new)).filter(|look| !self.sheds(look))
+    }
+
+    fn sheds(&self, look: &Look) -> bool {
+        let long = |answer| too_long(&self.desk, &self.operation, answer);
+        let shed = long(&look.legacy) || long(&look.new);
+        if shed {
+            self.desk.metrics.shed(Shed::Long);
+        }
+        shed
+    }
+
+    /// How the elements differ, where both sides answered a list whose elements have keys.
+    fn listed(&self, look: Look) -> Result<ListDiff, Look> {
+        let Operation {
+            keyed_by, ordered, ..
+        } = &self.operation;
+        let versions = look.versions;
+        match (look.legacy, look.new) {
+            (Answer::Found(legacy), Answer::Found(new)) if !keyed_by.is_empty() => {
+                let key = |parts| {
+                    let key = self.desk.key(&Key::composite::<Vec<String>, _>(parts));
+                    key.as_str().to_owned()
+                };
+                match Elements::of(legacy, new, keyed_by, key) {
+                    Ok((legacy, new)) => {
+                        let rules: &Rules = &self.desk.rules;
+                        Ok(ListDiff::between(&legacy, &new, rules, *ordered))
+                    }
+                    Err((legacy, new)) => Err(Look {
+                        legacy: Answer::Found(legacy),
+                        new: Answer::Found(new),
+                        versions,
+                    }),
+                }
+            }
+            (legacy, new) => Err(Look {
+                legacy,
+                new,
+                versions,
+            }),
+        }
+    }
+}
+
+fn look(legacy: Answer, new: Answer) -> Look {
+    Look {
+        legacy,
+        new,
+        versions: None,
+    }
+}
+
+/// The same answer, floats by their bits.
+fn same(one: &Answer, other: &Answer) -> bool {
+    match (one, other) {
+        (Answer::Found(one), Answer::Found(other)) => diff(one, other, &Rules::new()).is_empty(),
+        _ => one == other,
+    }
+}
+
+/// One call of a shadow read: within its time, its panics contained, measured.
+async fn asked(
+    desk: &Desk,
+    place: Place,
+    answer: BoxFuture<'static, (StoreEnd, Answer)>,
+) -> Answer {
+    let began = Instant::now();
+    let answer = timeout(
+        desk.limits.shadow_time,
+        AssertUnwindSafe(answer).catch_unwind(),
+    );
+    let (end, answer) = match answer.await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_panic)) => (StoreEnd::Error, Answer::Failed),
+        Err(_elapsed) => (StoreEnd::Timeout, Answer::TimedOut),
+    };
+    desk.metrics
+        .store(place, StoreKind::Shadow, end, began.elapsed());
+    answer
+}
