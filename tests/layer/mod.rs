@@ -13,6 +13,8 @@ use crate::protocol::market::{Market, Topology, backfill, drain, verify};
 
 pub mod shop;
 
+/// Lists, compared by key.
+mod lists;
 /// A key that is spelled in two ways.
 mod spelling;
 

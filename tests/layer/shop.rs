@@ -12,7 +12,7 @@ use changeover::flags::{Flags, Percent};
 use changeover::proxy::{
     Changeover, ChangeoverLayer, Handle, Limits, Operation, Refused, Token, Touched, with_written,
 };
-use changeover::shadow::Json;
+use changeover::shadow::{Json, Redaction};
 use changeover::wiring::Wiring;
 use serde::Serialize;
 use sqlx::AssertSqlSafe;
@@ -24,6 +24,8 @@ use crate::protocol::market::{Market, Plain};
 #[derive(Debug, Clone)]
 pub enum Call {
     Get(i64, Option<Token>),
+    /// The listings of a tenant: all of them, or the page after so many.
+    OfTenant(i64, Option<u32>),
     Retitle(i64, String),
     Append(i64, String),
     Create(String),
@@ -33,9 +35,18 @@ pub enum Call {
     As(&'static str, Box<Call>),
 }
 
+/// A listing of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Line {
+    id: i64,
+    title: String,
+    status: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Reply {
+    Lines(Vec<Line>),
     Title(Option<String>),
     #[serde(skip)]
     Id(i64),
@@ -114,9 +125,10 @@ impl Shop {
                 };
                 Ok(Reply::Title(self.tables.title(&sql).await?))
             }
-            _ if self.new && !matches!(call, Call::As(..)) => {
+            _ if self.new && !matches!(call, Call::As(..) | Call::OfTenant(..)) => {
                 unreachable!("the new repository's writes are not called while legacy leads")
             }
+            Call::OfTenant(tenant, after) => Ok(Reply::Lines(self.lines(tenant, after).await)),
             Call::As(_, call) => Box::pin(self.clone().answer(*call)).await,
             Call::Retitle(id, title) => {
                 write(format!(
@@ -152,6 +164,35 @@ impl Shop {
                 Ok(Reply::Id(id.unwrap_or_default()))
             }
         }
+    }
+}
+
+impl Shop {
+    async fn lines(&self, tenant: i64, after: Option<u32>) -> Vec<Line> {
+        let page = after.map_or(String::new(), |after| format!(" LIMIT 3 OFFSET {after}"));
+        let sql = if self.new {
+            format!(
+                "SELECT s.legacy_id || '|' || s.status || '|' || coalesce(s.title, '-') FROM service_listings s \
+                 JOIN providers p ON p.id = s.provider_id WHERE p.tenant_id = {tenant} ORDER BY s.legacy_id DESC{page}"
+            )
+        } else {
+            format!(
+                "SELECT id || '|' || lower(trim(status)) || '|' || coalesce(title, '-') FROM listings \
+                 WHERE tenant_id = {tenant} ORDER BY id DESC{page}"
+            )
+        };
+        let line = |text: String| {
+            let mut parts = text.splitn(3, '|');
+            let mut part = || parts.next().unwrap().to_owned();
+            let (id, status) = (part().parse().unwrap(), part());
+            Line {
+                id,
+                title: part(),
+                status,
+            }
+        };
+        let lines = self.tables.texts(&sql).await.into_iter();
+        lines.map(line).collect()
     }
 }
 
@@ -204,6 +245,11 @@ fn operation(call: &Call) -> Operation {
     match call {
         Call::Get(id, None) => Operation::read("get", *id),
         Call::Get(id, Some(token)) => Operation::read("get", *id).not_older_than(token.clone()),
+        Call::OfTenant(tenant, _) => Operation::list("of_tenant")
+            .routed_by(tenant.to_string())
+            .keyed_by(["id"])
+            .in_order()
+            .tolerates_lag(),
         Call::Retitle(id, _) => Operation::write("retitle", [*id]),
         Call::Append(id, _) => Operation::write("append", [*id]),
         Call::Delete(id) => Operation::write("delete", [*id]),
@@ -238,6 +284,7 @@ impl Instance {
                 },
             ))
             .observe(Json)
+            .redaction(Redaction::new().show_keys())
             .operations(["get", "retitle", "append", "delete", "create", "close_all"])
             .new_service(new.clone())
             .versions(wiring.versions())
