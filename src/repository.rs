@@ -81,10 +81,10 @@
 //! ```
 //!
 //! `kind` is one of [`Operation`]'s constructors without the name, which is the method's, and its
-//! other methods may follow: `list().routed_by(seller.to_string())`. Where the database generates
-//! the key, `insert(), |answer| answer.id` says which one the answer shows. Write the methods by
-//! hand where they are more than this: with `async-trait`, for generic methods, for answers that
-//! are not serialised.
+//! other methods may follow: `list().routed_by(seller.to_string()).keyed_by(["id"])`. Where the
+//! database generates the key, `insert(), |answer| answer.id` says which one the answer shows. Write
+//! the methods by hand where they are more than this: with `async-trait`, for generic methods, for
+//! answers that are not serialised.
 
 use std::any::Any;
 use std::fmt;

@@ -50,11 +50,11 @@ impl<Req: Send + 'static> Looking<Req> {
         }
         match self.listed(first) {
             Ok(found) => self.by_key(found).await,
-            Err(first) => self.as_a_whole(first).await,
+            Err(first) => self.whole(first).await,
         }
     }
 
-    async fn as_a_whole(mut self, mut first: Look) -> Verdict {
+    async fn whole(mut self, mut first: Look) -> Verdict {
         let desk = Arc::clone(&self.desk);
         if let Judgement::Final(verdict) = judge(&first, None, &desk.rules) {
             return verdict;
