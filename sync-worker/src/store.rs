@@ -109,7 +109,7 @@ pub trait Authority: Send + Sync {
     }
 
     /// Images and versions of `keys`, all read at one instant, in the order asked. A key without
-    /// rows has an empty image.
+    /// rows has an empty image; one on whose rows the mapping fails has the reason for one.
     fn read<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Stamped>>;
 
     /// The next `limit` keys of the root table after `after`, with images and versions, all read
@@ -185,8 +185,9 @@ pub struct Observed {
     pub key: Key,
     /// The follower's version, if a copy ever arrived.
     pub version: Option<Version>,
-    /// What should be there: a record by target, row and column.
-    pub expected: Value,
+    /// What should be there: a record by target, row and column. Or why the follower's columns
+    /// cannot hold the image, without values; `actual` then says nothing.
+    pub expected: Result<Value, String>,
     /// What is there, in the same form.
     pub actual: Value,
 }

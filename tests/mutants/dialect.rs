@@ -123,6 +123,9 @@ impl Dialect for Mutant {
     fn canonical_component(&self, component: &str, column: &Column) -> String {
         self.shipped.canonical_component(component, column)
     }
+    fn key_fits(&self, component: &str, column: &Column) -> bool {
+        self.shipped.key_fits(component, column)
+    }
     fn stale_triggers<'a>(
         &'a self,
         session: &'a mut dyn Session,

@@ -6,6 +6,7 @@ mod effort;
 mod isolation;
 pub mod lifecycle;
 mod out_of_band;
+mod poison;
 mod races;
 mod refusals;
 mod revisions;

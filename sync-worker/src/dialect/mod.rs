@@ -124,6 +124,10 @@ pub trait Dialect: Send + Sync + Debug + 'static {
     /// One key component as this database writes it, however the application wrote it.
     fn canonical_component(&self, component: &str, column: &Column) -> String;
 
+    /// Whether a row can hold this key component in `column`. Where it cannot, no row has the key,
+    /// and comparing the two may be an error.
+    fn key_fits(&self, component: &str, column: &Column) -> bool;
+
     /// Why `column` cannot be part of a key, if it cannot: its text must not depend on settings.
     fn key_type_problem(&self, column: &Column) -> Option<String>;
 

@@ -191,7 +191,7 @@ impl Follower for Memory {
             let observed = |copy: &Stamped| Observed {
                 key: copy.key.clone(),
                 version: state.fences.get(&copy.key).copied(),
-                expected: shown(copy.image.as_ref().ok().and_then(State::held_row)),
+                expected: Ok(shown(copy.image.as_ref().ok().and_then(State::held_row))),
                 actual: shown(state.held.get(&copy.key).cloned()),
             };
             Ok(copies.iter().map(observed).collect())

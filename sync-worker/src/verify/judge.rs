@@ -14,10 +14,13 @@ pub(super) fn judge(
     dirt: Option<Dirt>,
     backfilled: bool,
 ) -> Class {
-    let Some(seen) = seen else {
-        // It has no image: held, or on its way to be.
+    let Some((seen, expected)) = seen.and_then(|seen| Some((seen, seen.expected.as_ref().ok()?)))
+    else {
+        // It has no image, or one that the follower's columns cannot hold: no copy will settle it.
+        let copied = seen.is_some_and(|seen| seen.version == Some(one.version));
         return match (dirt, backfilled) {
-            (Some(_), _) => Class::Lagging,
+            (Some(_), _) => Class::Blocked,
+            (None, _) if copied => Class::Divergent,
             (None, false) => Class::Pending,
             (None, true) => Class::Unrecorded,
         };
@@ -25,24 +28,24 @@ pub(super) fn judge(
     match seen.version {
         Some(version) if version > one.version => Class::FollowerAhead,
         _ if dirt == Some(Dirt::Noted) && !fields.is_empty() => Class::Lagging,
-        Some(version) if version == one.version => differing(seen, fields),
+        Some(version) if version == one.version => differing(seen, expected, fields),
         _ if dirt.is_some() => Class::Lagging,
         // A key that has no rows anywhere and was never stamped, but was copied once: whatever
         // raised the base has nothing to copy again.
-        Some(_) if is_base(one.version) && is_blank(&seen.expected) && is_blank(&seen.actual) => {
+        Some(_) if is_base(one.version) && is_blank(expected) && is_blank(&seen.actual) => {
             Class::Equal
         }
         Some(_) => Class::Unrecorded,
         // Never copied, and clean.
-        None if fields.is_empty() && is_blank(&seen.expected) => Class::Equal,
-        None if !is_blank(&seen.expected) && !backfilled => Class::Pending,
-        None => differing(seen, fields),
+        None if fields.is_empty() && is_blank(expected) => Class::Equal,
+        None if !is_blank(expected) && !backfilled => Class::Pending,
+        None => differing(seen, expected, fields),
     }
 }
 
 /// The class of a key at equal versions.
-fn differing(seen: &Observed, fields: &[FieldDiff]) -> Class {
-    match (is_blank(&seen.expected), is_blank(&seen.actual)) {
+fn differing(seen: &Observed, expected: &Value, fields: &[FieldDiff]) -> Class {
+    match (is_blank(expected), is_blank(&seen.actual)) {
         _ if fields.is_empty() && seen.version.is_some() => Class::Equal,
         (false, true) => Class::Missing,
         (true, false) => Class::Extra,

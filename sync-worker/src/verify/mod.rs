@@ -10,7 +10,8 @@
 //! | --- | --- | --- |
 //! | `equal` | equal versions, equal data | yes |
 //! | `lagging` | the authority is newer and says so (dirty), its lookup has just changed, or it is being written all the time | yes |
-//! | `waiting`, `blocked` | dirty and held, with the reason beside the key | yes |
+//! | `waiting` | dirty and held, with the reason beside the key | no |
+//! | `blocked` | the same for good, or dirty without an image that the follower can hold | no |
 //! | `pending` | history that no finished backfill has passed | no |
 //! | `divergent` | equal versions, different data: a defect, or a write past every guard | no |
 //! | `missing` | equal versions (or a finished backfill and no dirt), and its rows are not there | no |
@@ -211,8 +212,9 @@ impl Verify {
             stamped.into_iter().partition(|one| one.image.is_ok());
         let mut again: Vec<Key> = without.into_iter().map(|one| one.key).collect();
         for (one, observed) in images.iter().zip(self.observe(&images).await?) {
-            let equal =
-                observed.version == Some(one.version) && self.differences(&observed).is_empty();
+            let equal = observed.version == Some(one.version)
+                && observed.expected.is_ok()
+                && self.differences(&observed).is_empty();
             if equal {
                 self.count(Class::Equal, &mut sweep.report);
             } else {
@@ -286,7 +288,10 @@ impl Verify {
                 keys.push(one.key);
                 continue;
             };
-            let reason = one.image.err();
+            let reason = one
+                .image
+                .err()
+                .or(seen.and_then(|seen| seen.expected.err()));
             found.push(Found {
                 key: one.key,
                 class,
@@ -340,10 +345,12 @@ impl Verify {
     }
 
     fn differences(&self, observed: &Observed) -> Vec<FieldDiff> {
-        if observed.expected == observed.actual {
-            return Vec::new();
+        match &observed.expected {
+            Ok(expected) if *expected != observed.actual => {
+                diff(expected, &observed.actual, &self.options.rules)
+            }
+            _ => Vec::new(),
         }
-        diff(&observed.expected, &observed.actual, &self.options.rules)
     }
 
     fn count(&self, class: Class, report: &mut VerifyReport) {

@@ -167,7 +167,7 @@ impl World {
         let observed = copies.iter().map(|copy| Observed {
             key: copy.key.clone(),
             version: self.fences.get(&copy.key).copied(),
-            expected: shown(copy.image.as_ref().ok()),
+            expected: Ok(shown(copy.image.as_ref().ok())),
             actual: shown(self.held.get(&copy.key)),
         });
         observed.collect()

@@ -13,6 +13,7 @@ use super::{Dialect, inspect, tables};
 use crate::mapping::Mapping;
 use crate::store::{Answer, Authority, Dirt, Dirty, Hold, HoldKind, Lag, Page, Stamped};
 
+mod apart;
 mod read;
 mod state;
 
@@ -40,8 +41,14 @@ impl std::fmt::Debug for SqlAuthority {
 /// One of the mapping's queries with the names and types of its answers.
 #[derive(Debug)]
 struct Query {
+    /// What messages call it.
+    name: String,
+    /// Each of its expressions, by name.
+    expressions: Vec<(String, String)>,
     sql_select: String,
     sql_where: String,
+    /// The same condition, but its filter is asked of the keys' own rows alone.
+    sql_where_own: String,
     names: Arc<[String]>,
     types: Vec<String>,
 }
@@ -71,18 +78,28 @@ impl SqlAuthority {
                     .map(|(_, e)| format!(", {}", dialect.exact(e)))
                     .collect();
                 let from = inspect::from(dialect, &shape.root, query);
-                let mut matches: Vec<String> = inspect::key(dialect, &shape.root, query)
+                let matches: Vec<String> = inspect::key(dialect, &shape.root, query)
                     .iter()
                     .enumerate()
                     .map(|(index, e)| format!("({e}) = changeover_keys.changeover_c{index}"))
                     .collect();
-                matches.extend(query.filter.iter().map(|filter| format!("({filter})")));
+                let matches = matches.join(" AND ");
+                let (filter, own_filter) = query.filter.as_ref().map_or_else(
+                    || (String::new(), String::new()),
+                    |filter| {
+                        let own = format!(" AND CASE WHEN {matches} THEN ({filter}) END");
+                        (format!(" AND ({filter})"), own)
+                    },
+                );
                 Query {
+                    name: query.name.clone(),
+                    expressions: query.select.clone(),
                     sql_select: format!(
                         "SELECT changeover_keys.changeover_key{} FROM ",
                         select.concat()
                     ),
-                    sql_where: format!(" CROSS JOIN {from} WHERE {}", matches.join(" AND ")),
+                    sql_where: format!(" CROSS JOIN {from} WHERE {matches}{filter}"),
+                    sql_where_own: format!(" CROSS JOIN {from} WHERE {matches}{own_filter}"),
                     names: query.select.iter().map(|(name, _)| name.clone()).collect(),
                     types,
                 }

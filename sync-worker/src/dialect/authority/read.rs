@@ -7,8 +7,8 @@ use std::sync::Arc;
 use changeover_flags::{Key, Version};
 use changeover_shadow::Value;
 
-use super::{SqlAuthority, integer, key_at};
-use crate::dialect::session::{DbError, Session, on_session};
+use super::{Query, SqlAuthority, integer, key_at};
+use crate::dialect::session::{DbError, ErrorClass, Session, on_session};
 use crate::dialect::statement::{RowColumn, Statement};
 use crate::dialect::tables;
 use crate::image::Image;
@@ -18,7 +18,7 @@ use crate::store::{Answer, Page, Stamped};
 impl SqlAuthority {
     /// Keys with their components, as a derived table `changeover_keys`, whose columns bear names
     /// that no application's table has: a mapping's expressions name columns without a table. Keys whose
-    /// text is not of this key's form are left out: no row can have them.
+    /// text is not of this key's form or types are left out: no row can have them.
     pub(super) fn bound_keys<'d>(&self, statement: Statement<'d>, keys: &[Key]) -> Statement<'d> {
         let dialect = self.dialect();
         let names: Vec<String> = (0..self.key_columns.len())
@@ -37,6 +37,9 @@ impl SqlAuthority {
                 let components = key.components(self.key_columns.len())?;
                 let mut row = vec![Value::Text(key.as_str().to_owned())];
                 for (component, column) in components.iter().zip(self.key_columns.iter()) {
+                    if !dialect.key_fits(component, column) {
+                        return None;
+                    }
                     row.push(dialect.key_value(component, column));
                 }
                 Some(row)
@@ -65,11 +68,29 @@ impl SqlAuthority {
             .collect())
     }
 
-    /// Reads images of `keys` within the session's snapshot, in the order asked.
+    /// Reads images of `keys` within the session's snapshot, in the order asked. A key on whose
+    /// rows an expression fails has none.
     pub(super) async fn images_in(
         &self,
         session: &mut dyn Session,
         keys: &[Key],
+    ) -> Result<Vec<Result<Image, String>>, DbError> {
+        match self
+            .images_of(session, keys, |query| &query.sql_where)
+            .await
+        {
+            Err(error) if error.class == ErrorClass::Data => self.images_apart(session, keys).await,
+            answer => answer,
+        }
+    }
+
+    /// Reads images of `keys`, or fails with the first row that fails. `condition` is what the rows
+    /// of a query must meet.
+    pub(super) async fn images_of(
+        &self,
+        session: &mut dyn Session,
+        keys: &[Key],
+        condition: fn(&Query) -> &String,
     ) -> Result<Vec<Result<Image, String>>, DbError> {
         let mut rows: BTreeMap<&str, SourceRows> = keys
             .iter()
@@ -84,7 +105,7 @@ impl SqlAuthority {
             .collect();
         for (index, query) in self.queries.iter().enumerate() {
             let statement = Statement::of(self.dialect(), &query.sql_select);
-            let statement = self.bound_keys(statement, keys).sql(&query.sql_where);
+            let statement = self.bound_keys(statement, keys).sql(condition(query));
             for row in session.fetch(statement).await? {
                 let mut values = row.into_iter();
                 let Some(Value::Text(key)) = values.next() else {
@@ -155,7 +176,7 @@ impl SqlAuthority {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        session.script(self.dialect().begin_snapshot()).await?;
+        self.begin_snapshot(session).await?;
         let stamped = self.read_in(session, keys).await?;
         session.script("COMMIT").await?;
         Ok(stamped)
@@ -167,7 +188,7 @@ impl SqlAuthority {
         after: Option<&Key>,
         limit: u32,
     ) -> Result<Page, DbError> {
-        session.script(self.dialect().begin_snapshot()).await?;
+        self.begin_snapshot(session).await?;
         let keys = self.root_keys(session, after, limit).await?;
         let stamped = if keys.is_empty() {
             Vec::new()
@@ -259,8 +280,10 @@ impl SqlAuthority {
         session: &mut dyn Session,
         limit: u32,
     ) -> Result<Vec<(Key, Result<Image, String>)>, DbError> {
+        self.begin_snapshot(session).await?;
         let keys = self.root_keys(session, None, limit).await?;
         let images = self.images_in(session, &keys).await?;
+        session.script("COMMIT").await?;
         Ok(keys.into_iter().zip(images).collect())
     }
 

@@ -22,6 +22,7 @@ use crate::mapping::{Belongs, Identity, Lookup, Mapping, Ownership, Target};
 use crate::store::{Answer, Applied, Cursor, Follower, Observed, Stamped, StoreError};
 
 mod apply;
+mod holders;
 mod observe;
 mod parts;
 mod resolve;

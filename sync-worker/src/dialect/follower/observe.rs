@@ -6,15 +6,19 @@ use changeover_flags::Key;
 use changeover_shadow::Value;
 
 use super::resolve::{Copy, Resolved, tag};
-use super::write::{bound, numbered, owned_rows};
+use super::write::{bound, owned_rows};
 use super::{SqlFollower, TargetTable};
 use crate::dialect::authority::{integer, key_at, text};
 use crate::dialect::catalog::Column;
-use crate::dialect::session::{DbError, Session};
+use crate::dialect::session::{DbError, ErrorClass, Session};
 use crate::dialect::statement::Statement;
 use crate::dialect::tables;
 use crate::mapping::Belongs;
 use crate::store::{Observed, Stamped};
+
+/// What a failed statement is taken back to: PostgreSQL refuses everything after one otherwise.
+const SAVEPOINT: &str = "SAVEPOINT changeover_observed";
+const ROLLBACK: &str = "ROLLBACK TO SAVEPOINT changeover_observed";
 
 /// Rows by key, then by row name.
 type RowsByKey = HashMap<String, BTreeMap<String, Value>>;
@@ -26,7 +30,8 @@ impl SqlFollower {
         session: &mut dyn Session,
         copies: &[Stamped],
     ) -> Result<(i64, Vec<Observed>), DbError> {
-        session.script(self.dialect().begin_snapshot()).await?;
+        let begin = self.dialect().begin_snapshot();
+        session.script(&format!("{begin}; {SAVEPOINT}")).await?;
         let statement = Statement::of(self.dialect(), "SELECT revision FROM ")
             .table(tables::EPOCH)
             .sql(" WHERE ");
@@ -35,6 +40,52 @@ impl SqlFollower {
             .first()
             .and_then(|row| row.first())
             .map_or(0, integer);
+        let mut observed = Vec::with_capacity(copies.len());
+        let mut parts = vec![copies];
+        while let Some(part) = parts.pop() {
+            match self.observe_part(session, part).await {
+                Ok(part) => observed.extend(part),
+                Err(error) if error.class == ErrorClass::Data => {
+                    session.script(ROLLBACK).await?;
+                    if part.len() > 1 {
+                        let (first, second) = part.split_at(part.len() / 2);
+                        parts.push(second);
+                        parts.push(first);
+                    } else {
+                        observed.extend(self.unholdable(session, part, &error).await?);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        session.script("COMMIT").await?;
+        Ok((revision, observed))
+    }
+
+    /// A copy whose image has values that the follower's columns cannot hold.
+    async fn unholdable(
+        &self,
+        session: &mut dyn Session,
+        copies: &[Stamped],
+        error: &DbError,
+    ) -> Result<Vec<Observed>, DbError> {
+        let keys: Vec<Key> = copies.iter().map(|copy| copy.key.clone()).collect();
+        let versions = self.versions_in(session, &keys).await?;
+        let pairs = keys.into_iter().zip(versions);
+        let unholdable = pairs.map(|(key, version)| Observed {
+            key,
+            version,
+            expected: Err(error.summary.clone()),
+            actual: Value::Null,
+        });
+        Ok(unholdable.collect())
+    }
+
+    async fn observe_part(
+        &self,
+        session: &mut dyn Session,
+        copies: &[Stamped],
+    ) -> Result<Vec<Observed>, DbError> {
         let keys: Vec<Key> = copies.iter().map(|copy| copy.key.clone()).collect();
         let versions = self.versions_in(session, &keys).await?;
         let nothing = crate::image::Image::empty(self.targets.len());
@@ -69,18 +120,19 @@ impl SqlFollower {
                 }
             }
         }
-        session.script("COMMIT").await?;
         let observed = keys
             .into_iter()
             .zip(versions)
             .map(|(key, version)| Observed {
                 version,
-                expected: Value::Record(expected.remove(key.as_str()).unwrap_or_default()),
+                expected: Ok(Value::Record(
+                    expected.remove(key.as_str()).unwrap_or_default(),
+                )),
                 actual: Value::Record(actual.remove(key.as_str()).unwrap_or_default()),
                 key,
             })
             .collect();
-        Ok((revision, observed))
+        Ok(observed)
     }
 
     /// The image's rows of an owned target, as the follower's columns would hold them.
@@ -125,9 +177,12 @@ impl SqlFollower {
                     .filter_map(|name| target.table.column(name))
                     .cloned()
                     .collect();
-                let mut rows = self.key_values(images.iter().map(|(key, _)| *key), &holding);
-                for (row, (key, _)) in rows.iter_mut().zip(images) {
-                    row.push(text(key));
+                let mut rows = Vec::with_capacity(images.len());
+                for (key, _) in images {
+                    for mut row in self.key_values(std::iter::once(*key), &holding) {
+                        row.push(text(key));
+                        rows.push(row);
+                    }
                 }
                 let mut typed = holding.clone();
                 typed.push(Column {
@@ -262,126 +317,6 @@ impl SqlFollower {
         let rows = dialect.normalise(session, &target.columns, rows).await?;
         let should = by_key(keys.into_iter().zip(rows), &target.columns, target);
         Ok((should, by_key(found.into_iter(), &target.columns, target)))
-    }
-
-    /// Keys, other than these, whose rows hold a unique value that these images want.
-    pub(super) async fn holders_in(
-        &self,
-        session: &mut dyn Session,
-        copies: &[Stamped],
-    ) -> Result<Vec<Key>, DbError> {
-        let images: Vec<Copy<'_>> = copies
-            .iter()
-            .filter_map(|copy| Some((copy.key.as_str(), copy.image.as_ref().ok()?)))
-            .collect();
-        let mut resolved = Resolved::default();
-        self.resolve_lookups(session, &images, &mut resolved)
-            .await?;
-        self.resolve_ids(session, &images, false, &mut resolved)
-            .await?;
-        let mut holders = BTreeSet::new();
-        for (index, target) in self.targets.iter().enumerate() {
-            if !target.target.is_owned() {
-                self.resolve_shared(session, &images, index, target, &mut resolved)
-                    .await?;
-                continue;
-            }
-            let written: Vec<Column> = target.written().into_iter().cloned().collect();
-            let rows = owned_rows(&images, index, target, &resolved);
-            for unique in &target.table.unique {
-                let positions: Option<Vec<usize>> = unique
-                    .columns
-                    .iter()
-                    .map(|name| written.iter().position(|column| column.name == *name))
-                    .collect();
-                let Some(positions) = positions else { continue };
-                let columns: Vec<Column> = positions
-                    .iter()
-                    .filter_map(|p| written.get(*p))
-                    .cloned()
-                    .collect();
-                let values: Vec<Vec<Value>> = rows
-                    .iter()
-                    .map(|row| {
-                        positions
-                            .iter()
-                            .filter_map(|p| row.get(*p).cloned())
-                            .collect()
-                    })
-                    .collect();
-                holders.extend(self.owners(session, target, &columns, &values).await?);
-            }
-        }
-        for (key, _) in images {
-            holders.remove(&Key::new(key));
-        }
-        Ok(holders.into_iter().collect())
-    }
-
-    /// The keys of the rows of `target` that hold these values.
-    async fn owners(
-        &self,
-        session: &mut dyn Session,
-        target: &TargetTable,
-        columns: &[Column],
-        values: &[Vec<Value>],
-    ) -> Result<Vec<Key>, DbError> {
-        let dialect = self.dialect();
-        let names: Vec<String> = columns
-            .iter()
-            .map(|column| format!("t.{}", dialect.quote(&column.name)))
-            .collect();
-        let (select, join) = match self.owner_of(target) {
-            Some(parts) => parts,
-            None => return Ok(Vec::new()),
-        };
-        let statement = Statement::of(dialect, &format!("SELECT {select} FROM "))
-            .table(&target.target.table)
-            .sql(&format!(
-                " t{join} WHERE ({}) IN (SELECT {} FROM ",
-                names.join(", "),
-                numbered("r", names.len())
-            ));
-        let statement = bound(statement, columns, values).sql(")");
-        Ok(session
-            .fetch(statement)
-            .await?
-            .iter()
-            .filter_map(|row| key_at(row, 0))
-            .collect())
-    }
-
-    /// The key of a row `t` of an owned target: what to select, and what to join.
-    fn owner_of(&self, target: &TargetTable) -> Option<(String, String)> {
-        let dialect = self.dialect();
-        match target.belongs()? {
-            Belongs::Key(names) => {
-                let columns: Vec<String> = names
-                    .iter()
-                    .map(|name| format!("t.{}", dialect.quote(name)))
-                    .collect();
-                Some((dialect.key_text(&columns), String::new()))
-            }
-            Belongs::Row {
-                column,
-                target: parent,
-            } => {
-                let parent = self.targets.get(*parent)?;
-                let id = dialect.cast("m.id", &parent.id.as_ref()?.sql_type);
-                let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
-                Some((
-                    "m.key".into(),
-                    format!(
-                        " JOIN {} m ON m.entity = {} AND m.place = {} AND m.target = {} AND {id} = t.{}",
-                        dialect.table(tables::ID),
-                        literal(self.entity.as_str()),
-                        literal(self.place.as_str()),
-                        literal(&parent.target.name),
-                        dialect.quote(column)
-                    ),
-                ))
-            }
-        }
     }
 
     /// Keys of owned rows that no copy ever wrote.

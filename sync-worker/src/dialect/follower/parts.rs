@@ -52,14 +52,28 @@ impl SqlFollower {
             ErrorClass::ForeignKey => held(HoldKind::Waiting, error.summary),
             // Nobody holds the value: whoever did was copied meanwhile, or it is no key's row. The
             // next try tells.
-            ErrorClass::Unique => Ok(Applied::Conflict(self.holders(part).await?)),
+            ErrorClass::Unique => match self.holders(part).await? {
+                Ok(holders) => Ok(Applied::Conflict(holders)),
+                Err(reason) => held(HoldKind::Blocked, reason),
+            },
             _ => held(HoldKind::Blocked, error.summary),
         }
     }
 
-    fn holders<'a>(&'a self, copies: &'a [Stamped]) -> Answer<'a, Vec<Key>> {
-        on_session!(self, "asking who holds a unique value of", |session| self
-            .holders_in(session, copies))
+    /// Who holds a unique value of these copies; or why the follower's columns cannot hold what
+    /// one of them wants, which is found out while asking.
+    fn holders<'a>(&'a self, copies: &'a [Stamped]) -> Answer<'a, Result<Vec<Key>, String>> {
+        on_session!(
+            self,
+            "asking who holds a unique value of",
+            |session| async move {
+                match self.holders_in(session, copies).await {
+                    Ok(holders) => Ok(Ok(holders)),
+                    Err(error) if error.class == ErrorClass::Data => Ok(Err(error.summary)),
+                    Err(error) => Err(error),
+                }
+            }
+        )
     }
 
     /// Applies copies in one transaction, all deleted before any is inserted.
@@ -71,29 +85,27 @@ impl SqlFollower {
                 Err(Refusal::Store(error)) => return Err(error),
                 Err(Refusal::Data(error)) => error,
             };
-            let hold = |kind, error: DbError| {
-                Ok(vec![
-                    Applied::Held(Hold {
-                        kind,
-                        reason: error.summary
-                    });
-                    copies.len()
-                ])
-            };
+            let hold = |kind, reason| Ok(vec![Applied::Held(Hold { kind, reason }); copies.len()]);
             match error.class {
                 ErrorClass::Unique => {}
-                ErrorClass::ForeignKey => return hold(HoldKind::Waiting, error),
-                _ => return hold(HoldKind::Blocked, error),
+                ErrorClass::ForeignKey => return hold(HoldKind::Waiting, error.summary),
+                // One image must not block the others: apart, each shows what it is.
+                _ if copies.len() > 1 => return self.apply_parts(copies, None).await,
+                _ => return hold(HoldKind::Blocked, error.summary),
             }
             // Either keys outside the group hold a value, or the group's own keys claim one value
             // twice, or the holder was copied between the refusal and this question.
-            let outside = self.holders(copies).await?;
+            let outside = match self.holders(copies).await? {
+                Ok(outside) => outside,
+                Err(_) if copies.len() > 1 => return self.apply_parts(copies, None).await,
+                Err(reason) => return hold(HoldKind::Blocked, reason),
+            };
             if !outside.is_empty() || copies.len() > 1 {
                 return Ok(conflicts(copies, &outside));
             }
             looks += 1;
             if looks == LOOKS {
-                return hold(HoldKind::Blocked, error);
+                return hold(HoldKind::Blocked, error.summary);
             }
         }
     }

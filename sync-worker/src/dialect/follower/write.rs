@@ -211,7 +211,8 @@ impl SqlFollower {
         }
     }
 
-    /// Keys as values of the columns that hold their components.
+    /// Keys as values of the columns that hold their components. Keys that these columns cannot
+    /// hold are left out: no row has them.
     pub(super) fn key_values<'k>(
         &self,
         keys: impl Iterator<Item = &'k str>,
@@ -219,11 +220,16 @@ impl SqlFollower {
     ) -> Vec<Vec<Value>> {
         keys.filter_map(|key| {
             let components = changeover_flags::Key::new(key).components(columns.len())?;
+            let dialect = self.dialect();
+            let mut pairs = components.iter().zip(columns);
+            if !pairs.all(|(component, column)| dialect.key_fits(component, column)) {
+                return None;
+            }
             Some(
                 components
                     .iter()
                     .zip(columns)
-                    .map(|(component, column)| self.dialect().key_value(component, column))
+                    .map(|(component, column)| dialect.key_value(component, column))
                     .collect(),
             )
         })

@@ -18,6 +18,7 @@ use super::statement::{Arg, RowColumn, Statement};
 use super::{BadSetting, Dialect, tables};
 
 mod catalog;
+mod key;
 mod session;
 mod triggers;
 
@@ -217,32 +218,15 @@ impl Dialect for Postgres {
     }
 
     fn canonical_component(&self, component: &str, column: &Column) -> String {
-        match column.sql_type.as_str() {
-            "smallint" | "integer" | "bigint" => component
-                .trim()
-                .parse::<i64>()
-                .map_or_else(|_| component.to_owned(), |number| number.to_string()),
-            "uuid" => catalog::canonical_uuid(component).unwrap_or_else(|| component.to_owned()),
-            _ => component.to_owned(),
-        }
+        key::canonical(component, column)
+    }
+
+    fn key_fits(&self, component: &str, column: &Column) -> bool {
+        key::fits(component, column)
     }
 
     fn key_type_problem(&self, column: &Column) -> Option<String> {
-        let usable = [
-            "smallint",
-            "integer",
-            "bigint",
-            "text",
-            "character varying",
-            "uuid",
-        ];
-        (!usable.contains(&column.sql_type.as_str())).then(|| {
-            format!(
-                "its type is {}; a key column must be one of {}, whose text never depends on settings",
-                column.full_type,
-                usable.join(", ")
-            )
-        })
+        key::type_problem(column)
     }
 
     fn greatest_name(&self) -> &'static str {

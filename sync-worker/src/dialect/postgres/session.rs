@@ -203,6 +203,10 @@ pub(super) fn error(source: sqlx::Error) -> DbError {
         | E::PoolClosed
         | E::PoolTimedOut
         | E::WorkerCrashed => (ErrorClass::Connection, "the connection failed".to_owned()),
+        E::ColumnDecode { .. } => (
+            ErrorClass::Data,
+            "a text is not valid in its encoding".to_owned(),
+        ),
         _ => (ErrorClass::Other, "the driver refused".to_owned()),
     };
     DbError {
@@ -220,6 +224,15 @@ fn class_of(code: &str) -> (ErrorClass, &'static str) {
         "23514" => (ErrorClass::Data, "a check constraint refuses the row"),
         "40001" | "40P01" | "55P03" | "57014" => (ErrorClass::Busy, "lost against other work"),
         "53300" => (ErrorClass::Busy, "the server takes no more connections"),
+        "22012" => (ErrorClass::Data, "a division by zero"),
+        "22003" | "22008" => (ErrorClass::Data, "a value is out of its type's range"),
+        "21000" => (ErrorClass::Data, "more than one row where one is expected"),
+        // Row or index entry too large, a function or trigger of the application's that raises.
+        "54000" => (ErrorClass::Data, "the row exceeds a limit of the server"),
+        "P0001" | "P0002" | "P0003" | "P0004" => (
+            ErrorClass::Data,
+            "a function or trigger of the database refuses the row",
+        ),
         _ if code.starts_with("22") || code.starts_with("23") => {
             (ErrorClass::Data, "the column's type refuses the value")
         }

@@ -205,6 +205,11 @@ impl Dialect for Sqlite {
         }
     }
 
+    fn key_fits(&self, _component: &str, _column: &Column) -> bool {
+        // Any column holds and compares anything.
+        true
+    }
+
     fn key_type_problem(&self, column: &Column) -> Option<String> {
         use affinity::Affinity::{Integer, Text};
         (!matches!(affinity::Affinity::of(&column.sql_type), Integer | Text)).then(|| {

@@ -1,5 +1,7 @@
 //! A SQLite connection: values cross in the storage class they have.
 
+use std::sync::Arc;
+
 use changeover_shadow::Value;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -22,9 +24,12 @@ impl Session for SqliteSession {
     fn execute<'a>(&'a mut self, statement: Statement<'a>) -> BoxFuture<'a, Result<u64, DbError>> {
         let (sql, args, reusable) = statement.into_parts();
         async move {
-            let query = sqlx::query_with(AssertSqlSafe(sql), arguments(args)?).persistent(reusable);
-            let done = self.connection.execute(query).await.map_err(error)?;
-            Ok(done.rows_affected())
+            let sql = Arc::new(sql);
+            let query = sqlx::query_with(AssertSqlSafe(Arc::clone(&sql)), arguments(args)?);
+            match self.connection.execute(query.persistent(reusable)).await {
+                Ok(done) => Ok(done.rows_affected()),
+                Err(failed) => Err(self.judged(sql, failed).await),
+            }
         }
         .boxed()
     }
@@ -35,9 +40,12 @@ impl Session for SqliteSession {
     ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, DbError>> {
         let (sql, args, reusable) = statement.into_parts();
         async move {
-            let query = sqlx::query_with(AssertSqlSafe(sql), arguments(args)?).persistent(reusable);
-            let rows = self.connection.fetch_all(query).await.map_err(error)?;
-            rows.iter().map(values).collect()
+            let sql = Arc::new(sql);
+            let query = sqlx::query_with(AssertSqlSafe(Arc::clone(&sql)), arguments(args)?);
+            match self.connection.fetch_all(query.persistent(reusable)).await {
+                Ok(rows) => rows.iter().map(values).collect(),
+                Err(failed) => Err(self.judged(sql, failed).await),
+            }
         }
         .boxed()
     }
@@ -85,6 +93,36 @@ impl Session for SqliteSession {
                 .collect())
         }
         .boxed()
+    }
+}
+
+impl SqliteSession {
+    /// SQLite has one code for a statement that it does not understand and for an expression that
+    /// fails on a row. A statement that it does understand failed on a row.
+    async fn judged(&mut self, sql: Arc<String>, failed: sqlx::Error) -> DbError {
+        let failed = error(failed);
+        let generic = matches!(&failed.source, sqlx::Error::Database(db) if db.code().as_deref() == Some("1"));
+        if !generic || failed.class != ErrorClass::Other {
+            return failed;
+        }
+        let understood = self
+            .connection
+            .prepare(AssertSqlSafe(sql).into_sql_str())
+            .await
+            .is_ok();
+        if !understood {
+            return failed;
+        }
+        let sqlx::Error::Database(db) = &failed.source else {
+            return failed;
+        };
+        // What stands before a quote or colon is the engine's own words; behind it may be a value.
+        let what = db.message().split(['\'', '"', ':']).next();
+        DbError {
+            class: ErrorClass::Data,
+            summary: format!("{} (SQLite code 1)", what.unwrap_or_default().trim()),
+            source: failed.source,
+        }
     }
 }
 
@@ -147,6 +185,8 @@ pub(super) fn error(source: sqlx::Error) -> DbError {
                     ErrorClass::Data,
                     "the key has more rows than one statement can bind",
                 )
+            } else if code == 1811 && !db.message().starts_with("changeover: ") {
+                (ErrorClass::Data, "a trigger of the table refuses the row")
             } else {
                 class_of(code)
             };
@@ -165,6 +205,10 @@ pub(super) fn error(source: sqlx::Error) -> DbError {
         E::Io(_) | E::PoolClosed | E::PoolTimedOut | E::WorkerCrashed | E::Protocol(_) => (
             ErrorClass::Connection,
             "the file's connection failed".to_owned(),
+        ),
+        E::ColumnDecode { .. } => (
+            ErrorClass::Data,
+            "a text is not valid in its encoding".to_owned(),
         ),
         _ => (ErrorClass::Other, "the driver refused".to_owned()),
     };
