@@ -31,7 +31,7 @@ pub struct DrainOptions {
     pub batch: u32,
     /// Copies at a time, at least 1.
     pub concurrency: u32,
-    /// The pause after a pass that found nothing to do.
+    /// The pause after a pass that copied less than a batch.
     pub idle_pause: Duration,
     /// How long keys that wait for others rest between retries.
     pub waiting_pause: Duration,
@@ -272,8 +272,9 @@ impl Drain {
                 Ok(report) if report.unmarked > 0 => backoff.next_pause(),
                 Ok(report) => {
                     backoff.reset();
-                    // Without progress the next pass would find the same keys.
-                    if report.copied > 0 {
+                    // Without progress the next pass would find the same keys. After little of it
+                    // too, or new ones, which the copies made with their writes are at.
+                    if report.copied >= u64::from(self.options.batch) {
                         Duration::ZERO
                     } else {
                         self.options.idle_pause
