@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use changeover_flags::{Snapshot, Stage};
+use changeover_flags::Stage;
 use changeover_proxy::Handle;
 use changeover_sync_worker::backfill::BackfillOptions;
 use changeover_sync_worker::drain::{Drain, DrainOptions};
 use changeover_sync_worker::migration::MigrationError;
 use changeover_sync_worker::store::StoreError;
 use changeover_sync_worker::verify::VerifyOptions;
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -22,6 +23,9 @@ pub struct RunOptions {
     pub watch_every: Duration,
     /// How long the backfill or the verify rests after it failed, or found differences.
     pub retry_after: Duration,
+    /// How often both sides are compared once the new side is ready. A difference takes the
+    /// readiness away: reads go to legacy until a later comparison is clean.
+    pub verify_every: Duration,
     /// How long a layer has to end before the worker is stopped.
     pub stop_within: Duration,
     /// The loop over dirty keys.
@@ -33,11 +37,12 @@ pub struct RunOptions {
 }
 
 impl Default for RunOptions {
-    /// [`Wiring::WATCH_EVERY`], retries after 30 s, 10 s to end, and each part's own default.
+    /// [`Wiring::WATCH_EVERY`], retries after 30 s, a verify each hour, 10 s to end, and each part's own default.
     fn default() -> RunOptions {
         RunOptions {
             watch_every: Wiring::WATCH_EVERY,
             retry_after: Duration::from_secs(30),
+            verify_every: Duration::from_secs(3600),
             stop_within: Duration::from_secs(10),
             drain: DrainOptions::default(),
             backfill: BackfillOptions::default(),
@@ -83,7 +88,8 @@ impl Wiring {
     /// 1. the stage is learnt, and edits of the flags file (percentage, kill switch) are taken up;
     /// 2. dirty keys are drained, in the stages that copy;
     /// 3. while the new side is not ready: backfill, then verify, both recorded. Until then a
-    ///    percentage above 0 is refused.
+    ///    percentage above 0 is refused;
+    /// 4. once it is ready: verify, from time to time.
     ///
     /// Any number of processes may run it: they waste work, nothing else.
     ///
@@ -140,14 +146,18 @@ impl Wiring {
         }
     }
 
-    /// Brings the new side to readiness whenever it is not ready: at first, and after the mapping
-    /// revision was raised.
+    /// Brings the new side to readiness whenever it is not ready: at first, after the mapping
+    /// revision was raised, and after a verify that found a difference. While it is ready, sees to
+    /// it that it still deserves to be.
     async fn bring_history(&self, options: &RunOptions) {
+        let mut verified = Instant::now();
         loop {
             let mut pause = options.watch_every;
-            if wants_history(&self.flags.load()) {
+            let flags = self.flags.load();
+            let due = !flags.ready || verified.elapsed() >= options.verify_every;
+            if due && flags.serving().is_ok_and(|stage| stage == Stage::DualWrite) {
                 match self.backfill_and_verify(options).await {
-                    Ok(true) => {}
+                    Ok(true) => verified = Instant::now(),
                     Ok(false) => pause = options.retry_after,
                     Err(error) => {
                         tracing::warn!(%error, source = ?std::error::Error::source(&error), "backfill and verify will be tried again");
@@ -177,8 +187,4 @@ impl Wiring {
         self.learn().await?;
         Ok(report.clean())
     }
-}
-
-fn wants_history(flags: &Snapshot) -> bool {
-    !flags.ready && flags.serving().is_ok_and(|stage| stage == Stage::DualWrite)
 }

@@ -103,6 +103,44 @@ async fn the_worker_brings_everything(topology: Topology) {
     drop(running);
 }
 
+/// What was proved once does not stay proved: the worker looks again, and takes reads home.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_difference_that_comes_later_takes_the_readiness_away() {
+    let market = Market::start(Topology::SqliteTwoFiles).await;
+    market.fill(20).await;
+    let flags = tempfile::tempdir().unwrap();
+    let wiring = install(&market, MAPPING, flags.path()).await.unwrap();
+    let running = wiring.run(RunOptions {
+        verify_every: Duration::from_millis(20),
+        ..quick()
+    });
+    until("the new side is ready", async || {
+        wiring.flags().load().ready
+    })
+    .await;
+    wiring.flags().set_read_new(Percent::HUNDRED).unwrap();
+    market
+        .new
+        .run(
+            "BEGIN IMMEDIATE; INSERT INTO changeover_copying VALUES ('x'); \
+             UPDATE service_listings SET title = 'forged' WHERE legacy_id = 3; \
+             DELETE FROM changeover_copying; COMMIT",
+        )
+        .await;
+    until("the difference is found", async || {
+        !wiring.flags().load().ready
+    })
+    .await;
+    let keys = ["3".into()];
+    wiring.migration().repair(false).run(&keys).await.unwrap();
+    until("the new side is ready again", async || {
+        wiring.flags().load().ready
+    })
+    .await;
+    market.assert_equal().await;
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn a_start_does_not_undo_what_somebody_decided() {
     let market = Market::start(Topology::SqliteTwoFiles).await;
