@@ -234,8 +234,9 @@ impl Migration {
     ///
     /// [`MigrationError::Revision`] when another revision is installed already,
     /// [`MigrationError::Occupied`] when the new tables are not ready, else what the
-    /// databases say. A first installation that fails leaves nothing behind, unless the legacy
-    /// database stops answering in between; calling again continues.
+    /// databases say. A first installation that fails leaves nothing behind, unless a database
+    /// stops answering in between or another installer went on from there; calling again
+    /// continues.
     pub async fn install(&self) -> Result<(), MigrationError> {
         let installed = self.installed_epoch().await?;
         if let Some(epoch) = &installed {
@@ -258,10 +259,10 @@ impl Migration {
         let done = follower
             .install(&follower.follower_script(), base, self.patience)
             .await;
-        if done.is_err() && installed.is_none() {
+        if done.is_err() && installed.is_none() && self.nobody_went_on().await {
             // Half an installation stamps every write for nobody. An error here adds nothing to
             // the one that the operator must act on: installing again continues from any state.
-            if let Err(error) = authority.uninstall(self.patience).await {
+            if let Err(error) = authority.take_back(self.patience).await {
                 tracing::warn!(entity = %self.entity, %error, "the legacy side stays installed");
             }
         }
@@ -273,6 +274,16 @@ impl Migration {
     async fn is_installed(&self, base: Version) -> bool {
         let follower = row_of(&self.follower_side()).await;
         follower.is_ok_and(|row| row.base == base && self.same_revision(&row).is_ok())
+    }
+
+    /// Whether the follower says that nobody has installed it: an installer that failed must not
+    /// take out what another one, at the same time, has finished.
+    async fn nobody_went_on(&self) -> bool {
+        let home = Home::at(self.new.clone(), self.entity.clone(), Place::New);
+        matches!(
+            home.epoch().await,
+            Ok(None) | Err(StoreError::NotInstalled { .. })
+        )
     }
 
     /// Takes triggers, tables and everything recorded out of both sides. Application data stays.

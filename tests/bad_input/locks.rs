@@ -8,7 +8,11 @@ use changeover::worker::dialect::install::Patience;
 use super::stand::{MAPPING, Stand, both_engines, chain};
 use crate::protocol::market::Plain;
 
-both_engines!(gives_up_and_leaves_nothing, gets_through_when_they_end);
+both_engines!(
+    gives_up_and_leaves_nothing,
+    gets_through_when_they_end,
+    a_start_takes_no_locks,
+);
 
 const PATIENCE: Patience = Patience {
     lock_timeout: Duration::from_millis(300),
@@ -172,5 +176,25 @@ mod scenario {
             ["2"]
         );
         migration.uninstall().await.unwrap();
+    }
+
+    /// Every start of an application installs; where that was done, nobody is waited for or kept
+    /// waiting.
+    pub(super) async fn a_start_takes_no_locks(postgres: bool) {
+        let stand = Stand::usual(postgres).await;
+        let migration = stand.open(MAPPING).await.unwrap();
+        migration.install().await.unwrap();
+        let started = stand.open(MAPPING).await.unwrap().with_patience(Patience {
+            tries: 1,
+            ..PATIENCE
+        });
+        for (side, sql) in [
+            (&stand.legacy, "UPDATE parts SET label = 'x' WHERE id = 10"),
+            (&stand.new, "INSERT INTO makers VALUES (77, 'm77')"),
+        ] {
+            let held = Held::on(side, sql).await;
+            started.install().await.unwrap();
+            held.end().await;
+        }
     }
 }

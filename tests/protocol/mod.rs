@@ -3,6 +3,7 @@
 pub mod market;
 
 mod effort;
+mod installers;
 mod isolation;
 pub mod lifecycle;
 mod out_of_band;

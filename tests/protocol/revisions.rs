@@ -1,7 +1,10 @@
 //! Two deployments with different mappings.
 
 use changeover::worker::copy::CopySource;
+use changeover::worker::dialect::home::Evidence;
+use changeover::worker::migration::MigrationError;
 use changeover::worker::store::StoreError;
+use changeover::worker::verify::VerifyOptions;
 
 use super::lifecycle::everywhere;
 use super::market::{MAPPING, Market, Topology, backfill, drain, verify};
@@ -11,6 +14,7 @@ everywhere!(
     a_revision_lets_go_of_what_it_no_longer_names,
     an_older_revision_is_refused,
     a_new_revision_copies_everything_again,
+    evidence_of_an_older_revision_does_not_count,
 );
 
 mod scenario {
@@ -117,5 +121,33 @@ mod scenario {
         assert_eq!(titles, ["v2 "]);
         assert!(verify(&new).await.clean());
         assert_eq!(market.dirty().await, Vec::<String>::new());
+    }
+
+    /// A backfill and a verify that began before the revision was raised and end after it.
+    pub(super) async fn evidence_of_an_older_revision_does_not_count(topology: Topology) {
+        let market = Market::start(topology).await;
+        market.fill(6).await;
+        let old = market.installed().await;
+        let began = old.epoch().await.unwrap();
+        let next = MAPPING.replace("revision = 1", "revision = 2");
+        let new = market.open_with(Market::mapping(&next)).await;
+        new.raise_revision().await.unwrap();
+        assert!(!old.record_backfill(&began).await.unwrap());
+        for evidence in [Evidence::Backfilled, Evidence::Verified] {
+            assert!(!old.home().record(&began, evidence).await.unwrap());
+        }
+        let raised = new.epoch().await.unwrap();
+        assert!(!raised.backfilled && !raised.verified, "{raised:?}");
+        // With the row as it is now, the older process is refused, and the newer one counts.
+        let refused = old.record_backfill(&raised).await;
+        assert!(matches!(refused, Err(MigrationError::Revision { .. })));
+        assert!(old.verify(VerifyOptions::default()).await.is_err());
+        backfill(&new).await;
+        assert!(verify(&new).await.clean());
+        let proved = new.epoch().await.unwrap();
+        assert!(proved.backfilled && proved.verified, "{proved:?}");
+        // Nor does an older find of a difference take back what was proved since.
+        let late = old.home().record(&began, Evidence::NotVerified).await;
+        assert!(!late.unwrap() && new.epoch().await.unwrap().verified);
     }
 }

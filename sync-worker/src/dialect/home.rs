@@ -25,10 +25,15 @@ impl Home {
     /// The epoch row of `entity`; `legacy` is the legacy database.
     #[must_use]
     pub fn new(legacy: Database, entity: Entity) -> Home {
+        Home::at(legacy, entity, Place::Legacy)
+    }
+
+    /// The row of `entity` at `place`: each side keeps one, and decisions stand in legacy's.
+    pub(crate) fn at(database: Database, entity: Entity, place: Place) -> Home {
         Home {
-            database: legacy,
+            database,
             entity,
-            place: Place::Legacy,
+            place,
         }
     }
 
@@ -52,7 +57,8 @@ impl Home {
     }
 
     /// Records that a backfill reached the end, or that one verify was clean. `epoch` is
-    /// the row under which it began: evidence of an older one is not taken.
+    /// the row under which it began: evidence of an older one is not taken. Every move and every
+    /// raised revision is a new number.
     ///
     /// # Errors
     ///
@@ -130,9 +136,7 @@ impl Home {
             .sql(" AND place = ")
             .text(self.place.as_str())
             .sql(" AND epoch = ")
-            .int(epoch.number)
-            .sql(" AND revision = ")
-            .int(epoch.revision);
+            .int(epoch.number);
         Ok(session.execute(statement).await? > 0)
     }
 }
@@ -220,11 +224,7 @@ pub async fn raise_revision(
 }
 
 pub(crate) async fn row_of(side: &Side<'_>) -> Result<Epoch, StoreError> {
-    let home = Home {
-        database: side.database.clone(),
-        entity: side.entity.clone(),
-        place: side.place,
-    };
+    let home = Home::at(side.database.clone(), side.entity.clone(), side.place);
     home.epoch().await?.ok_or_else(|| StoreError::Refused {
         store: side.database.dialect().place_name().to_owned(),
         doing: format!("reading the epoch of {}", side.entity),
@@ -233,7 +233,8 @@ pub(crate) async fn row_of(side: &Side<'_>) -> Result<Epoch, StoreError> {
     })
 }
 
-/// Only ever upwards: two that raise at once cannot take each other back.
+/// Only ever upwards, and never two revisions at one incarnation: of two that raise at once, the
+/// later one would find copies of the earlier mapping at the versions that its own copies carry.
 fn raise<'d>(side: &'d Side<'_>, revision: i64, incarnation: i64, more: &str) -> Statement<'d> {
     Statement::of(side.database.dialect(), "UPDATE ")
         .table(tables::EPOCH)
@@ -246,17 +247,23 @@ fn raise<'d>(side: &'d Side<'_>, revision: i64, incarnation: i64, more: &str) ->
         .text(side.entity.as_str())
         .sql(" AND place = ")
         .text(side.place.as_str())
-        .sql(" AND revision <= ")
+        .sql(" AND (revision = ")
         .int(revision)
         .sql(" AND incarnation <= ")
         .int(incarnation)
+        .sql(" OR revision < ")
+        .int(revision)
+        .sql(" AND incarnation < ")
+        .int(incarnation)
+        .sql(")")
 }
 
 fn overtaken() -> DbError {
     DbError {
         class: ErrorClass::Other,
-        summary: "someone else raised the mapping revision further: look at it, then decide again"
-            .into(),
+        summary:
+            "someone else raised the mapping revision meanwhile: look at it, then decide again"
+                .into(),
         source: sqlx::Error::RowNotFound,
     }
 }

@@ -358,17 +358,30 @@ impl Side<'_> {
     ///
     /// As [`install`](Side::install).
     pub async fn uninstall(&self, patience: Patience) -> Result<(), StoreError> {
+        self.take_out(false, patience).await
+    }
+
+    /// The same, unless somebody has moved the entity since it was installed.
+    ///
+    /// # Errors
+    ///
+    /// As [`install`](Side::install).
+    pub async fn take_back(&self, patience: Patience) -> Result<(), StoreError> {
+        self.take_out(true, patience).await
+    }
+
+    async fn take_out(&self, unmoved: bool, patience: Patience) -> Result<(), StoreError> {
         let mut tried = 0;
         loop {
             tried += 1;
-            match self.uninstall_once(patience).await {
+            match self.take_out_once(unmoved, patience).await {
                 Ok(()) => return Ok(()),
                 Err(error) => self.again("uninstalling", tried, patience, error).await?,
             }
         }
     }
 
-    async fn uninstall_once(&self, patience: Patience) -> Result<(), DbError> {
+    async fn take_out_once(&self, unmoved: bool, patience: Patience) -> Result<(), DbError> {
         let dialect = self.database.dialect();
         let mut lease = self.database.session().await?;
         let session = lease.session();
@@ -376,6 +389,18 @@ impl Side<'_> {
             .script(&dialect.begin_install(patience.lock_timeout))
             .await?;
         let (entity, place) = (self.entity.as_str(), self.place.as_str());
+        if unmoved {
+            let row = Statement::of(dialect, "DELETE FROM ")
+                .table(tables::EPOCH)
+                .sql(" WHERE epoch = 1 AND entity = ")
+                .text(entity)
+                .sql(" AND place = ")
+                .text(place);
+            // The lease closes the connection, and with it the transaction.
+            if session.execute(row).await? == 0 {
+                return Ok(());
+            }
+        }
         for sql in dialect.drop_objects(session, entity, place).await? {
             session.script(&sql).await?;
         }
