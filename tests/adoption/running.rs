@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use changeover::flags::{Percent, Stage};
 use changeover::wiring::{InstallError, RunOptions, Wiring};
+use changeover::worker::drain::DrainOptions;
 
 use crate::protocol::market::{MAPPING, Market, Topology};
 
@@ -201,4 +202,50 @@ async fn what_cannot_be_installed_names_its_step_and_writes_nothing() {
         .legacy
         .texts("SELECT name FROM sqlite_schema WHERE name LIKE '%changeover%'");
     assert_eq!(objects.await, Vec::<String>::new());
+}
+
+/// Somebody stops the copying: the worker that runs lets go at once, one that starts does not
+/// begin, and both go on when it is started again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_does_not_copy_in_a_stage_that_does_not() {
+    let market = Market::start(Topology::SqliteTwoFiles).await;
+    market.fill(4).await;
+    let flags = tempfile::tempdir().unwrap();
+    let wiring = install(&market, MAPPING, flags.path()).await.unwrap();
+    let at_once = || RunOptions {
+        drain: DrainOptions {
+            idle_pause: Duration::from_millis(1),
+            ..DrainOptions::default()
+        },
+        ..quick()
+    };
+    let stage = |wiring: &Wiring| wiring.flags().load().serving().unwrap();
+    let running = wiring.run(at_once());
+    until("the new side is ready", async || {
+        wiring.flags().load().ready
+    })
+    .await;
+    wiring.migration().stop_copying().await.unwrap();
+    until("the worker knows", async || stage(&wiring) == Stage::Legacy).await;
+    // The pass under way has ended.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    market
+        .legacy
+        .run("UPDATE listings SET title = 'not to be copied' WHERE id = 1")
+        .await;
+    let undisturbed = async || {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(market.dirty().await.len(), 1, "copied in stage legacy");
+    };
+    undisturbed().await;
+    running.stop().await;
+
+    let wiring = install(&market, MAPPING, flags.path()).await.unwrap();
+    assert_eq!(stage(&wiring), Stage::Legacy);
+    let running = wiring.run(at_once());
+    undisturbed().await;
+    wiring.migration().start_copying().await.unwrap();
+    until("nothing is dirty", async || market.dirty().await.is_empty()).await;
+    market.assert_equal().await;
+    running.stop().await;
 }

@@ -194,3 +194,32 @@ async fn a_wrong_password_and_a_missing_database_say_so() {
     );
     drop(folder);
 }
+
+/// A standby answers every question of the preflight, and would take no trigger.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_is_refused_on_either_side() {
+    let stand = Stand::usual(true).await;
+    let before = stand.census().await;
+    let server = Postgres::start();
+    for (name, sql) in [("old", super::stand::LEGACY), ("fresh", super::stand::NEW)] {
+        server.create_database(name).await;
+        let side = crate::protocol::market::Plain::open(&server.url(name)).await;
+        let id = "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY";
+        side.run(&sql.replace("{id}", id)).await;
+    }
+    let (old, fresh) = (server.url("old"), server.url("fresh"));
+    open(&old, &fresh, usual_mapping()).await.unwrap();
+    server.become_standby();
+    for (side, legacy, new) in [
+        ("legacy", &old, &stand.new_url),
+        ("new", &stand.legacy_url, &fresh),
+    ] {
+        let error = open(legacy, new, usual_mapping())
+            .await
+            .expect_err("a standby");
+        for word in [side, "is a standby", "connect to the primary"] {
+            assert!(error.contains(word), "does not say {word:?}: {error}");
+        }
+    }
+    assert_eq!(stand.census().await, before);
+}

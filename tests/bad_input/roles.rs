@@ -1,6 +1,13 @@
 //! PostgreSQL roles: one without rights cannot install half of anything; the application's own
 //! role, with rights on its tables alone, keeps writing and is stamped, whatever its search path.
 
+use std::sync::Arc;
+
+use changeover::worker::copy::CopySource;
+use changeover::worker::mapping::Mapping;
+use changeover::worker::mapping::toml::TomlMapping;
+use changeover::worker::verify::VerifyOptions;
+
 use super::stand::{MAPPING, Stand, chain, open, spoil, usual_mapping};
 use crate::protocol::market::{Plain, backfill, drain, verify};
 
@@ -161,4 +168,82 @@ async fn the_applications_role_keeps_writing_and_is_stamped() {
         ["none", "three"]
     );
     assert_eq!(stand.new.texts("SELECT label FROM bits").await, ["b"]);
+}
+
+/// A policy of row level security leaves rows out of every answer without a word. A role that one
+/// applies to gets an error instead, and one that none applies to all rows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_hides_no_row_in_silence() {
+    let stand = Stand::usual(true).await;
+    let (role, legacy_url, new_url) = role(&stand, "walled").await;
+    for (side, tables) in [
+        (&stand.legacy, &["items", "parts"][..]),
+        (&stand.new, &["makers", "kinds", "things", "bits"]),
+    ] {
+        side.run(&format!("GRANT CREATE ON SCHEMA public TO {role}"))
+            .await;
+        for table in tables {
+            side.run(&format!("ALTER TABLE {table} OWNER TO {role}"))
+                .await;
+        }
+    }
+    let policy =
+        "ALTER TABLE items ENABLE ROW LEVEL SECURITY; CREATE POLICY one ON items USING (id = 1)";
+    stand.legacy.run(policy).await;
+    let by_query = (
+        "{ key = [\"item_id\"] }",
+        "{ keys = \"SELECT id FROM items WHERE id = $row.item_id\" }",
+    );
+    let mapping: Arc<dyn Mapping> =
+        Arc::new(spoil(MAPPING, by_query).parse::<TomlMapping>().unwrap());
+    let opened = async || open(&legacy_url, &new_url, Arc::clone(&mapping)).await;
+    // No policy applies to a table's owner, unless it is told to.
+    let migration = opened().await.unwrap();
+    migration.install().await.unwrap();
+    migration.start_copying().await.unwrap();
+    backfill(&migration).await;
+    let names = "SELECT name FROM things ORDER BY 1";
+    assert_eq!(stand.new.texts(names).await, ["one", "two"]);
+
+    let said = |error: String| {
+        for word in [
+            "a policy hides rows of it from the role",
+            "BYPASSRLS",
+            "\"items\"",
+        ] {
+            assert!(error.contains(word), "does not say {word:?}: {error}");
+        }
+    };
+    stand
+        .legacy
+        .run("ALTER TABLE items FORCE ROW LEVEL SECURITY")
+        .await;
+    said(opened().await.expect_err("rows are hidden"));
+    let late = migration
+        .copier()
+        .copy(&["2".into()], CopySource::Inline)
+        .await;
+    said(chain(&late.expect_err("the row is hidden")));
+    said(chain(
+        &migration
+            .verify(VerifyOptions::default())
+            .await
+            .expect_err("rows are hidden"),
+    ));
+    // A trigger that cannot see which key a row belongs to: a write without a stamp would be lost.
+    let write = "UPDATE parts SET item_id = 2 WHERE id = 10";
+    let error = stand.legacy.try_run(write).await.expect_err("no stamp");
+    assert!(error.to_string().contains("row-level security"), "{error}");
+    assert_eq!(stand.new.texts(names).await, ["one", "two"]);
+
+    stand
+        .legacy
+        .run(&format!("ALTER ROLE {role} BYPASSRLS"))
+        .await;
+    let migration = opened().await.unwrap();
+    stand.legacy.run(write).await;
+    drain(&migration).await;
+    assert!(verify(&migration).await.clean());
+    let moved = "SELECT name FROM things t JOIN bits b ON b.thing_id = t.id WHERE label = 'a'";
+    assert_eq!(stand.new.texts(moved).await, ["two"]);
 }

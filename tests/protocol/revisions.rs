@@ -34,7 +34,17 @@ mod scenario {
             .legacy
             .run("UPDATE photos SET url = 'free'; UPDATE tenants SET name = 'Bo II' WHERE id = 2")
             .await;
-        market.new.run("DELETE FROM pictures").await;
+        market
+            .new
+            .run("INSERT INTO pictures (listing_id, url) SELECT id, 'free' FROM service_listings; UPDATE pictures SET url = 'gone'; DELETE FROM pictures")
+            .await;
+        let last = "changeover_stamp_legacy_listings_2%";
+        let left = if topology.is_postgres() {
+            format!("SELECT tgname::text FROM pg_trigger WHERE tgname LIKE '{last}'")
+        } else {
+            format!("SELECT name FROM sqlite_schema WHERE name LIKE '{last}'")
+        };
+        assert_eq!(market.legacy.texts(&left).await, Vec::<String>::new());
         assert!(market.new.try_run("DELETE FROM variants").await.is_err());
         backfill(&new).await;
         drain(&new).await;

@@ -148,6 +148,22 @@ impl Postgres {
             .unwrap_or_else(|problem| panic!("{problem}"));
     }
 
+    /// Makes the server what a replica is: a hot standby, which answers questions and takes no
+    /// write. It has no primary to follow and waits for one for ever.
+    pub fn become_standby(&self) {
+        use std::{io::Write as _, os::unix::fs::PermissionsExt as _};
+        let settings = self.folder.join("data/postgresql.conf");
+        let mut settings = fs::OpenOptions::new().append(true).open(settings).unwrap();
+        writeln!(settings, "wal_level = replica\nhot_standby = on").unwrap();
+        // Once as a primary: a standby refuses a log that was written for less.
+        self.restart();
+        self.stop();
+        let sign = self.folder.join("data/standby.signal");
+        fs::write(&sign, "").unwrap();
+        fs::set_permissions(&sign, fs::Permissions::from_mode(0o666)).unwrap();
+        self.restart();
+    }
+
     fn try_start() -> Result<Self, String> {
         let template = template()?;
         // Another process can take the free port between our look and the server's bind.
@@ -279,13 +295,16 @@ fn free_port() -> Result<u16, String> {
         .ok_or_else(|| "no free port on 127.0.0.1".to_owned())
 }
 
-/// Reads `postmaster.pid` as `pg_ctl` does: line 1 is the pid, line 8 the state.
+/// Reads `postmaster.pid` as `pg_ctl` does: line 1 is the pid, line 8 the state, which is
+/// `standby` for ever on a standby that takes connections.
 fn says_ready(pid_file: &str, pid: u32) -> bool {
     let mut lines = pid_file.lines();
     lines
         .next()
         .is_some_and(|line| line.trim() == pid.to_string())
-        && lines.nth(6).is_some_and(|line| line.trim() == "ready")
+        && lines
+            .nth(6)
+            .is_some_and(|line| matches!(line.trim(), "ready" | "standby"))
 }
 
 fn family(postmaster: u32) -> Vec<u32> {

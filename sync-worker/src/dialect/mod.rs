@@ -49,10 +49,10 @@ pub mod tables {
 pub struct BadSetting {
     /// Its name.
     pub setting: String,
-    /// What it is.
-    pub found: String,
-    /// What it should be.
-    pub wanted: String,
+    /// What it is, and why that is bad.
+    pub problem: String,
+    /// What to do.
+    pub remedy: String,
 }
 
 /// What differs between engines. Everything else is written once, in SQL they share.

@@ -50,7 +50,9 @@ pub enum ErrorClass {
     Data,
     /// The product's own tables are not there.
     NotInstalled,
-    /// Anything else: a missing table or right, a bug.
+    /// The role may not do it, or not see all rows of a table.
+    Rights,
+    /// Anything else: a missing table, a bug.
     Other,
 }
 

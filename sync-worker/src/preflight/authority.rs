@@ -52,7 +52,11 @@ impl Check<'_> {
             }
             match inspect::query_types(database.dialect(), session, &root, query).await {
                 Ok(types) => self.catalog.types.push(types),
-                Err(error) if error.class == ErrorClass::Connection => return Err(error),
+                Err(error)
+                    if matches!(error.class, ErrorClass::Connection | ErrorClass::Rights) =>
+                {
+                    return Err(error);
+                }
                 Err(error) => {
                     self.bad_query(&query.name, query, database, session, &error)
                         .await
@@ -119,7 +123,9 @@ impl Check<'_> {
                 format!("the query answers {width} column(s), and root.key has {components}"),
                 "select one column per component of root.key, in its order",
             ),
-            Err(error) if error.class == ErrorClass::Connection => return Err(error),
+            Err(error) if matches!(error.class, ErrorClass::Connection | ErrorClass::Rights) => {
+                return Err(error);
+            }
             Err(error) => self.problem(
                 field,
                 format!(

@@ -207,18 +207,13 @@ impl Check<'_> {
     ) -> Result<(), DbError> {
         for BadSetting {
             setting,
-            found,
-            wanted,
+            problem,
+            remedy,
         } in database.dialect().durability(session).await?
         {
-            self.problem(
-                format!("{side}: {setting}"),
-                format!(
-                    "is {found:?} in {}: acknowledged writes can be lost",
-                    database.dialect().place_name()
-                ),
-                format!("set it to {wanted}"),
-            );
+            let place = database.dialect().place_name();
+            let problem = format!("{problem} ({place})");
+            self.problem(format!("{side}: {setting}"), problem, remedy);
         }
         Ok(())
     }

@@ -150,7 +150,7 @@ pub(super) async fn durability(
     // The role's and the database's own settings count, not this session's, which sets its own.
     let statement = Statement::of(
         dialect,
-        "SELECT name, setting, wanted FROM (
+        "SELECT name, 'is \"' || setting || '\", so acknowledged writes can be lost', 'set it to ' || wanted FROM (
            SELECT s.name::text, CASE WHEN s.name = 'synchronous_commit' THEN s.reset_val ELSE s.setting END AS setting,
                   CASE WHEN s.name = 'synchronous_commit' THEN 'on (or remote_write, remote_apply)' ELSE 'on' END AS wanted,
                   CASE WHEN s.name = 'synchronous_commit' THEN ARRAY['on', 'remote_write', 'remote_apply', 'local'] ELSE ARRAY['on'] END AS good
@@ -160,8 +160,8 @@ pub(super) async fn durability(
              FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole LEFT JOIN pg_database d ON d.oid = s.setdatabase,
                unnest(s.setconfig) AS c(setting)
              WHERE c.setting LIKE 'synchronous_commit=%' AND s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
-           UNION ALL SELECT 'role of the server', CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END, 'a primary', ARRAY['primary']
-         ) x WHERE NOT setting = ANY(good)",
+         ) x WHERE NOT setting = ANY(good)
+         UNION ALL SELECT 'the server', 'is a standby, which takes no writes', 'connect to the primary' WHERE pg_is_in_recovery()",
     );
     let rows = session.fetch(statement).await?;
     Ok(rows
@@ -169,8 +169,8 @@ pub(super) async fn durability(
         .filter_map(|row| {
             Some(BadSetting {
                 setting: text(row, 0)?,
-                found: text(row, 1)?,
-                wanted: text(row, 2)?,
+                problem: text(row, 1)?,
+                remedy: text(row, 2)?,
             })
         })
         .collect())

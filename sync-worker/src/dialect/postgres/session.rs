@@ -182,7 +182,11 @@ pub(super) fn error(source: sqlx::Error) -> DbError {
                 .constraint()
                 .map(|name| format!(" on {name}"))
                 .unwrap_or_default();
-            let (class, what) = class_of(&code);
+            let (class, what) = if code == "42501" && db.message().contains("row-level security") {
+                (ErrorClass::Rights, HIDDEN)
+            } else {
+                class_of(&code)
+            };
             let ours = code == "42P01" && db.message().contains("\"changeover_");
             let class = if ours {
                 ErrorClass::NotInstalled
@@ -216,6 +220,10 @@ pub(super) fn error(source: sqlx::Error) -> DbError {
     }
 }
 
+/// Sessions and triggers run with `row_security = off`: an error in place of a part of the rows.
+const HIDDEN: &str =
+    "a policy hides rows of it from the role: connect as one with BYPASSRLS, or exempt it";
+
 fn class_of(code: &str) -> (ErrorClass, &'static str) {
     match code {
         "23505" | "23P01" => (ErrorClass::Unique, "a unique value is taken"),
@@ -240,7 +248,7 @@ fn class_of(code: &str) -> (ErrorClass, &'static str) {
             (ErrorClass::Connection, "the connection failed")
         }
         "42501" => (
-            ErrorClass::Other,
+            ErrorClass::Rights,
             "the role lacks a right: connect as the tables' owner, or grant it",
         ),
         "3D000" => (
