@@ -19,6 +19,7 @@ use super::{BadSetting, Dialect, tables};
 
 mod catalog;
 mod key;
+mod notes;
 mod session;
 mod triggers;
 
@@ -419,7 +420,7 @@ impl Dialect for Postgres {
         entity: &'a str,
         place: &'a str,
     ) -> BoxFuture<'a, Result<u64, DbError>> {
-        triggers::expand(self, session, entity, place).boxed()
+        notes::expand(self, session, entity, place).boxed()
     }
 
     fn noted<'a>(
@@ -429,7 +430,7 @@ impl Dialect for Postgres {
         place: &'a str,
         keys: &'a [Key],
     ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, DbError>> {
-        triggers::noted(self, session, entity, place, keys).boxed()
+        notes::noted(self, session, entity, place, keys).boxed()
     }
 }
 
