@@ -19,7 +19,7 @@ use crate::backfill::{Backfill, BackfillOptions};
 use crate::copy::Copier;
 use crate::dialect::authority::SqlAuthority;
 use crate::dialect::follower::SqlFollower;
-use crate::dialect::home::{Evidence, Home, raise_revision, row_of};
+use crate::dialect::home::{Evidence, Home, raise_revision};
 use crate::dialect::install::{Patience, Side};
 use crate::dialect::session::Database;
 use crate::drain::{Drain, DrainOptions};
@@ -228,7 +228,8 @@ impl Migration {
         vec![(Place::Legacy, authority), (Place::New, follower)]
     }
 
-    /// Installs tables and triggers on both sides. Installing again changes nothing.
+    /// Installs tables and triggers on both sides. Installing again changes nothing, unless the new
+    /// side has lost what it held: then every key is copied again, and no evidence stands.
     ///
     /// # Errors
     ///
@@ -242,13 +243,23 @@ impl Migration {
         if let Some(epoch) = &installed {
             self.same_revision(epoch)?;
         }
+        let held = self.follower_epoch().await?;
         let base = installed.as_ref().map_or(Version(0), |epoch| epoch.base);
-        if installed.is_some() && self.is_installed(base).await {
+        // Nothing is copied before the first move, and nobody moves before both sides stand.
+        let moved = installed.as_ref().is_some_and(|epoch| epoch.number > 1);
+        let follower_base = match &held {
+            Some(held) if moved => held.base,
+            // What was marked as synced is gone with the row.
+            None if moved => Version(base.0 + Version::base(1).0),
+            _ => base,
+        };
+        let same = |held: &Epoch| held.base == base && self.same_revision(held).is_ok();
+        if installed.is_some() && held.as_ref().is_some_and(same) {
             // Every start of an application comes here: it takes no lock that writers wait for.
             return Ok(());
         }
         let (authority, follower) = (self.authority_side(), self.follower_side());
-        if installed.is_none()
+        if (installed.is_none() || (moved && held.is_none()))
             && let Some(table) = follower.occupied().await?
         {
             return Err(MigrationError::Occupied { table });
@@ -257,33 +268,27 @@ impl Migration {
             .install(&authority.authority_script(base), base, self.patience)
             .await?;
         let done = follower
-            .install(&follower.follower_script(), base, self.patience)
+            .install(&follower.follower_script(), follower_base, self.patience)
             .await;
-        if done.is_err() && installed.is_none() && self.nobody_went_on().await {
-            // Half an installation stamps every write for nobody. An error here adds nothing to
-            // the one that the operator must act on: installing again continues from any state.
+        if done.is_err() && installed.is_none() && matches!(self.follower_epoch().await, Ok(None)) {
+            // Half an installation stamps every write for nobody; what another installer has
+            // finished stays. An error here adds nothing to the one that the operator must act on:
+            // installing again continues from any state.
             if let Err(error) = authority.take_back(self.patience).await {
                 tracing::warn!(entity = %self.entity, %error, "the legacy side stays installed");
             }
         }
-        Ok(done?)
+        done?;
+        if follower_base != base {
+            raise_revision(&authority, &follower, self.patience).await?;
+        }
+        Ok(())
     }
 
-    /// Whether the follower's row stands, of this revision and base. A side's row and its triggers
-    /// are written in one transaction.
-    async fn is_installed(&self, base: Version) -> bool {
-        let follower = row_of(&self.follower_side()).await;
-        follower.is_ok_and(|row| row.base == base && self.same_revision(&row).is_ok())
-    }
-
-    /// Whether the follower says that nobody has installed it: an installer that failed must not
-    /// take out what another one, at the same time, has finished.
-    async fn nobody_went_on(&self) -> bool {
-        let home = Home::at(self.new.clone(), self.entity.clone(), Place::New);
-        matches!(
-            home.epoch().await,
-            Ok(None) | Err(StoreError::NotInstalled { .. })
-        )
+    /// The follower's row: what it takes copies of. A side's row and its triggers are written in
+    /// one transaction.
+    async fn follower_epoch(&self) -> Result<Option<Epoch>, MigrationError> {
+        row(&Home::at(self.new.clone(), self.entity.clone(), Place::New)).await
     }
 
     /// Takes triggers, tables and everything recorded out of both sides. Application data stays.
@@ -310,12 +315,7 @@ impl Migration {
     }
 
     async fn installed_epoch(&self) -> Result<Option<Epoch>, MigrationError> {
-        match self.home.epoch().await {
-            Ok(epoch) => Ok(epoch),
-            // Before the first installation the table itself is missing.
-            Err(StoreError::NotInstalled { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        row(&self.home).await
     }
 
     fn same_revision(&self, epoch: &Epoch) -> Result<(), MigrationError> {
@@ -426,5 +426,14 @@ impl Migration {
         };
         self.home.record(&epoch, evidence).await?;
         Ok(report)
+    }
+}
+
+async fn row(home: &Home) -> Result<Option<Epoch>, MigrationError> {
+    match home.epoch().await {
+        Ok(epoch) => Ok(epoch),
+        // Before the first installation the table itself is missing.
+        Err(StoreError::NotInstalled { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }

@@ -7,6 +7,7 @@ use changeover::worker::verify::Class;
 
 everywhere!(
     a_follower_that_is_ahead_is_never_called_synced,
+    a_new_side_that_was_lost_is_filled_again,
     the_follower_refuses_all_but_copies,
     a_forced_difference_is_known
 );
@@ -82,21 +83,53 @@ mod scenario {
         assert!(!verify(&migration).await.clean());
     }
 
+    /// The new tables come back empty: dropped and created again, or restored from before. What was
+    /// marked as synced is not there any more, and the next start must know.
+    pub(super) async fn a_new_side_that_was_lost_is_filled_again(topology: Topology) {
+        let market = Market::start(topology).await;
+        market.fill(20).await;
+        let migration = market.installed().await;
+        backfill(&migration).await;
+        market
+            .legacy
+            .run("UPDATE listings SET title = 'synced' WHERE id < 9")
+            .await;
+        drain(&migration).await;
+        assert!(verify(&migration).await.clean());
+        let lost = ["key", "epoch", "id", "backfill"]
+            .map(|table| format!("DELETE FROM changeover_{table} WHERE place = 'new'"));
+        market
+            .new
+            .run(&forced(
+                topology,
+                &format!(
+                    "DELETE FROM pictures; DELETE FROM variants; DELETE FROM service_listings; \
+                     DELETE FROM addresses; {}",
+                    lost.join("; ")
+                ),
+            ))
+            .await;
+        drop(migration);
+        let migration = market.open().await;
+        migration.install().await.unwrap();
+        assert!(!migration.epoch().await.unwrap().ready(), "old evidence");
+        backfill(&migration).await;
+        drain(&migration).await;
+        market.assert_equal().await;
+        assert!(verify(&migration).await.clean());
+        // From then on a start changes nothing again.
+        let epoch = migration.epoch().await.unwrap();
+        migration.install().await.unwrap();
+        assert_eq!(migration.epoch().await.unwrap(), epoch);
+    }
+
     /// Someone who really wants to gets past the triggers: then the difference is found.
     pub(super) async fn a_forced_difference_is_known(topology: Topology) {
         let market = Market::start(topology).await;
         market.fill(20).await;
         let migration = market.installed().await;
         backfill(&migration).await;
-        let (open, close) = if topology.is_postgres() {
-            ("BEGIN; SET LOCAL changeover.copy = 'on';", "COMMIT;")
-        } else {
-            (
-                "BEGIN IMMEDIATE; INSERT INTO changeover_copying VALUES ('x');",
-                "DELETE FROM changeover_copying; COMMIT;",
-            )
-        };
-        let force = |sql: &str| format!("{open} {sql}; {close}");
+        let force = |sql: &str| forced(topology, sql);
         market
             .new
             .run(&force(
@@ -137,4 +170,17 @@ mod scenario {
             "{report:?}"
         );
     }
+}
+
+/// A statement that says that it is a copy.
+fn forced(topology: Topology, sql: &str) -> String {
+    let (open, close) = if topology.is_postgres() {
+        ("BEGIN; SET LOCAL changeover.copy = 'on';", "COMMIT;")
+    } else {
+        (
+            "BEGIN IMMEDIATE; INSERT INTO changeover_copying VALUES ('x');",
+            "DELETE FROM changeover_copying; COMMIT;",
+        )
+    };
+    format!("{open} {sql}; {close}")
 }

@@ -41,7 +41,7 @@ impl Home {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the database does not answer.
+    /// [`StoreError`] when the database does not answer, or holds no entity at all.
     pub fn epoch(&self) -> Answer<'_, Option<Epoch>> {
         on_session!(self, "reading the epoch of", |session| self
             .epoch_in(session))
@@ -223,7 +223,7 @@ pub async fn raise_revision(
     raise_authority(authority, revision, incarnation, patience).await
 }
 
-pub(crate) async fn row_of(side: &Side<'_>) -> Result<Epoch, StoreError> {
+async fn row_of(side: &Side<'_>) -> Result<Epoch, StoreError> {
     let home = Home::at(side.database.clone(), side.entity.clone(), side.place);
     home.epoch().await?.ok_or_else(|| StoreError::Refused {
         store: side.database.dialect().place_name().to_owned(),

@@ -323,7 +323,9 @@ impl Side<'_> {
             .text(self.entity.as_str())
             .sql(", ")
             .text(self.place.as_str())
-            .sql(&format!(", 1, 'legacy', {no}, 0, "))
+            .sql(&format!(", 1, 'legacy', {no}, "))
+            .int(base.0 >> Version::COUNTER_BITS)
+            .sql(", ")
             .int(self.shape.revision)
             .sql(&format!(", {no}, {no} WHERE true ON CONFLICT (entity, place) DO NOTHING"));
         session.execute(epoch).await?;
