@@ -11,7 +11,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
 
 use crate::protocol::lifecycle::everywhere;
-use crate::protocol::market::{MAPPING, Market, Topology, backfill, drain, verify};
+use crate::protocol::market::{MAPPING, Market, Plain, Topology, backfill, drain, verify};
 
 mod dialect;
 
@@ -102,6 +102,24 @@ fn base_in_a_table(sql: &str) -> String {
         .replace(&format!(", {base})"), &format!(", {row})"))
 }
 
+/// A write of key 1 that rolls back.
+const WRITE: &str = "UPDATE listings SET title = 'never happened' WHERE id = 1";
+
+/// As if a copy were read on the writer's own connection, before its commit, and the writer then
+/// rolled back: the transaction of the read begins with the write, and undoes it at its end.
+fn read_inside_the_write(sql: &str) -> String {
+    let read = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;";
+    if sql == "COMMIT" {
+        "ROLLBACK".to_owned()
+    } else if let Some(rest) = sql.strip_prefix(read) {
+        format!("BEGIN; {WRITE};{rest}")
+    } else if let Some(rest) = sql.strip_prefix("BEGIN;") {
+        format!("BEGIN IMMEDIATE; {WRITE};{rest}")
+    } else {
+        sql.to_owned()
+    }
+}
+
 /// A marketplace whose migration sends changed SQL, with history copied.
 async fn ready(topology: Topology, rewrite: Rewrites) -> (Market, Migration) {
     let market = Market::start(topology).await;
@@ -188,6 +206,7 @@ everywhere!(
     an_unchecked_revision_is_found,
     a_missing_stamp_is_found,
     a_version_that_restarts_is_found,
+    an_image_read_inside_the_write_is_found,
 );
 
 /// Both sides agree after a drain, by plain SQL and by verify.
@@ -301,8 +320,51 @@ async fn many_writes(topology: Topology, rewrite: Rewrites) -> Result<(), String
     agree(&market, &migration).await
 }
 
+/// A copy is read while a write is open that then rolls back; the next write takes the same
+/// version. That a write which commits can have no other one between its stamp and its commit is
+/// shown by `isolation::a_stamped_key_is_its_writers_until_the_commit`.
+async fn rolled_back(topology: Topology, rewrite: Rewrites) -> Result<(), String> {
+    let (market, migration) = ready(topology, (no_change, no_change)).await;
+    let copier = open(&market, rewrite, MAPPING).await;
+    let copier = copier.copier();
+    let key: [Key; 1] = ["1".into()];
+    let read = async || copier.authority().read(&key).await.unwrap();
+    let copy = match &market.legacy {
+        // The mutant's read is the writer itself, and would wait for another one.
+        _ if (rewrite.0)("COMMIT") == "ROLLBACK" => read().await,
+        Plain::Postgres(pool) => {
+            let mut writer = pool.begin().await.unwrap();
+            sqlx::query(WRITE).execute(&mut *writer).await.unwrap();
+            let copy = read().await;
+            writer.rollback().await.unwrap();
+            copy
+        }
+        Plain::Sqlite(pool) => {
+            let mut writer = pool.begin().await.unwrap();
+            sqlx::query(WRITE).execute(&mut *writer).await.unwrap();
+            let copy = read().await;
+            writer.rollback().await.unwrap();
+            copy
+        }
+    };
+    copier.follower().apply(&copy, None).await.unwrap();
+    market
+        .legacy
+        .run("UPDATE listings SET title = 'happened' WHERE id = 1")
+        .await;
+    agree(&market, &migration).await
+}
+
 mod scenario {
     use super::*;
+
+    pub(super) async fn an_image_read_inside_the_write_is_found(topology: Topology) {
+        found(
+            |rewrite| rolled_back(topology, rewrite),
+            (read_inside_the_write, no_change),
+        )
+        .await;
+    }
 
     pub(super) async fn a_removed_fence_is_found(topology: Topology) {
         found(

@@ -6,9 +6,12 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
 
 use super::lifecycle::everywhere;
-use super::market::{MAPPING, Market, Topology, backfill, drain, verify};
+use super::market::{MAPPING, Market, Plain, Topology, backfill, drain, verify};
 
-everywhere!(replace_and_ignore_are_stamped);
+everywhere!(
+    replace_and_ignore_are_stamped,
+    a_stamped_key_is_its_writers_until_the_commit,
+);
 
 async fn ready(topology: Topology) -> (Market, changeover::worker::migration::Migration) {
     let market = Market::start(topology).await;
@@ -28,6 +31,39 @@ async fn settle(market: &Market, migration: &changeover::worker::migration::Migr
 
 mod scenario {
     use super::*;
+
+    /// Whatever else belongs to a key waits for its stamp. So what a writer reads of its key after
+    /// its last statement is what it commits, and only a rollback makes such a read untrue.
+    pub(super) async fn a_stamped_key_is_its_writers_until_the_commit(topology: Topology) {
+        let (market, migration) = ready(topology).await;
+        let write = "UPDATE listings SET title = 'mine' WHERE id = 1";
+        let child = "INSERT INTO photos VALUES (9001, 1, 'not yet')";
+        let refused = match &market.legacy {
+            Plain::Postgres(pool) => {
+                let mut writer = pool.begin().await.unwrap();
+                writer.execute(write).await.unwrap();
+                let child = format!("SET LOCAL lock_timeout = '200ms'; {child}");
+                let refused = market.legacy.try_run(&child).await;
+                writer.commit().await.unwrap();
+                refused
+            }
+            Plain::Sqlite(pool) => {
+                let mut writer = pool.begin().await.unwrap();
+                writer.execute(write).await.unwrap();
+                let child = format!("PRAGMA busy_timeout = 200; {child}");
+                let refused = market.legacy.try_run(&child).await;
+                writer.commit().await.unwrap();
+                refused
+            }
+        };
+        let error = refused.expect_err("a row of a stamped key").to_string();
+        assert!(
+            error.contains("lock timeout") || error.contains("database is locked"),
+            "{error}"
+        );
+        market.legacy.run(child).await;
+        settle(&market, &migration).await;
+    }
 
     pub(super) async fn replace_and_ignore_are_stamped(topology: Topology) {
         let (market, migration) = ready(topology).await;

@@ -180,3 +180,36 @@ mod scenario {
         );
     }
 }
+
+/// SQLite's columns take any value, but for those of a `STRICT` table: what one refuses depends on
+/// the row, and blocks its key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_that_a_strict_table_refuses_blocks_its_key() {
+    let market = Market::start(Topology::SqliteTwoFiles).await;
+    market.fill(6).await;
+    market
+        .new
+        .run("CREATE TABLE strict (id INTEGER PRIMARY KEY NOT NULL, title INTEGER) STRICT")
+        .await;
+    let mapping = r#"
+        revision = 1
+        root = { table = "listings", key = ["id"] }
+        [[target]]
+        table = "strict"
+        owned_by.key = ["id"]
+        identity = ["id"]
+        columns = { id = "id", title = "CASE WHEN id = 3 THEN title ELSE '0' || id END" }
+    "#;
+    let migration = market.open_with(Market::mapping(mapping)).await;
+    migration.install().await.unwrap();
+    migration.start_copying().await.unwrap();
+    backfill(&migration).await;
+    let dirty = market.dirty().await;
+    assert!(
+        dirty.len() == 1 && dirty[0].starts_with("3 blocked the table refuses the value"),
+        "{dirty:?}"
+    );
+    let rows = "SELECT CAST(title AS text) FROM strict";
+    assert_eq!(market.new.texts(rows).await, ["1", "2", "4", "5", "6"]);
+    assert_eq!(verify(&migration).await.count(Class::Blocked), 1);
+}

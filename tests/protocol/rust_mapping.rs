@@ -89,7 +89,11 @@ impl Mapping for Notes {
             cells.push(Cell::Value(Value::Integer(
                 i64::try_from(marks.len()).unwrap_or(0),
             )));
-            cells.push(Cell::Value(body.clone()));
+            cells.push(Cell::Value(if *body == Value::Text("listed".into()) {
+                Value::List(vec![body.clone()])
+            } else {
+                body.clone()
+            }));
             image.targets[0].push(ImageRow {
                 slot: String::new(),
                 cells,
@@ -154,6 +158,39 @@ async fn assert_equal(market: &Market) {
         .await;
     assert!(!legacy.is_empty());
     assert_eq!(legacy, new);
+}
+
+/// A mapping in Rust can answer values that SQLite has no form for: found before anything is
+/// written if they are among the first rows, and else their key is blocked, alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_without_a_form_in_sqlite_is_refused_or_blocked() {
+    let (market, migration) = start(Topology::SqliteTwoFiles).await;
+    market
+        .legacy
+        .run("UPDATE notes SET body = 'listed' WHERE owner = 'A'; UPDATE notes SET body = 'fine' WHERE owner = 'Ä'")
+        .await;
+    drain(&migration).await;
+    let dirty = market.dirty().await;
+    assert!(
+        dirty.len() == 1 && dirty[0].contains("blocked a list or record has no form in SQLite"),
+        "{dirty:?}"
+    );
+    let fine = "SELECT owner FROM pages WHERE body = 'fine'";
+    assert_eq!(market.new.texts(fine).await, ["Ä"]);
+    let opened = Migration::open(
+        Market::entity(),
+        Arc::new(Notes::new()),
+        Database::open(&market.legacy_url).unwrap(),
+        Database::open(&market.new_url).unwrap(),
+    );
+    let error = opened.await.expect_err("a list").to_string();
+    for word in [
+        "target \"page\".columns.body",
+        "a list or record",
+        "answer text",
+    ] {
+        assert!(error.contains(word), "does not say {word:?}: {error}");
+    }
 }
 
 mod scenario {

@@ -6,11 +6,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use changeover_flags::{Entity, Key, Place};
+use changeover_shadow::Value;
 
-use crate::dialect::BadSetting;
 use crate::dialect::authority::SqlAuthority;
 use crate::dialect::catalog::Table;
 use crate::dialect::session::{Database, DbError, ErrorClass, Session};
+use crate::dialect::{BadSetting, Dialect};
+use crate::image::{Cell, Image};
 use crate::mapping::{Mapping, Shape, SourceRows};
 use crate::store::StoreError;
 
@@ -99,7 +101,8 @@ pub async fn check(
     }
     lease.give_back();
     if check.problems.is_empty() {
-        check.sample(entity, mapping, authority).await?;
+        let follower = follower.1.dialect();
+        check.sample(entity, mapping, authority, follower).await?;
     }
     if check.problems.is_empty() {
         Ok(check.catalog)
@@ -252,6 +255,7 @@ impl Check<'_> {
         entity: &Entity,
         mapping: &Arc<dyn Mapping>,
         (place, database): (Place, &Database),
+        follower: &dyn Dialect,
     ) -> Result<(), PreflightError> {
         self.nothing(entity, mapping);
         let Some(root) = self.catalog.authority.first() else {
@@ -266,6 +270,12 @@ impl Check<'_> {
             self.catalog.types.clone(),
         );
         let images = authority.sample(SAMPLE).await?;
+        if follower.engine() == "SQLite" {
+            images
+                .iter()
+                .filter_map(|(key, image)| Some((key, image.as_ref().ok()?)))
+                .for_each(|(key, image)| self.forms(key, image));
+        }
         let refused: Vec<(String, String)> = images
             .into_iter()
             .filter_map(|(key, image)| Some((key.as_str().to_owned(), image.err()?)))
@@ -283,6 +293,28 @@ impl Check<'_> {
             );
         }
         Ok(())
+    }
+
+    /// Values that SQLite has no form for: a mapping in Rust can answer any. What a column refuses
+    /// beside them depends on the row, and blocks its key.
+    fn forms(&mut self, key: &Key, image: &Image) {
+        for (target, rows) in self.shape.targets.iter().zip(&image.targets) {
+            for (column, cell) in rows
+                .iter()
+                .flat_map(|row| target.columns.iter().zip(&row.cells))
+            {
+                let field = format!("target {:?}.columns.{column}", target.name);
+                if matches!(cell, Cell::Value(Value::List(_) | Value::Record(_)))
+                    && !self.problems.iter().any(|problem| problem.field == field)
+                {
+                    self.problem(
+                        field,
+                        format!("a list or record has no form in SQLite (key {key})"),
+                        "answer text in its place, such as JSON",
+                    );
+                }
+            }
+        }
     }
 
     /// Maps a key without rows, as after a delete: a mapping that cannot would never copy deletes.

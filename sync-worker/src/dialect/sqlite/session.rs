@@ -149,7 +149,7 @@ fn add(bound: &mut SqliteArguments, value: Value) -> Result<(), DbError> {
         Value::Float(value) => bound.add(value),
         Value::Decimal(value) | Value::Text(value) => bound.add(value),
         Value::Bytes(value) => bound.add(value),
-        Value::List(_) | Value::Record(_) => Err("a list or record has no SQLite form".into()),
+        Value::List(_) | Value::Record(_) => Err("a list or record".into()),
     }
     .map_err(|cause| error(sqlx::Error::Encode(cause)))
 }
@@ -209,6 +209,10 @@ pub(super) fn error(source: sqlx::Error) -> DbError {
         E::ColumnDecode { .. } => (
             ErrorClass::Data,
             "a text is not valid in its encoding".to_owned(),
+        ),
+        E::Encode(_) => (
+            ErrorClass::Data,
+            "a list or record has no form in SQLite".to_owned(),
         ),
         _ => (ErrorClass::Other, "the driver refused".to_owned()),
     };
