@@ -73,6 +73,10 @@ pub enum Followed {
     /// The follower holds, for everything touched, a state not older than the moment at which
     /// [`Follow::follow`] was called. Pins are released on this word.
     Applied,
+    /// The follower was told this write too, which says nothing of the writes before it. A key's
+    /// pin is released when that was said of every write since it was pinned, unless two of them
+    /// were under way at once: nobody knows then in which order the authority took them.
+    Replayed,
     /// Something is left to the worker, and why. Pins stay until the keys are told to be clean.
     Left(String),
 }

@@ -86,7 +86,7 @@ where
             Box::pin(async { Followed::Left(why) })
         };
         let request = match (write.ended, write.request) {
-            (Ended::Refused, _) => return Box::pin(async { Followed::Applied }),
+            (Ended::Refused, _) => return Box::pin(async { Followed::Replayed }),
             (Ended::Unknown, _) => return left("the outcome is not known, so it is not replayed"),
             (Ended::Acknowledged, None) => return left("the request could not be copied"),
             (Ended::Acknowledged, Some(request)) => request,
@@ -102,7 +102,7 @@ where
                 place.done.cancelled().await;
             }
             match service.call(request).await {
-                Ok(_) => Followed::Applied,
+                Ok(_) => Followed::Replayed,
                 Err(error) => Followed::Left(error.to_string()),
             }
         })
@@ -205,7 +205,7 @@ mod tests {
             replay.follow(acknowledged(Touched::keys([3, 3]), 5)),
         ];
         let ends = join_all(line.into_iter().rev()).await;
-        assert!(ends.iter().all(|end| *end == Followed::Applied));
+        assert!(ends.iter().all(|end| *end == Followed::Replayed));
         assert_eq!(*lock(&done), [3, 1, 2, 4, 5]);
         let lanes = lock(&replay.lanes);
         assert!(lanes.keys.is_empty() && lanes.all.is_none());
@@ -218,7 +218,7 @@ mod tests {
         let unknown = Written::new(Touched::keys([1]), Ended::Unknown, Some(1));
         assert!(matches!(replay.follow(unknown).await, Followed::Left(_)));
         let refused = Written::new(Touched::keys([1]), Ended::Refused, None);
-        assert_eq!(replay.follow(refused).await, Followed::Applied);
+        assert_eq!(replay.follow(refused).await, Followed::Replayed);
         let waits = replay.follow(acknowledged(Touched::keys([1]), 1));
         let over = replay.follow(acknowledged(Touched::keys([2]), 2)).await;
         assert!(matches!(over, Followed::Left(_)));

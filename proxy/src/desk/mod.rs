@@ -241,11 +241,13 @@ impl Desk {
         let in_flight = InFlight::new(&self.metrics.copies_in_flight);
         let task = async move {
             let end = desk.followed(following).await;
-            if end == CopyEnd::Applied {
-                ticket.copied(began);
-            } else {
-                drop(ticket);
-                desk.sweep_soon(&tokio::runtime::Handle::current());
+            match end {
+                CopyEnd::Applied => ticket.copied(began),
+                CopyEnd::Replayed => ticket.replayed(),
+                _ => {
+                    drop(ticket);
+                    desk.sweep_soon(&tokio::runtime::Handle::current());
+                }
             }
             desk.metrics.pins(desk.pins.count());
             count.end(desk.metrics.copy_counter(end));
@@ -264,6 +266,7 @@ impl Desk {
         let following = AssertUnwindSafe(following).catch_unwind();
         match tokio::time::timeout(self.limits.copy_time, following).await {
             Ok(Ok(Followed::Applied)) => CopyEnd::Applied,
+            Ok(Ok(Followed::Replayed)) => CopyEnd::Replayed,
             Ok(Ok(Followed::Left(why))) => {
                 tracing::debug!(entity = %self.flags.entity(), why, "copy left to the worker");
                 CopyEnd::Left

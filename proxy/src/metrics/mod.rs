@@ -7,7 +7,7 @@
 //! | `changeover_call_duration_seconds` | `entity`, `op` | what the caller waited for, or the whole write if the caller left |
 //! | `changeover_store_call_duration_seconds` | `entity`, `store`, `kind`, `outcome` | calls of a store: `read`, `write`, `shadow`; `ok`, `error`, `timeout` |
 //! | `changeover_fallbacks_total` | `entity`, `reason` | `not_found`, `error`, `timeout`, `panic` |
-//! | `changeover_follows_total` | `entity`, `outcome` | what the follower saw of a write at once: every write of a copying stage ends in exactly one of `applied`, `left`, `timeout`, `panic`, `skipped`, `abandoned`. The worker's `changeover_copies_total` counts keys instead, those of these writes among them |
+//! | `changeover_follows_total` | `entity`, `outcome` | what the follower saw of a write at once: every write of a copying stage ends in exactly one of `applied`, `replayed` (best effort: sent once more, and answered), `left`, `timeout`, `panic`, `skipped`, `abandoned`. The worker's `changeover_copies_total` counts keys instead, those of these writes among them |
 //! | `changeover_compares_total` | `entity`, `class` | every sampled read that was answered ends in exactly one |
 //! | `changeover_shed_total` | `entity`, `reason` | `copies`: no room for a copy; `no_runtime`; `shadows`: no room for a shadow read; `slow`: the authority was slow; `long`: a list of too many elements; `closing` |
 //! | `changeover_writes_abandoned_total` | `entity` | writes whose caller left while they ran |
@@ -54,6 +54,7 @@ labels!(
     /// How a copy ended.
     CopyEnd {
         Applied => "applied",
+        Replayed => "replayed",
         Left => "left",
         Timeout => "timeout",
         Panic => "panic",

@@ -5,6 +5,8 @@
 //! 2. A pin is released only on evidence that began after the last write's end: a copy that
 //!    started then and reports applied, or the word of the freshness port, asked then. A copy that
 //!    began earlier, however late it ends, releases nothing.
+//!    Where writes are replayed instead of copied, each has to be: one that was left, lost or
+//!    skipped keeps its key pinned, whatever is replayed after it.
 //! 3. How the write ended makes no difference: a refused or unknown one is let go the same way.
 //! 4. Keys and scopes are bounded; what does not fit pins the whole entity.
 //! 5. A scope's pin (a bulk write's) holds for every read routed by that scope, and for every read
@@ -50,12 +52,17 @@ pub(crate) struct Pins {
     capacity: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Pin {
     /// Writes that have begun and not ended.
     writing: u32,
     /// When the last write ended.
     ended: Moment,
+    /// Since when the key is pinned.
+    since: Moment,
+    /// Writes that have begun since and were not replayed, and one more for each that began while
+    /// another was under way: no replay pays that back.
+    owed: u64,
 }
 
 /// How many pins are held.
@@ -128,6 +135,22 @@ impl Pins {
         }
     }
 
+    /// One write of `keys`, which began to end at `ending`, was replayed. Releases those of which
+    /// every write was.
+    pub(crate) fn replayed(&self, keys: &[Key], ending: Moment) {
+        for key in keys {
+            let mut shard = self.shard(key);
+            // A pin that is younger owes nothing for this write.
+            if let Some(pin) = shard.get_mut(key).filter(|pin| pin.since < ending) {
+                pin.owed = pin.owed.saturating_sub(1);
+                if pin.owed == 0 {
+                    shard.remove(key);
+                    self.keys.fetch_sub(1, Ordering::SeqCst);
+                }
+            }
+        }
+    }
+
     /// Releases the scopes and the entity, where their last write ended before `began`: at some
     /// moment after it every key that was dirty then has been clean.
     pub(crate) fn release_coarse(&self, began: Moment) {
@@ -184,6 +207,7 @@ impl Pins {
     fn pin_key(&self, key: &Key) -> bool {
         let mut shard = self.shard(key);
         if let Some(pin) = shard.get_mut(key) {
+            pin.owed += if pin.writing > 0 { 2 } else { 1 };
             pin.writing += 1;
             return true;
         }
@@ -196,6 +220,8 @@ impl Pins {
             Pin {
                 writing: 1,
                 ended: Moment::default(),
+                since: self.now(),
+                owed: 1,
             },
         );
         true

@@ -111,3 +111,36 @@ fn waiting_keys_are_listed_once_in_pages() {
     assert_eq!(seen.len(), 50);
     assert_eq!(pins.count().keys, 50);
 }
+
+#[test]
+fn a_replay_releases_a_key_only_with_every_other_write_of_it() {
+    let pins = pins(8);
+    let mut first = pins.begin(&key(1));
+    first.end();
+    drop(first);
+    for _ in 0..3 {
+        pins.begin(&key(1)).replayed();
+    }
+    assert!(pins.holds(&key(1), None), "the first was never replayed");
+
+    pins.begin(&key(2)).replayed();
+    assert!(!pins.holds(&key(2), None));
+    let (one, other) = (pins.begin(&key(2)), pins.begin(&key(2)));
+    one.replayed();
+    other.replayed();
+    assert!(pins.holds(&key(2), None), "nobody knows which came first");
+
+    // The word of the databases releases it, and what was owed until then is forgotten.
+    let late = {
+        let mut late = pins.begin(&key(3));
+        late.end();
+        late
+    };
+    pins.release(&[Key::from(3)], pins.now());
+    let mut new = pins.begin(&key(3));
+    new.end();
+    late.replayed();
+    assert!(pins.holds(&key(3), None), "that was another pin's write");
+    new.replayed();
+    assert!(!pins.holds(&key(3), None));
+}

@@ -12,6 +12,7 @@ pub(crate) struct Ticket {
     keys: Vec<Key>,
     scopes: Vec<String>,
     entity: bool,
+    ending: Moment,
     ended: Option<Moment>,
 }
 
@@ -22,6 +23,7 @@ impl Ticket {
             keys: Vec::new(),
             scopes: Vec::new(),
             entity: false,
+            ending: Moment::default(),
             ended: None,
         }
     }
@@ -69,6 +71,7 @@ impl Ticket {
         if self.ended.is_some() {
             return;
         }
+        self.ending = self.pins.now();
         for key in &self.keys {
             self.pins.end_key(key);
         }
@@ -85,6 +88,15 @@ impl Ticket {
         };
         self.pins.release(&self.keys, began);
         self.each_coarse(|coarse| coarse.copied(ended));
+    }
+
+    /// This write was replayed.
+    pub(crate) fn replayed(mut self) {
+        self.end();
+        if let Some(ended) = self.ended {
+            self.pins.replayed(&self.keys, self.ending);
+            self.each_coarse(|coarse| coarse.copied(ended));
+        }
     }
 
     /// Nothing follows this write: its stage has no follower.
