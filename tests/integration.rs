@@ -26,6 +26,8 @@ mod faults;
 mod mutants;
 // The layer over real databases.
 mod layer;
+// A follower that is no database: writes are replayed, which is best effort.
+mod best_effort;
 // What an application has to change, and the worker it runs.
 mod adoption;
 // Applications and databases that are killed, stopped and frozen under load.
