@@ -8,10 +8,21 @@
 //! 2. Writes that share a key are replayed in the order in which they ended in this process; one
 //!    that names no keys waits for all before it, and all after it wait for it.
 //! 3. At most so many replays run or wait. What has no room is left, and counted.
+//! 4. A replay is no copy: it ends as [`Followed::Replayed`], counted as `replayed` and never as
+//!    `applied`. A key's pin goes when *every* write of it was replayed. One that was left, lost or
+//!    late, or that was under way together with another of its key, keeps the key with the authority
+//!    for as long as this process lives; later writes of it are replayed all the same.
+//! 5. So this process reads a key from the new service only where every write that it made of it
+//!    arrived, in order. The caller's answer and time depend on the new service no more than
+//!    elsewhere: a write does not wait, a read waits for at most
+//!    [`Limits::follower_time`](crate::Limits::follower_time).
 //!
-//! Not promised: order between two processes, or between two writes that were under way at once;
-//! a replay after a crash; equal results where the write depends on time, generated ids or other
-//! writers. Nothing is retried: verify by comparing.
+//! Not promised: anything about writes of other processes or past the layer; a replay after a crash,
+//! and a pin after a restart: what was left is missing on the new service, and nothing brings it
+//! there; replays of a [`UnitOfWork`](crate::UnitOfWork), which has no request; the order between a
+//! write that names no keys and others under way with it; equal results where the write depends on
+//! time, generated ids or other writers. Nothing is retried. Sample reads, since comparing finds
+//! what is missing, and bring the new service up to date by means of its own before a restart.
 
 use std::collections::BTreeMap;
 use std::fmt;

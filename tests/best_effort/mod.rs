@@ -102,13 +102,14 @@ async fn promised_and_not(url: &str) {
         Ledger::default(),
     );
     quiet(&notes, &ledger).await;
+    at_once(&notes, &ledger).await;
     killed(&notes, &ledger, &mut keeper, seed).await;
     frozen(&notes, &ledger, &keeper).await;
     let drained = notes.handle.close_and_wait(Duration::from_secs(30)).await;
     assert!(drained.is_complete(), "{drained:?}");
 
     // What this process reads is what legacy holds, from whichever side it comes.
-    for id in 0..400 {
+    for id in 0..330 {
         let read = notes.call(Call::Read(id)).await.unwrap();
         assert_eq!(read, body(&tables, id).await, "{id}");
     }
@@ -136,6 +137,14 @@ async fn quiet(notes: &Notes, ledger: &Ledger) {
     assert!(notes.by_new.load(Ordering::SeqCst) >= before + 10);
 }
 
+/// Of writes that were under way at once nobody knows the order, so their keys stay with legacy.
+async fn at_once(notes: &Notes, ledger: &Ledger) {
+    for id in 300..330 {
+        let one = || ledger.append(notes, id, false);
+        tokio::join!(one(), one(), one(), one());
+    }
+}
+
 async fn killed(notes: &Notes, ledger: &Ledger, keeper: &mut Keeper, seed: u64) {
     let stop = AtomicBool::new(false);
     let mut dice = SmallRng::seed_from_u64(seed);
@@ -156,7 +165,6 @@ async fn killed(notes: &Notes, ledger: &Ledger, keeper: &mut Keeper, seed: u64) 
 /// more than the follower's time.
 async fn frozen(notes: &Notes, ledger: &Ledger, keeper: &Keeper) {
     keeper.freeze();
-    let began = Instant::now();
     for id in 200..240 {
         let one = Instant::now();
         ledger.append(notes, id, false).await;
@@ -169,8 +177,14 @@ async fn frozen(notes: &Notes, ledger: &Ledger, keeper: &Keeper) {
         ledger.read(notes, id).await;
         assert!(one.elapsed() < COPY_TIME / 2, "{:?}", one.elapsed());
     }
-    assert!(began.elapsed() < COPY_TIME * 4, "{:?}", began.elapsed());
+    // Until the replays under way are given up. What they sent may arrive all the same, and after
+    // what is written now.
+    tokio::time::sleep(COPY_TIME).await;
     keeper.thaw();
+    for id in 200..240 {
+        ledger.append(notes, id, false).await;
+        ledger.read(notes, id).await;
+    }
 }
 
 async fn acknowledged_is_kept(tables: &Plain, ledger: &Ledger) {
@@ -203,7 +217,7 @@ fn counted(notes: &Notes, ledger: &Ledger, folder: &Path) {
     let unknown = ledger.unknown.load(Ordering::SeqCst);
     let missing = of("left") + of("timeout") + of("skipped");
     assert!(unknown > 0 && missing > unknown, "{unknown} unknown, {say}");
-    assert!(of("replayed") > 50, "{say}");
+    assert!(of("replayed") > 50 && of("timeout") > 0, "{say}");
 }
 
 /// The service misses what was left, nothing brings it after, and an instance that has not seen
