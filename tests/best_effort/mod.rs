@@ -108,6 +108,10 @@ async fn promised_and_not(url: &str) {
     let drained = notes.handle.close_and_wait(Duration::from_secs(30)).await;
     assert!(drained.is_complete(), "{drained:?}");
 
+    let compared = notes.handle.compared();
+    assert_eq!(compared.confirmed(), 0, "{compared:?}");
+    assert!(compared.of(Class::Match) > 20, "{compared:?}");
+
     // What this process reads is what legacy holds, from whichever side it comes.
     for id in 0..330 {
         let read = notes.call(Call::Read(id)).await.unwrap();

@@ -61,6 +61,7 @@ impl<Req: Send + 'static> Looking<Req> {
         }
         let before = versions(&desk, &self.operation).await;
         first.versions = before.unwrap_or(None);
+        let pinned = self.pinned();
         let Some(mut second) = self.both_again().await else {
             return Verdict::Shed;
         };
@@ -76,7 +77,7 @@ impl<Req: Send + 'static> Looking<Req> {
         match (before, told) {
             // Who keeps versions and did not tell them leaves open whether this is lag.
             (Err(Untold), _) | (_, Err(Untold)) => Verdict::Timeout,
-            (_, Ok(None)) if desk.pinned(&self.operation) => Verdict::Lagging,
+            (_, Ok(None)) if pinned || self.pinned() => Verdict::Lagging,
             // No version of its own says that nothing moved, so the answers have to.
             (_, told) if told == Ok(None) || self.operation.kind == Kind::List => {
                 match same(&first.legacy, &second.legacy) && same(&first.new, &second.new) {
@@ -128,6 +129,13 @@ impl<Req: Send + 'static> Looking<Req> {
         let legacy = asked(&self.desk, Place::Legacy, legacy);
         let (legacy, new) = join(legacy, asked(&self.desk, Place::New, new)).await;
         Some(look(legacy, new)).filter(|look| !self.sheds(look))
+    }
+
+    fn pinned(&self) -> bool {
+        let Operation {
+            touched, routing, ..
+        } = &self.operation;
+        self.desk.pins.holds(touched, routing.as_deref())
     }
 
     fn sheds(&self, look: &Look) -> bool {
