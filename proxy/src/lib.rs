@@ -91,7 +91,7 @@
 //! 4. A write that has begun goes on without its caller, and so does what follows it.
 //! 5. Keys are pinned before the authority is called; this process reads a pinned key from the
 //!    authority, until a copy that began after the write's end is applied, or the databases say
-//!    that the key is clean.
+//!    that the key is clean, or (best effort) every write of it was replayed.
 //! 6. A caller that hands its [`Token`] back reads its own writes, on any instance.
 //! 7. What the follower cannot answer (an error, a panic, too slow, *not found*) the authority
 //!    answers.

@@ -160,7 +160,7 @@ impl Notes {
         self.service.clone().oneshot(call).await
     }
 
-    /// Everything counted so far under this name, by label; what was read is counted anew.
+    /// Everything counted so far under this name, by label. Reading sets the counters back to 0.
     pub fn counted(&self, name: &str, label: &str) -> Vec<(String, u64)> {
         let all = self.metrics.snapshot().into_vec().into_iter();
         let counters = all.filter_map(|(key, _, _, value)| match value {
