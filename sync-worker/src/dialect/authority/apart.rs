@@ -6,7 +6,8 @@
 
 use changeover_flags::Key;
 
-use super::{Query, SqlAuthority};
+use super::SqlAuthority;
+use super::query::Query;
 use crate::dialect::session::{DbError, ErrorClass, Session};
 use crate::dialect::statement::Statement;
 use crate::image::Image;
@@ -63,18 +64,21 @@ impl SqlAuthority {
         error: DbError,
     ) -> Result<String, DbError> {
         for query in self.queries.iter() {
-            let target = &query.name;
+            let names: Vec<&str> = query.answers.iter().map(|one| one.name.as_str()).collect();
             if let Some(error) = self.fails(session, key, query, "1").await? {
-                let why = error.summary;
+                let (names, why) = (names.join(", "), error.summary);
                 return Ok(format!(
-                    "target {target:?}: its from, key or where fails: {why}"
+                    "target {names:?}: its from, key or where fails: {why}"
                 ));
             }
-            for (name, expression) in &query.expressions {
-                let expression = self.dialect().exact(expression);
-                if let Some(error) = self.fails(session, key, query, &expression).await? {
-                    let why = error.summary;
-                    return Ok(format!("target {target:?}.columns.{name} fails: {why}"));
+            for answer in &query.answers {
+                let target = &answer.name;
+                for (name, expression) in &answer.expressions {
+                    let expression = self.dialect().exact(expression);
+                    if let Some(error) = self.fails(session, key, query, &expression).await? {
+                        let why = error.summary;
+                        return Ok(format!("target {target:?}.columns.{name} fails: {why}"));
+                    }
                 }
             }
         }

@@ -9,13 +9,16 @@ use changeover_shadow::Value;
 use super::catalog::{Column, Table};
 use super::session::{Database, on_session};
 use super::statement::Statement;
-use super::{Dialect, inspect, tables};
+use super::{Dialect, tables};
 use crate::mapping::Mapping;
 use crate::store::{Answer, Authority, Dirt, Dirty, Hold, HoldKind, Lag, Page, Stamped};
 
 mod apart;
+mod query;
 mod read;
 mod state;
+
+use query::Query;
 
 /// The side that takes writes, in SQL.
 #[derive(Clone)]
@@ -38,21 +41,6 @@ impl std::fmt::Debug for SqlAuthority {
     }
 }
 
-/// One of the mapping's queries with the names and types of its answers.
-#[derive(Debug)]
-struct Query {
-    /// What messages call it.
-    name: String,
-    /// Each of its expressions, by name.
-    expressions: Vec<(String, String)>,
-    sql_select: String,
-    sql_where: String,
-    /// The same condition, but its filter is asked of the keys' own rows alone.
-    sql_where_own: String,
-    names: Arc<[String]>,
-    types: Vec<String>,
-}
-
 impl SqlAuthority {
     /// The authority of `entity` at `place`, reading with the mapping's queries. `root` is its
     /// root table as the catalog describes it; `types` are the types of each query's answers.
@@ -66,45 +54,7 @@ impl SqlAuthority {
         types: Vec<Vec<String>>,
     ) -> SqlAuthority {
         let shape = mapping.shape();
-        let dialect = database.dialect();
-        let queries = shape
-            .queries
-            .iter()
-            .zip(types)
-            .map(|(query, types)| {
-                let select: Vec<String> = query
-                    .select
-                    .iter()
-                    .map(|(_, e)| format!(", {}", dialect.exact(e)))
-                    .collect();
-                let from = inspect::from(dialect, &shape.root, query);
-                let matches: Vec<String> = inspect::key(dialect, &shape.root, query)
-                    .iter()
-                    .enumerate()
-                    .map(|(index, e)| format!("({e}) = changeover_keys.changeover_c{index}"))
-                    .collect();
-                let matches = matches.join(" AND ");
-                let (filter, own_filter) = query.filter.as_ref().map_or_else(
-                    || (String::new(), String::new()),
-                    |filter| {
-                        let own = format!(" AND CASE WHEN {matches} THEN ({filter}) END");
-                        (format!(" AND ({filter})"), own)
-                    },
-                );
-                Query {
-                    name: query.name.clone(),
-                    expressions: query.select.clone(),
-                    sql_select: format!(
-                        "SELECT changeover_keys.changeover_key{} FROM ",
-                        select.concat()
-                    ),
-                    sql_where: format!(" CROSS JOIN {from} WHERE {matches}{filter}"),
-                    sql_where_own: format!(" CROSS JOIN {from} WHERE {matches}{own_filter}"),
-                    names: query.select.iter().map(|(name, _)| name.clone()).collect(),
-                    types,
-                }
-            })
-            .collect();
+        let queries = Query::all(database.dialect(), shape, types);
         let key_columns = shape
             .root
             .key

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use changeover_flags::{Key, Version};
 use changeover_shadow::Value;
 
-use super::{Query, SqlAuthority, integer, key_at};
+use super::query::Query;
+use super::{SqlAuthority, integer, key_at};
 use crate::dialect::session::{DbError, ErrorClass, Session, on_session};
 use crate::dialect::statement::{RowColumn, Statement};
 use crate::dialect::tables;
@@ -98,12 +99,12 @@ impl SqlAuthority {
                 (
                     key.as_str(),
                     SourceRows {
-                        queries: vec![Vec::new(); self.queries.len()],
+                        queries: vec![Vec::new(); self.mapping.shape().queries.len()],
                     },
                 )
             })
             .collect();
-        for (index, query) in self.queries.iter().enumerate() {
+        for query in self.queries.iter() {
             let statement = Statement::of(self.dialect(), &query.sql_select);
             let statement = self.bound_keys(statement, keys).sql(condition(query));
             for row in session.fetch(statement).await? {
@@ -111,15 +112,18 @@ impl SqlAuthority {
                 let Some(Value::Text(key)) = values.next() else {
                     continue;
                 };
-                let values = values
-                    .zip(&query.types)
-                    .map(|(value, sql_type)| self.dialect().decode(value, sql_type))
-                    .collect();
-                if let Some(list) = rows
-                    .get_mut(key.as_str())
-                    .and_then(|rows| rows.queries.get_mut(index))
-                {
-                    list.push(SourceRow::new(Arc::clone(&query.names), values));
+                let Some(rows) = rows.get_mut(key.as_str()) else {
+                    continue;
+                };
+                for answer in &query.answers {
+                    let types = answer.types.iter();
+                    let values = types
+                        .zip(&mut values)
+                        .map(|(sql_type, value)| self.dialect().decode(value, sql_type))
+                        .collect();
+                    if let Some(list) = rows.queries.get_mut(answer.index) {
+                        list.push(SourceRow::new(Arc::clone(&answer.names), values));
+                    }
                 }
             }
         }
