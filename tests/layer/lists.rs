@@ -164,6 +164,8 @@ mod scenario {
             // Mended by what the protocol has for it.
             let keys = [changeover::flags::Key::from(&found[..1])];
             migration.repair(false).run(&keys).await.unwrap();
+            // What found no room to be copied is dirty, and a missing element waits for it.
+            drain(&migration).await;
         }
         settle(&market, &migration, &[]).await;
     }
