@@ -125,10 +125,12 @@ mod scenario {
             of(5),
             of(5)
         );
+        let added = "INSERT INTO service_listings (legacy_id, provider_id, status) VALUES (777, 101, 'active')".to_owned();
         for (sql, busy, class, found) in [
             // Whatever happens to other keys.
             (&forged, true, Class::Mismatch, "3 title"),
             (&lost, false, Class::MissingInNew, "5 "),
+            (&added, false, Class::ExtraInNew, "777 "),
         ] {
             let instance = comparing(&market).await;
             market.new.run(&format!("{open} {sql}; {close}")).await;
@@ -162,7 +164,8 @@ mod scenario {
             let expected = BTreeSet::from([found.to_owned()]);
             assert_eq!(keys.collect::<BTreeSet<_>>(), expected, "{topology:?}");
             // Mended by what the protocol has for it.
-            let keys = [changeover::flags::Key::from(&found[..1])];
+            let key = found.split(' ').next().unwrap();
+            let keys = [changeover::flags::Key::from(key)];
             migration.repair(false).run(&keys).await.unwrap();
             // What found no room to be copied is dirty, and a missing element waits for it.
             drain(&migration).await;
