@@ -192,11 +192,17 @@ pub(super) async fn fill(
         bar.at(last.unsigned_abs());
         first = last + 1;
     }
-    if let Work::Postgres(_) = &legacy {
+    let postgres = matches!(legacy, Work::Postgres(_));
+    if postgres {
         let next = "SELECT setval(pg_get_serial_sequence('marketplace_listings', 'id'), $1)";
         legacy.execute(next, &[rows.into()]).await?;
     }
-    legacy.commit().await
+    legacy.commit().await?;
+    if postgres {
+        // As its autovacuum would have, in a table that has stood for years.
+        databases.legacy.script("ANALYZE").await?;
+    }
+    Ok(())
 }
 
 async fn listings(

@@ -138,8 +138,8 @@ impl Dialect for Mutant {
     fn forget_notes(&self, entity: &str, place: &str) -> Option<String> {
         self.shipped.forget_notes(entity, place)
     }
-    fn refresh_statistics(&self) -> Option<&'static str> {
-        self.shipped.refresh_statistics()
+    fn refresh_statistics(&self, written: &[&str]) -> Option<String> {
+        self.shipped.refresh_statistics(written)
     }
     fn cast(&self, expression: &str, sql_type: &str) -> String {
         self.shipped.cast(expression, sql_type)

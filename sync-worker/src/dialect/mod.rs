@@ -96,9 +96,9 @@ pub trait Dialect: Send + Sync + Debug + 'static {
         format!("{column} IN (SELECT r.key FROM {rows} AS r)")
     }
 
-    /// What tells the planner how large the product's own tables have become; `None` where no
-    /// planner needs to be told.
-    fn refresh_statistics(&self) -> Option<&'static str>;
+    /// What tells the planner how large the product's own tables and `written` have become; `None`
+    /// where no planner needs to be told.
+    fn refresh_statistics(&self, written: &[&str]) -> Option<String>;
 
     /// `expression` converted to `sql_type`, where the engine needs it said.
     fn cast(&self, expression: &str, sql_type: &str) -> String;

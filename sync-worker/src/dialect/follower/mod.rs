@@ -240,14 +240,16 @@ impl SqlFollower {
     /// them for empty, and plans as if walking through them were free.
     async fn tell_planner(&self, session: &mut dyn Session, passed: u64) -> Result<(), DbError> {
         let told = self.told.load(Ordering::Relaxed);
-        let Some(sql) = self.dialect().refresh_statistics() else {
+        let targets = self.targets.iter().map(|target| &*target.target.table);
+        let targets: Vec<&str> = targets.collect();
+        let Some(sql) = self.dialect().refresh_statistics(&targets) else {
             return Ok(());
         };
         if passed < told.saturating_mul(2).max(500) {
             return Ok(());
         }
         self.told.store(passed, Ordering::Relaxed);
-        session.script(sql).await
+        session.script(&sql).await
     }
 
     async fn versions_in(

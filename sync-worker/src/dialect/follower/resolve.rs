@@ -18,6 +18,8 @@ pub(super) struct Resolved {
     lookups: HashMap<(usize, String), Value>,
     /// (key, target, slot) → id.
     ids: HashMap<(String, usize, String), Value>,
+    /// (key, target) of which a row had an id before this copy.
+    known: HashSet<(String, usize)>,
 }
 
 /// One copy: its key's text and its image.
@@ -40,6 +42,11 @@ impl Resolved {
         self.ids
             .get(&(key.to_owned(), target, slot.to_owned()))
             .cloned()
+    }
+
+    /// Whether a row of the key had an id in this target before this copy.
+    pub(super) fn had_id(&self, key: &str, target: usize) -> bool {
+        self.known.contains(&(key.to_owned(), target))
     }
 
     /// The first lookup that an image still waits for.
@@ -189,11 +196,13 @@ impl SqlFollower {
                 && let Some((index, _)) = generated
                     .iter()
                     .find(|(_, target)| target.target.name == *name)
-                && present.contains(&(key.as_str(), *index, slot.as_str()))
             {
-                resolved
-                    .ids
-                    .insert((key.clone(), *index, slot.clone()), id.clone());
+                resolved.known.insert((key.clone(), *index));
+                if present.contains(&(key.as_str(), *index, slot.as_str())) {
+                    resolved
+                        .ids
+                        .insert((key.clone(), *index, slot.clone()), id.clone());
+                }
             }
         }
         if allocate {

@@ -46,7 +46,8 @@ impl SqlFollower {
             if target.target.is_owned() {
                 let remain = rows.get(index).map_or(&[][..], Vec::as_slice);
                 let remain = if replace { &[][..] } else { remain };
-                self.delete_others(session, images, target, remain).await?;
+                self.delete_others(session, images, target, remain, resolved)
+                    .await?;
             }
         }
         for (index, target) in self.targets.iter().enumerate() {
@@ -128,8 +129,21 @@ impl SqlFollower {
         images: &[Copy<'_>],
         target: &TargetTable,
         remain: &[Vec<Value>],
+        resolved: &Resolved,
     ) -> Result<(), DbError> {
         let dialect = self.dialect();
+        // Nothing refers to an id that was allocated a moment ago.
+        let images: Vec<Copy<'_>> = match target.belongs() {
+            Some(Belongs::Row { target: parent, .. }) => images
+                .iter()
+                .filter(|(key, _)| resolved.had_id(key, *parent))
+                .copied()
+                .collect(),
+            _ => images.to_vec(),
+        };
+        if images.is_empty() {
+            return Ok(());
+        }
         let positions = target.identity_positions();
         let identities: Vec<Vec<Value>> = remain
             .iter()
@@ -143,7 +157,7 @@ impl SqlFollower {
         let statement = Statement::of(dialect, "DELETE FROM ")
             .table(&target.target.table)
             .sql(" AS t WHERE ");
-        let mut statement = self.belonging(statement, target, images);
+        let mut statement = self.belonging(statement, target, &images);
         if !identities.is_empty() {
             let same: Vec<String> = target
                 .identity

@@ -156,8 +156,13 @@ impl Dialect for Postgres {
         ))
     }
 
-    fn refresh_statistics(&self) -> Option<&'static str> {
-        Some("ANALYZE changeover_key; ANALYZE changeover_id")
+    fn refresh_statistics(&self, written: &[&str]) -> Option<String> {
+        // A table that this role may not analyze is skipped with a warning, and so is one that
+        // somebody else is at.
+        let written = written.iter().map(|name| self.table(name));
+        let tables = [tables::KEY, tables::ID].into_iter().map(str::to_owned);
+        let tables: Vec<String> = tables.chain(written).collect();
+        Some(format!("ANALYZE (SKIP_LOCKED) {}", tables.join(", ")))
     }
 
     fn cast(&self, expression: &str, sql_type: &str) -> String {

@@ -158,7 +158,7 @@ impl Dialect for Sqlite {
         None
     }
 
-    fn refresh_statistics(&self) -> Option<&'static str> {
+    fn refresh_statistics(&self, _written: &[&str]) -> Option<String> {
         // Without statistics SQLite takes the index with the most columns, which is the right one.
         None
     }
