@@ -18,6 +18,7 @@ pub use changeover_shadow as shadow;
 pub use changeover_sync_worker as worker;
 
 pub mod cli;
+pub mod closures;
 pub mod demo;
 pub mod repository;
 pub mod wiring;

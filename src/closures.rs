@@ -1,0 +1,210 @@
+//! Two closures behind one layer, for teams without Tower services and without a repository trait:
+//! [`Closures`].
+//!
+//! Each call brings the two ways of doing it, one per place, and says what it touches. The layer
+//! chooses, compares, follows and counts as it does for a service.
+//!
+//! # Rules
+//!
+//! 1. A closure may be called more than once, or not at all: a read is asked of both sides to be
+//!    compared, and of the authority again when the other side fails. It captures clones, and does
+//!    its work in the future it returns.
+//! 2. A write brings both closures too, though only the authority's is called: which side that is
+//!    changes at the cutover, in all instances at once, and not in the application's code.
+//! 3. Answers are [`Serialize`]: that is how two of them are compared. One that serialises to
+//!    `null` (`None`) was *not found*.
+//! 4. The name of a call is its metric label when the builder was told of it
+//!    ([`Builder::operations`]), else `other`.
+//!
+//! # Example
+//!
+//! ```
+//! use changeover::closures::Closures;
+//! use changeover::flags::{Entity, Epoch, Flags, Percent, Place, Version};
+//! use changeover::proxy::{Changeover, Refused};
+//!
+//! async fn title_in(database: &'static str, id: i64) -> Result<Option<String>, Refused> {
+//!     Ok(Some(format!("{id} from {database}")))
+//! }
+//! async fn rename_in(_database: &'static str, _id: i64, _title: &str) -> Result<(), Refused> {
+//!     Ok(())
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let flags = Flags::memory(Entity::new("listings")?);
+//! # flags.learn(&Epoch {
+//! #     number: 1, authority: Place::Legacy, copying: true, moving_to: None, revision: 1,
+//! #     base: Version::base(0), backfilled: true, verified: true,
+//! # })?;
+//! // With a worker: `wiring.builder()`.
+//! let listings = Closures::around(Changeover::builder(flags.clone()).operations(["title"]))?;
+//! let title = |id| listings.read("title", id, move || title_in("legacy", id), move || title_in("new", id));
+//! assert_eq!(title(1).await?, Some("1 from legacy".into()));
+//! flags.set_read_new(Percent::HUNDRED)?;
+//! assert_eq!(title(1).await?, Some("1 from new".into()));
+//!
+//! let lamp = || rename_in("legacy", 7, "lamp");
+//! listings.write("rename", [7], lamp, || rename_in("new", 7, "lamp")).await?;
+//! // Just written, not copied yet: pinned to the authority.
+//! assert_eq!(title(7).await?, Some("7 from legacy".into()));
+//! # Ok(())
+//! # }
+//! ```
+
+use std::fmt;
+use std::sync::Arc;
+
+use changeover_flags::{Key, Place};
+use changeover_proxy::{Builder, Handle, Incomplete, Operation, Refused};
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+
+use crate::repository::{Answer, Call, Layered};
+
+/// The layer around closures; see the [module page](self). A clone shares everything.
+pub struct Closures<E>(Layered<Place, E>);
+
+impl<E> Closures<E>
+where
+    E: From<Refused> + Send + 'static,
+{
+    /// The layer that `builder` describes. What a call is and how an answer is observed are set
+    /// here; everything else is the builder's.
+    ///
+    /// # Errors
+    ///
+    /// [`Incomplete`] when the builder's compare rules cannot be used.
+    pub fn around(
+        builder: Builder<(), Call<Place, E>, Answer, E>,
+    ) -> Result<Closures<E>, Incomplete> {
+        Layered::around(builder, Arc::new(Place::Legacy), Arc::new(Place::New)).map(Closures)
+    }
+
+    /// Reads the aggregate of `key` on the side that its percentage says.
+    ///
+    /// Cancellation safe: nothing was changed.
+    ///
+    /// # Errors
+    ///
+    /// The authority's own error, or the layer's: [`Refused`].
+    pub fn read<T, L, N, LF, NF>(
+        &self,
+        name: &'static str,
+        key: impl Into<Key>,
+        legacy: L,
+        new: N,
+    ) -> BoxFuture<'static, Result<T, E>>
+    where
+        L: Fn() -> LF + Send + Sync + 'static,
+        N: Fn() -> NF + Send + Sync + 'static,
+        LF: Future<Output = Result<T, E>> + Send + 'static,
+        NF: Future<Output = Result<T, E>> + Send + 'static,
+        T: Serialize + Send + 'static,
+    {
+        self.call(Operation::read(name, key), legacy, new)
+    }
+
+    /// Writes the aggregates of `keys` at the authority; copies follow.
+    ///
+    /// Cancellation safe: a write that has begun goes on without its caller.
+    ///
+    /// # Errors
+    ///
+    /// The authority's own error, or the layer's: [`Refused`].
+    pub fn write<T, K, L, N, LF, NF>(
+        &self,
+        name: &'static str,
+        keys: impl IntoIterator<Item = K>,
+        legacy: L,
+        new: N,
+    ) -> BoxFuture<'static, Result<T, E>>
+    where
+        K: Into<Key>,
+        L: Fn() -> LF + Send + Sync + 'static,
+        N: Fn() -> NF + Send + Sync + 'static,
+        LF: Future<Output = Result<T, E>> + Send + 'static,
+        NF: Future<Output = Result<T, E>> + Send + 'static,
+        T: Serialize + Send + 'static,
+    {
+        self.call(Operation::write(name, keys), legacy, new)
+    }
+
+    /// A write whose key the database generates: `shown` says which key the answer shows.
+    ///
+    /// Cancellation safe, and with the errors of, [`write`](Closures::write).
+    pub fn insert<T, K, L, N, LF, NF>(
+        &self,
+        name: &'static str,
+        legacy: L,
+        new: N,
+        shown: impl Fn(&T) -> K + Send + Sync + 'static,
+    ) -> BoxFuture<'static, Result<T, E>>
+    where
+        K: Into<Key>,
+        L: Fn() -> LF + Send + Sync + 'static,
+        N: Fn() -> NF + Send + Sync + 'static,
+        LF: Future<Output = Result<T, E>> + Send + 'static,
+        NF: Future<Output = Result<T, E>> + Send + 'static,
+        T: Serialize + Send + 'static,
+    {
+        let either = either(legacy, new);
+        self.0
+            .insert(Operation::insert(name), move |place| either(*place), shown)
+    }
+
+    /// Any other call: a list, a bulk write, a read with a token or a deadline.
+    ///
+    /// Cancellation safe, and with the errors of, [`write`](Closures::write).
+    pub fn call<T, L, N, LF, NF>(
+        &self,
+        operation: Operation,
+        legacy: L,
+        new: N,
+    ) -> BoxFuture<'static, Result<T, E>>
+    where
+        L: Fn() -> LF + Send + Sync + 'static,
+        N: Fn() -> NF + Send + Sync + 'static,
+        LF: Future<Output = Result<T, E>> + Send + 'static,
+        NF: Future<Output = Result<T, E>> + Send + 'static,
+        T: Serialize + Send + 'static,
+    {
+        let either = either(legacy, new);
+        self.0.call(operation, move |place| either(*place))
+    }
+
+    /// The layer's handle: tokens, units of work, the graceful end.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.0.handle()
+    }
+}
+
+/// The closure of the place that is asked for.
+fn either<T, E, L, N, LF, NF>(
+    legacy: L,
+    new: N,
+) -> impl Fn(Place) -> BoxFuture<'static, Result<T, E>> + Send + Sync + 'static
+where
+    L: Fn() -> LF + Send + Sync + 'static,
+    N: Fn() -> NF + Send + Sync + 'static,
+    LF: Future<Output = Result<T, E>> + Send + 'static,
+    NF: Future<Output = Result<T, E>> + Send + 'static,
+{
+    move |place| match place {
+        Place::Legacy => Box::pin(legacy()) as BoxFuture<'static, _>,
+        Place::New => Box::pin(new()),
+    }
+}
+
+impl<E> Clone for Closures<E> {
+    fn clone(&self) -> Self {
+        Closures(self.0.clone())
+    }
+}
+
+impl<E> fmt::Debug for Closures<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Closures").field(&self.0).finish()
+    }
+}
