@@ -8,7 +8,7 @@ use changeover::worker::mapping::toml::TomlMapping;
 use changeover::worker::mapping::{Mapping, MappingError, Shape, SourceRows};
 
 use super::stand::{LEGACY, MAPPING, NEW, Stand, both_engines, spoil, usual_mapping};
-use super::wrong::{FINE, WRONG, WRONG_TYPES, Wrong};
+use super::wrong::{FINE, WRONG, WRONG_POSTGRES, WRONG_SQLITE, WRONG_TYPES, Wrong};
 
 both_engines!(
     every_field,
@@ -24,6 +24,9 @@ mod scenario {
         let mut wrong: Vec<&Wrong> = WRONG.iter().collect();
         if postgres {
             wrong.extend(&WRONG_TYPES[..3]);
+            wrong.extend(WRONG_POSTGRES);
+        } else {
+            wrong.extend(WRONG_SQLITE);
         }
         let usual = Stand::usual(postgres).await;
         for wrong in wrong {

@@ -200,6 +200,16 @@ pub const WRONG: &[Wrong] = &[
         "items (id double precision PRIMARY",
         &["root.key", "\"id\"", "name another key"],
     ),
+    legacy(
+        "item_id bigint NOT NULL",
+        "item_id text NOT NULL",
+        &[
+            "source.parts.key",
+            "\"item_id\"",
+            "two texts",
+            "declare both alike",
+        ],
+    ),
     // The new tables.
     new(
         "note text)",
@@ -282,6 +292,75 @@ pub const WRONG: &[Wrong] = &[
             "\"thing_id\"",
             "not among the columns",
         ],
+    ),
+];
+
+/// Wrong on SQLite alone: collations, and columns without a type.
+pub const WRONG_SQLITE: &[Wrong] = &[
+    legacy(
+        "items (id bigint PRIMARY",
+        "items (id text COLLATE NOCASE PRIMARY",
+        &["root.key", "\"id\"", "differ for equal", "BINARY"],
+    ),
+    legacy(
+        "items (id bigint PRIMARY",
+        "items (id text COLLATE RTRIM PRIMARY",
+        &["root.key", "\"id\"", "differ for equal", "BINARY"],
+    ),
+    legacy(
+        "item_id bigint NOT NULL",
+        "item_id bigint COLLATE NOCASE NOT NULL",
+        &["source.parts.key", "\"item_id\"", "differ for equal"],
+    ),
+    legacy(
+        "item_id bigint NOT NULL",
+        "item_id NOT NULL",
+        &["source.parts.key", "\"item_id\"", "two texts"],
+    ),
+    new(
+        "legacy_id bigint NOT NULL",
+        "legacy_id bigint COLLATE NOCASE NOT NULL",
+        &["target \"thing\".owned_by", "\"legacy_id\"", "BINARY"],
+    ),
+];
+
+/// Wrong on PostgreSQL alone: collations under which texts that differ are equal, `citext`, and
+/// tables that inherit.
+pub const WRONG_POSTGRES: &[Wrong] = &[
+    legacy(
+        "\nCREATE TABLE items (id bigint PRIMARY",
+        "\nCREATE COLLATION lax (provider = icu, locale = 'und-u-ks-level2', deterministic = false); CREATE TABLE items (id text COLLATE lax PRIMARY",
+        &["root.key", "\"id\"", "differ for equal", "deterministic"],
+    ),
+    legacy(
+        "\nCREATE TABLE items (id bigint PRIMARY",
+        "\nCREATE COLLATION forms (provider = icu, locale = 'und', deterministic = false); CREATE TABLE items (id text COLLATE forms PRIMARY",
+        &["root.key", "\"id\"", "differ for equal"],
+    ),
+    legacy(
+        "\nCREATE TABLE items (id bigint PRIMARY",
+        "\nCREATE EXTENSION citext; CREATE TABLE items (id citext PRIMARY",
+        &["root.key", "\"id\"", "differ for equal", "text for citext"],
+    ),
+    legacy(
+        "item_id bigint NOT NULL",
+        "item_id numeric NOT NULL",
+        &["source.parts.key", "\"item_id\"", "two texts"],
+    ),
+    legacy(
+        "CREATE TABLE parts",
+        "CREATE TABLE old_items () INHERITS (items); CREATE TABLE parts",
+        &["root.table", "old_items", "NO INHERIT"],
+    ),
+    legacy(
+        "item_id bigint NOT NULL, label text);",
+        "item_id bigint NOT NULL, label text); CREATE TABLE old_parts () INHERITS (parts);",
+        &["source.parts", "old_parts", "NO INHERIT"],
+    ),
+    new(
+        "CREATE INDEX bits_of",
+        "CREATE TABLE more_bits () INHERITS (bits); CREATE INDEX bits_of",
+        &["target \"bit\".table", "more_bits", "NO INHERIT"],
     ),
 ];
 

@@ -126,6 +126,9 @@ impl Dialect for Mutant {
     fn key_fits(&self, component: &str, column: &Column) -> bool {
         self.shipped.key_fits(component, column)
     }
+    fn same_key_text(&self, a: &Column, b: &Column) -> bool {
+        self.shipped.same_key_text(a, b)
+    }
     fn stale_triggers<'a>(
         &'a self,
         session: &'a mut dyn Session,

@@ -17,6 +17,9 @@ pub struct Table {
     pub references: Vec<Reference>,
     /// References to this table.
     pub referenced_by: Vec<Reference>,
+    /// Tables whose rows are read as this table's, and whose writes fire none of its triggers
+    /// (PostgreSQL's `INHERITS`).
+    pub heirs: Vec<String>,
 }
 
 /// A set of columns that is unique.
@@ -63,6 +66,8 @@ pub struct Column {
     pub generated: bool,
     /// Whether it is computed from other columns.
     pub computed: bool,
+    /// Whether texts that differ can be equal in it, by its collation or type.
+    pub blurred: bool,
 }
 
 impl Table {

@@ -131,6 +131,10 @@ pub trait Dialect: Send + Sync + Debug + 'static {
     /// Why `column` cannot be part of a key, if it cannot: its text must not depend on settings.
     fn key_type_problem(&self, column: &Column) -> Option<String>;
 
+    /// Whether one key has one text in both of these columns: what is `7` in a column of numbers can
+    /// be `007` in one of text.
+    fn same_key_text(&self, a: &Column, b: &Column) -> bool;
+
     /// The function that answers the greatest of its arguments.
     fn greatest_name(&self) -> &'static str;
 

@@ -32,9 +32,15 @@ impl Check<'_> {
                     KeyExpression::Query(query) => ("keys", row_columns(query)),
                 };
                 let known = self.columns(&format!("{field}.{word}"), &table, &named);
-                if let (KeyExpression::Query(query), true) = (&source.key, known) {
-                    self.key_query(database, session, &field, &table, query)
-                        .await?;
+                match &source.key {
+                    KeyExpression::Query(query) if known => {
+                        self.key_query(database, session, &field, &table, query)
+                            .await?;
+                    }
+                    KeyExpression::Columns(columns) if known => {
+                        self.key_columns(database, &format!("{field}.key"), &table, columns);
+                    }
+                    _ => {}
                 }
                 if !self
                     .catalog
@@ -64,6 +70,29 @@ impl Check<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A row's key is the text of these columns: it must be the text that the root's key has.
+    fn key_columns(&mut self, database: &Database, field: &str, table: &Table, columns: &[String]) {
+        self.distinct(field, table, columns);
+        let Some(root) = self.catalog.authority.first().cloned() else {
+            return;
+        };
+        let key = self.shape.root.key.iter().map(|name| root.column(name));
+        for (mine, roots) in columns.iter().map(|name| table.column(name)).zip(key) {
+            if let (Some(mine), Some(roots)) = (mine, roots)
+                && !database.dialect().same_key_text(mine, roots)
+            {
+                self.problem(
+                    field,
+                    format!(
+                        "column {:?} of {} is declared {:?} and {:?} of {} {:?}: one key could have two texts, such as 007 and 7",
+                        mine.name, table.name, mine.full_type, roots.name, root.name, roots.full_type
+                    ),
+                    "declare both alike, or say keys = \"SELECT …\" with the root's key",
+                );
+            }
+        }
     }
 
     /// Whether every expression is one: a text that ends its statement early could write.
@@ -200,6 +229,7 @@ impl Check<'_> {
         table: &Table,
     ) -> Result<(), DbError> {
         let key = self.shape.root.key.clone();
+        self.distinct("root.key", table, &key);
         for column in key.iter().filter_map(|name| table.column(name)) {
             if !column.not_null {
                 self.problem(

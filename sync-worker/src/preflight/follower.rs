@@ -193,6 +193,9 @@ impl Check<'_> {
             Belongs::Key(columns) => columns.clone(),
             Belongs::Row { column, .. } => vec![column.clone()],
         };
+        if let Belongs::Key(columns) = belongs {
+            self.distinct(&format!("{field}.owned_by"), table, columns);
+        }
         if !table.is_indexed(&columns) {
             self.problem(
                 format!("{field}.owned_by"),

@@ -155,7 +155,17 @@ impl Check<'_> {
         let store = database.dialect().place_name();
         let remedy = "correct the name (upper and lower case count), or create the table first";
         match database.dialect().describe(session, name).await {
-            Ok(Some(table)) => return Ok(Some(table)),
+            Ok(Some(table)) => {
+                if !table.heirs.is_empty() {
+                    let heirs = table.heirs.join(", ");
+                    self.problem(
+                        field,
+                        format!("{heirs} inherit(s) from table {name}: what is written there fires no trigger of {name}"),
+                        "end it during the migration (ALTER TABLE … NO INHERIT), or make it a partition",
+                    );
+                }
+                return Ok(Some(table));
+            }
             Ok(None) => {
                 self.problem(
                     field,
@@ -199,6 +209,22 @@ impl Check<'_> {
             );
         }
         missing.is_empty()
+    }
+
+    /// A key's text is the key: columns in which other texts equal it would mix up keys.
+    fn distinct(&mut self, field: &str, table: &Table, names: &[String]) {
+        for column in names.iter().filter_map(|name| table.column(name)) {
+            if column.blurred {
+                self.problem(
+                    field,
+                    format!(
+                        "column {:?} of {} takes texts that differ for equal (its collation, or its type)",
+                        column.name, table.name
+                    ),
+                    "give it a collation under which only equal texts are equal (SQLite: BINARY; PostgreSQL: a deterministic one, and text for citext), or name another key",
+                );
+            }
+        }
     }
 
     /// Settings under which a database forgets commits it has acknowledged.

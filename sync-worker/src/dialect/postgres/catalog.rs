@@ -37,6 +37,15 @@ pub(super) async fn describe(
     };
     indexes(dialect, session, &quoted, &mut table).await?;
     references(dialect, session, &quoted, &mut table).await?;
+    let heirs = Statement::of(
+        dialect,
+        "SELECT i.inhrelid::regclass::text FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent \
+         WHERE p.relkind = 'r' AND p.oid = to_regclass(",
+    )
+    .text(&quoted)
+    .sql(") ORDER BY 1");
+    let heirs = session.fetch(heirs).await?;
+    table.heirs = heirs.iter().filter_map(|row| text(row, 0)).collect();
     Ok(Some(table))
 }
 
@@ -48,8 +57,9 @@ async fn columns(
     let statement = Statement::of(
         dialect,
         "SELECT a.attname::text, format_type(a.atttypid, -1), format_type(a.atttypid, a.atttypmod), \
-                a.attnotnull, pg_get_expr(d.adbin, d.adrelid), a.attidentity::text, a.attgenerated::text \
-         FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
+                a.attnotnull, pg_get_expr(d.adbin, d.adrelid), a.attidentity::text, a.attgenerated::text, \
+                coalesce(NOT co.collisdeterministic, false) OR format_type(a.atttypid, -1) LIKE '%citext' \
+         FROM pg_attribute a LEFT JOIN pg_collation co ON co.oid = a.attcollation LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
          WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attrelid = to_regclass(",
     )
     .text(quoted)
@@ -72,6 +82,7 @@ async fn columns(
                 default: if computed { None } else { default },
                 generated: identity || serial,
                 computed,
+                blurred: row.get(7) == Some(&Value::Boolean(true)),
             }
         })
         .collect())

@@ -21,6 +21,17 @@ pub(super) fn type_problem(column: &Column) -> Option<String> {
     })
 }
 
+/// Whether equal components have equal texts in both columns.
+pub(super) fn same_text(a: &Column, b: &Column) -> bool {
+    let kind = |column: &Column| match column.sql_type.as_str() {
+        "smallint" | "integer" | "bigint" => Some("integer"),
+        "text" | "character varying" => Some("text"),
+        "uuid" => Some("uuid"),
+        _ => None,
+    };
+    kind(a).is_some() && kind(a) == kind(b)
+}
+
 /// Whether `column` can hold this component.
 pub(super) fn fits(component: &str, column: &Column) -> bool {
     let component = component.trim();

@@ -235,6 +235,10 @@ impl Dialect for Postgres {
         key::type_problem(column)
     }
 
+    fn same_key_text(&self, a: &Column, b: &Column) -> bool {
+        key::same_text(a, b)
+    }
+
     fn greatest_name(&self) -> &'static str {
         "greatest"
     }

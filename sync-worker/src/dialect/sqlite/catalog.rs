@@ -3,8 +3,9 @@
 use changeover_shadow::Value;
 
 use super::Sqlite;
+use crate::dialect::Dialect;
 use crate::dialect::catalog::{Column, Reference, Table, Unique};
-use crate::dialect::session::{DbError, Session};
+use crate::dialect::session::{DbError, ErrorClass, Session};
 use crate::dialect::statement::Statement;
 
 pub(super) async fn describe(
@@ -26,6 +27,9 @@ pub(super) async fn describe(
         ..Table::default()
     };
     let primary = columns(dialect, session, &mut table).await?;
+    for column in &mut table.columns {
+        column.blurred = blurred(dialect, session, name, &column.name).await?;
+    }
     if !primary.is_empty() {
         table.unique.push(Unique {
             columns: primary.clone(),
@@ -67,6 +71,7 @@ async fn columns(
             default: text(&row, 3),
             generated: false,
             computed: hidden > 1,
+            blurred: false,
         });
     }
     primary.sort_unstable();
@@ -81,6 +86,29 @@ async fn columns(
         }
     }
     Ok(primary)
+}
+
+/// Whether the column's collation takes texts that differ for equal. No pragma names it: a column of
+/// a compound query compares as its first part's column does. A collation that is not SQLite's own
+/// is not known to this connection, and anything can be equal under it.
+async fn blurred(
+    dialect: &Sqlite,
+    session: &mut dyn Session,
+    table: &str,
+    column: &str,
+) -> Result<bool, DbError> {
+    let column = dialect.quote(column);
+    let statement = Statement::of(
+        dialect,
+        &format!("SELECT count(*) FROM (SELECT {column} AS k FROM "),
+    )
+    .table(table)
+    .sql(" WHERE 0 UNION ALL SELECT 'a') WHERE k = 'A' OR k = 'a '");
+    match session.fetch(statement).await {
+        Ok(rows) => Ok(rows.first().is_some_and(|row| int(row, 0) > 0)),
+        Err(error) if error.class == ErrorClass::Other => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 async fn indexes(

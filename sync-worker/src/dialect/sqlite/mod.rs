@@ -220,6 +220,15 @@ impl Dialect for Sqlite {
         })
     }
 
+    fn same_key_text(&self, a: &Column, b: &Column) -> bool {
+        use affinity::Affinity::{Integer, Numeric, Text};
+        let of = |column: &Column| affinity::Affinity::of(&column.sql_type);
+        matches!(
+            (of(a), of(b)),
+            (Integer | Numeric, Integer | Numeric) | (Text, Text)
+        )
+    }
+
     fn greatest_name(&self) -> &'static str {
         "max"
     }
