@@ -109,6 +109,17 @@ impl Plain {
         }
     }
 
+    /// The steps of a SQLite query plan.
+    pub async fn plan(&self, sql: &str) -> Vec<String> {
+        let Plain::Sqlite(pool) = self else {
+            panic!("only SQLite explains this way");
+        };
+        let query = sqlx::query(AssertSqlSafe(sql.to_owned()));
+        let rows = query.fetch_all(pool).await;
+        let rows = rows.unwrap_or_else(|e| panic!("{sql}\n{e}"));
+        rows.iter().map(|row| row.get("detail")).collect()
+    }
+
     pub async fn text(&self, sql: &str) -> String {
         self.texts(sql).await.into_iter().next().unwrap_or_default()
     }

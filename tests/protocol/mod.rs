@@ -11,6 +11,7 @@ mod out_of_band;
 mod poison;
 mod races;
 mod refusals;
+mod replace;
 mod revisions;
 mod rust_mapping;
 mod sizes;

@@ -17,6 +17,11 @@ pub struct Table {
     pub references: Vec<Reference>,
     /// References to this table.
     pub referenced_by: Vec<Reference>,
+    /// What makes two rows exclude each other, where one can push the other out unseen (SQLite's
+    /// `REPLACE`).
+    pub exclusions: Vec<Exclusion>,
+    /// Unique indexes that exclude rows by what cannot be evaluated here, and why.
+    pub opaque: Vec<(String, String)>,
     /// Tables whose rows are read as this table's, and whose writes fire none of its triggers
     /// (PostgreSQL's `INHERITS`).
     pub heirs: Vec<String>,
@@ -29,6 +34,28 @@ pub struct Unique {
     pub columns: Vec<String>,
     /// Whether it is the primary key.
     pub primary: bool,
+}
+
+/// A unique index, by what it compares: columns or expressions, of some rows or of all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Exclusion {
+    /// The index, for messages.
+    pub index: String,
+    /// What is compared.
+    pub terms: Vec<Term>,
+    /// The condition of a partial index, as SQL over the table's columns.
+    pub filter: Option<String>,
+}
+
+/// What a unique index compares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Term {
+    /// A quoted column, or an expression over the table's columns.
+    pub sql: String,
+    /// Whether it is a column.
+    pub is_column: bool,
+    /// The collation of the index.
+    pub collation: String,
 }
 
 /// A foreign key.

@@ -15,7 +15,7 @@ use super::catalog::Table;
 use super::session::{Database, DbError, ErrorClass, on_session};
 use super::statement::Statement;
 use super::tables;
-use crate::mapping::{KeyExpression, Ownership, Shape};
+use crate::mapping::{KeyExpression, Ownership, Root, Shape};
 use crate::store::StoreError;
 
 /// A table whose writes stamp keys.
@@ -31,8 +31,8 @@ pub struct Stamp<'a> {
     pub index: usize,
     /// The keys that a row belongs to.
     pub key: &'a KeyExpression,
-    /// How many components a key has.
-    pub components: usize,
+    /// The table whose rows define the keys.
+    pub root: &'a Root,
     /// No version is lower.
     pub base: i64,
 }
@@ -132,7 +132,6 @@ impl Side<'_> {
     #[must_use]
     pub fn authority_script(&self, base: Version) -> Vec<String> {
         let dialect = self.database.dialect();
-        let components = self.shape.root.key.len();
         let root = KeyExpression::Columns(self.shape.root.key.clone());
         let sources = std::iter::once((&self.shape.root.table, &root)).chain(
             self.shape
@@ -149,7 +148,7 @@ impl Side<'_> {
                     table,
                     index,
                     key,
-                    components,
+                    root: &self.shape.root,
                     base: base.0,
                 }));
             }

@@ -22,11 +22,13 @@ impl Check<'_> {
             if self.columns("root.key", &table, &root.key) {
                 self.key(database, session, &table).await?;
             }
+            self.evaluable("root.table", &table);
             self.catalog.authority.push(table);
         }
         for source in self.shape.sources.clone() {
             let field = format!("source.{}", source.table);
             if let Some(table) = self.table(database, session, &field, &source.table).await? {
+                self.evaluable(&field, &table);
                 let (word, named) = match &source.key {
                     KeyExpression::Columns(columns) => ("key", columns.clone()),
                     KeyExpression::Query(query) => ("keys", row_columns(query)),
@@ -70,6 +72,20 @@ impl Check<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Rows that are pushed out of a unique index must be found.
+    fn evaluable(&mut self, field: &str, table: &Table) {
+        for (index, why) in &table.opaque {
+            self.problem(
+                field,
+                format!(
+                    "unique index {index:?} of {} cannot be evaluated ({why}): rows that REPLACE takes out of it would leave no stamp",
+                    table.name
+                ),
+                "drop it during the migration, or write it with SQLite's own functions and collations",
+            );
+        }
     }
 
     /// A row's key is the text of these columns: it must be the text that the root's key has.

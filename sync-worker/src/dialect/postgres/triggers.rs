@@ -162,7 +162,7 @@ fn keys<'a>(dialect: &'a Postgres, stamp: &'a Stamp<'_>) -> impl Fn(&str) -> Str
             format!("SELECT {} AS key", dialect.key_text(&columns))
         }
         KeyExpression::Query(query) => {
-            let names: Vec<String> = (0..stamp.components).map(|n| format!("c{n}")).collect();
+            let names: Vec<String> = (0..stamp.root.key.len()).map(|n| format!("c{n}")).collect();
             let query = replace_row(query, |column| {
                 format!("{record}.{}", dialect.quote(column))
             });

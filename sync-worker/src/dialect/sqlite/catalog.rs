@@ -2,9 +2,9 @@
 
 use changeover_shadow::Value;
 
-use super::Sqlite;
+use super::{Sqlite, replace};
 use crate::dialect::Dialect;
-use crate::dialect::catalog::{Column, Reference, Table, Unique};
+use crate::dialect::catalog::{Column, Exclusion, Reference, Table, Term, Unique};
 use crate::dialect::session::{DbError, ErrorClass, Session};
 use crate::dialect::statement::Statement;
 
@@ -37,6 +37,19 @@ pub(super) async fn describe(
         });
         table.indexes.push(primary);
     }
+    let rowid = table.columns.iter().find(|column| column.generated);
+    if let Some(column) = rowid {
+        table.exclusions.push(Exclusion {
+            index: "the primary key".to_owned(),
+            terms: vec![Term {
+                sql: dialect.quote(&column.name),
+                is_column: true,
+                collation: "BINARY".to_owned(),
+            }],
+            filter: None,
+        });
+    }
+    exclusions(dialect, session, &mut table).await?;
     indexes(dialect, session, &mut table).await?;
     references(dialect, session, &mut table).await?;
     Ok(Some(table))
@@ -148,6 +161,80 @@ async fn indexes(
         table.indexes.push(columns);
     }
     Ok(())
+}
+
+/// What each unique index compares, as it stands in the schema.
+async fn exclusions(
+    dialect: &Sqlite,
+    session: &mut dyn Session,
+    table: &mut Table,
+) -> Result<(), DbError> {
+    let statement = Statement::of(
+        dialect,
+        "SELECT l.name, x.name, x.coll, s.sql FROM pragma_index_list(",
+    )
+    .text(&table.name)
+    .sql(
+        ") l JOIN pragma_index_xinfo(l.name) x LEFT JOIN sqlite_schema s ON s.type = 'index' \
+         AND s.name = l.name WHERE l.\"unique\" AND x.key ORDER BY l.seq, x.seqno",
+    );
+    let mut found: Vec<(String, Option<String>, Vec<(Option<String>, String)>)> = Vec::new();
+    for row in session.fetch(statement).await? {
+        let index = text(&row, 0).unwrap_or_default();
+        let compared = (text(&row, 1), text(&row, 2).unwrap_or_default());
+        match found.last_mut() {
+            Some((known, _, terms)) if *known == index => terms.push(compared),
+            _ => found.push((index, text(&row, 3), vec![compared])),
+        }
+    }
+    for (index, create, compared) in found {
+        let Some(exclusion) = exclusion(dialect, &index, create.as_deref(), compared) else {
+            table
+                .opaque
+                .push((index, "its text is not understood".into()));
+            continue;
+        };
+        match session
+            .describe(&replace::probe(dialect, table, &exclusion))
+            .await
+        {
+            Ok(_) => table.exclusions.push(exclusion),
+            Err(error) if error.class == ErrorClass::Other => {
+                table.opaque.push((index, error.source.to_string()));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// An index that has no text, since a constraint made it, has columns alone.
+fn exclusion(
+    dialect: &Sqlite,
+    index: &str,
+    create: Option<&str>,
+    compared: Vec<(Option<String>, String)>,
+) -> Option<Exclusion> {
+    let (texts, filter) = match create {
+        Some(create) => replace::parts(create)?,
+        None => (Vec::new(), None),
+    };
+    let terms = compared.into_iter().enumerate();
+    let terms = terms.map(|(n, (column, collation))| {
+        Some(Term {
+            is_column: column.is_some(),
+            sql: match column {
+                Some(column) => dialect.quote(&column),
+                None => texts.get(n)?.clone(),
+            },
+            collation,
+        })
+    });
+    Some(Exclusion {
+        index: index.to_owned(),
+        terms: terms.collect::<Option<Vec<_>>>()?,
+        filter,
+    })
 }
 
 async fn references(

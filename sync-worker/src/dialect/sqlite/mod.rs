@@ -19,6 +19,7 @@ use super::{BadSetting, Dialect, tables};
 
 mod affinity;
 mod catalog;
+mod replace;
 mod session;
 mod triggers;
 

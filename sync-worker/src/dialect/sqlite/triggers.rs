@@ -5,11 +5,11 @@
 //!
 //! `INSERT OR REPLACE` removes another row that holds the same unique value without firing delete
 //! triggers (unless `recursive_triggers` is on), so a trigger before each insert and update stamps
-//! the keys of the rows that would be displaced.
+//! the keys of the rows that would be displaced: see [`replace`](super::replace).
 
 use changeover_shadow::Value;
 
-use super::Sqlite;
+use super::{Sqlite, replace};
 use crate::dialect::install::{Guard, Reject, Stamp, replace_row};
 use crate::dialect::session::{DbError, Session};
 use crate::dialect::statement::Statement;
@@ -73,7 +73,7 @@ END",
     }
     for (event, timing) in [("replace_insert", "INSERT"), ("replace_update", "UPDATE")] {
         script.push(format!("DROP TRIGGER IF EXISTS {}", name(event)));
-        let displaced = displaced(dialect, stamp, timing);
+        let displaced = replace::displaced(dialect, stamp, timing);
         if !displaced.is_empty() {
             script.push(format!(
                 "CREATE TRIGGER {} BEFORE {timing} ON {table} BEGIN {}; END",
@@ -109,7 +109,7 @@ fn keys(dialect: &Sqlite, stamp: &Stamp<'_>, record: &str) -> String {
             format!("SELECT {} AS key", dialect.key_text(&columns))
         }
         KeyExpression::Query(query) => {
-            let names: Vec<String> = (0..stamp.components).map(|n| format!("c{n}")).collect();
+            let names: Vec<String> = (0..stamp.root.key.len()).map(|n| format!("c{n}")).collect();
             let nothing: Vec<String> = names.iter().map(|name| format!("NULL AS {name}")).collect();
             format!(
                 "SELECT {} AS key FROM (SELECT {} WHERE 0 UNION ALL {})",
@@ -119,46 +119,6 @@ fn keys(dialect: &Sqlite, stamp: &Stamp<'_>, record: &str) -> String {
             )
         }
     }
-}
-
-/// Queries for the keys of the rows that a write of `NEW` would displace, one per unique set.
-fn displaced(dialect: &Sqlite, stamp: &Stamp<'_>, timing: &str) -> Vec<String> {
-    let table = dialect.table(&stamp.table.name);
-    let KeyExpression::Columns(key) = stamp.key else {
-        return Vec::new();
-    };
-    let key: Vec<String> = key
-        .iter()
-        .map(|column| format!("t.{}", dialect.quote(column)))
-        .collect();
-    stamp
-        .table
-        .unique
-        .iter()
-        .map(|unique| {
-            let same = |other: &str| {
-                unique
-                    .columns
-                    .iter()
-                    .map(|column| {
-                        let column = dialect.quote(column);
-                        format!("t.{column} = {other}.{column}")
-                    })
-                    .collect::<Vec<_>>()
-                    .join(" AND ")
-            };
-            let itself = if timing == "UPDATE" {
-                format!(" AND NOT ({})", same("OLD"))
-            } else {
-                String::new()
-            };
-            format!(
-                "SELECT {} AS key FROM {table} t WHERE {}{itself}",
-                dialect.key_text(&key),
-                same("NEW")
-            )
-        })
-        .collect()
 }
 
 pub(super) fn reject(dialect: &Sqlite, reject: &Reject<'_>) -> Vec<String> {
