@@ -8,6 +8,7 @@ mod isolation;
 pub mod lifecycle;
 mod notes;
 mod out_of_band;
+mod partitions;
 mod poison;
 mod races;
 mod refusals;

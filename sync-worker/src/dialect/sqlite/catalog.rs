@@ -163,6 +163,9 @@ async fn indexes(
     Ok(())
 }
 
+/// One term of an index: its column, if it is one, and its collation.
+type Compared = (Option<String>, String);
+
 /// What each unique index compares, as it stands in the schema.
 async fn exclusions(
     dialect: &Sqlite,
@@ -178,7 +181,8 @@ async fn exclusions(
         ") l JOIN pragma_index_xinfo(l.name) x LEFT JOIN sqlite_schema s ON s.type = 'index' \
          AND s.name = l.name WHERE l.\"unique\" AND x.key ORDER BY l.seq, x.seqno",
     );
-    let mut found: Vec<(String, Option<String>, Vec<(Option<String>, String)>)> = Vec::new();
+    // By index: its text, and what it compares (a column or none, under a collation).
+    let mut found: Vec<(String, Option<String>, Vec<Compared>)> = Vec::new();
     for row in session.fetch(statement).await? {
         let index = text(&row, 0).unwrap_or_default();
         let compared = (text(&row, 1), text(&row, 2).unwrap_or_default());
@@ -213,7 +217,7 @@ fn exclusion(
     dialect: &Sqlite,
     index: &str,
     create: Option<&str>,
-    compared: Vec<(Option<String>, String)>,
+    compared: Vec<Compared>,
 ) -> Option<Exclusion> {
     let (texts, filter) = match create {
         Some(create) => replace::parts(create)?,

@@ -169,7 +169,7 @@ fn bare(sql: &str) -> Vec<(usize, char)> {
             ('/', Some('*')) => {
                 rest.next();
                 let mut last = ' ';
-                while let Some((_, other)) = rest.next() {
+                for (_, other) in rest.by_ref() {
                     if (last, other) == ('*', '/') {
                         break;
                     }
