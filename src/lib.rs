@@ -9,6 +9,7 @@
 //! | [`worker`] | install, copy, backfill, drain, verify, repair |
 //! | [`wiring`] | the layers' ports, answered by the worker; the worker inside the application |
 //! | [`repository`](mod@repository) | a trait of `async` methods behind the layers |
+//! | `signal` | the kill switch as a signal (Unix) |
 //! | [`demo`] | a whole migration under load, on databases made for it |
 //! | [`cli`] | the command line as a function, for binaries with mappings in Rust |
 
@@ -21,4 +22,6 @@ pub mod cli;
 pub mod closures;
 pub mod demo;
 pub mod repository;
+#[cfg(unix)]
+pub mod signal;
 pub mod wiring;

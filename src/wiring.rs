@@ -46,7 +46,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use changeover_flags::{BadEntity, Entity, FileStore, Flags, Stage};
+use changeover_flags::{BadEntity, BadVariable, Entity, Environment, FileStore, Flags, Stage};
 use changeover_proxy::{Builder, Changeover, FencedCopy};
 use changeover_sync_worker::dialect::session::Database;
 use changeover_sync_worker::mapping::toml::{BadMapping, TomlMapping};
@@ -83,6 +83,9 @@ pub enum InstallError {
     /// The mapping does not fit the databases. Nothing was written.
     #[error("checking the mapping against the databases")]
     Preflight(#[from] PreflightError),
+    /// A variable that sets a flag.
+    #[error("reading the environment")]
+    Environment(#[from] BadVariable),
     /// The flags file.
     #[error("restoring the flags")]
     Flags(#[from] changeover_flags::StoreError),
@@ -120,7 +123,8 @@ impl Wiring {
     /// Everything from the texts that name it: checks `mapping` (TOML) against both databases
     /// (`postgres://…` or `sqlite:path`, the same one twice if both sides are in it), installs,
     /// enters stage `dual-write` the first time, and restores the flags of
-    /// `<flags>/<entity>.toml`. What is done already is not done again, and a stage that somebody
+    /// `<flags>/<entity>.toml`, under what the [`environment`](changeover_flags::environment)
+    /// fixes. What is done already is not done again, and a stage that somebody
     /// chose is left alone, so an application calls this at every start. Its database role must be
     /// allowed to create tables and triggers.
     ///
@@ -138,7 +142,9 @@ impl Wiring {
         let mapping: TomlMapping = mapping.parse()?;
         let (legacy, new) = (Database::open(legacy_url)?, Database::open(new_url)?);
         // Before anything is written: a flags file that cannot be understood must stop the start.
+        let environment = Environment::read(&entity)?;
         let flags = Flags::open(entity.clone(), FileStore::new(flags, &entity))?;
+        let flags = flags.fixed_by(environment);
         let migration = Migration::open(entity, Arc::new(mapping), legacy, new).await?;
         migration.install().await?;
         Self::first_step(&migration).await?;
@@ -214,20 +220,44 @@ impl Wiring {
     /// flags keep what they knew.
     pub async fn learn(&self) -> Result<(), MigrationError> {
         let epoch = self.migration.epoch().await?;
-        if let Err(error) = self.flags.learn(&epoch) {
-            tracing::warn!(%error, "the stage is in force but could not be kept for a restart");
-        }
+        // What is learnt is in force; that it could not be kept for a restart, the flags say.
+        let _ = self.flags.learn(&epoch);
         Ok(())
     }
 
-    /// Asks for the epoch row again and again, until dropped. A database that does not answer
-    /// changes nothing: the last known state stands.
+    /// Asks for the epoch row and takes up edits of the stored flags, again and again, until
+    /// dropped. Neither waits for the other: a kill in the flags file is taken up while no database
+    /// answers. What fails changes nothing: the last known state stands.
+    ///
+    /// `changeover_flags_trouble` (a gauge, by `entity`) is 1 while the flags in force are not those
+    /// that were asked for; see [`Flags::troubles`].
     pub async fn watch(&self, every: Duration) {
+        tokio::join!(self.watch_stage(every, || {}), self.watch_flags(every));
+    }
+
+    async fn watch_stage(&self, every: Duration, learnt: impl Fn()) {
         loop {
-            tokio::time::sleep(every).await;
             if let Err(error) = self.learn().await {
                 tracing::warn!(%error, "the stage could not be asked for, the last known one stands");
             }
+            learnt();
+            tokio::time::sleep(every).await;
+        }
+    }
+
+    async fn watch_flags(&self, every: Duration) {
+        let entity = self.flags.entity().as_str().to_owned();
+        let trouble = metrics::gauge!("changeover_flags_trouble", "entity" => entity);
+        loop {
+            // The flags file is on a disk, which may be slow.
+            let flags = self.flags.clone();
+            // What could not be taken up, the flags say, and log it once.
+            let reloaded = tokio::task::spawn_blocking(move || drop(flags.reload()));
+            if let Err(error) = reloaded.await {
+                tracing::error!(%error, "reading the stored flags panicked");
+            }
+            trouble.set(f64::from(u8::from(!self.flags.troubles().is_empty())));
+            tokio::time::sleep(every).await;
         }
     }
 }

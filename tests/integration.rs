@@ -30,5 +30,7 @@ mod layer;
 mod best_effort;
 // What an application has to change, and the worker it runs.
 mod adoption;
+// What a person on call does to an instance: a file, a signal, a request.
+mod operate;
 // Applications and databases that are killed, stopped and frozen under load.
 mod kill;

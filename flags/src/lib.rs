@@ -27,7 +27,11 @@
 //! 6. The kill switch acts in memory before anything else and is stored apart from the percentage,
 //!    so clearing it returns to the ramp that was.
 //! 7. All of it survives a restart, in a [`Store`]; [`FileStore`] is one TOML file per entity that
-//!    can be edited by hand and taken up with [`Flags::reload`], without any database.
+//!    can be edited by hand and taken up with [`Flags::reload`], without any database. While an
+//!    edit cannot be understood or asks for what is refused, the last good flags stay in force;
+//!    [`Flags::troubles`] says why, and the log says it once.
+//! 8. What an environment variable sets stands above all that, for the life of the process; see
+//!    [`environment`].
 //!
 //! # What it does not promise
 //!
@@ -90,10 +94,12 @@ mod bucket;
 
 mod snapshot;
 
+pub mod environment;
 mod handle;
 mod store;
 
 pub use bucket::Bucket;
+pub use environment::{BadVariable, Environment, Fixable};
 pub use epoch::{Epoch, IllegalMove};
 pub use handle::{Flags, Refused, Unsaved};
 pub use key::{BadEntity, Entity, Key, Version};

@@ -19,7 +19,7 @@ use super::Wiring;
 /// How the worker goes about it.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
-    /// How often the stage is asked for and the flags file is read.
+    /// How often the stage is asked for, and the stored flags are read.
     pub watch_every: Duration,
     /// How long the backfill or the verify rests after it failed, or found differences.
     pub retry_after: Duration,
@@ -105,7 +105,10 @@ impl Wiring {
         tasks.spawn(async move { draining.run(until.cancelled()).await });
         let (every, stop_within) = (options.watch_every, options.stop_within);
         let wiring = self.clone();
-        let watch = async move { wiring.watch_and_reload(every, &drain).await };
+        let watch = async move {
+            let follow = || wiring.follow_stage(&drain);
+            tokio::join!(wiring.watch_stage(every, follow), wiring.watch_flags(every));
+        };
         tasks.spawn(stop.clone().run_until_cancelled_owned(watch));
         let wiring = self.clone();
         let history = async move { wiring.bring_history(&options).await };
@@ -124,25 +127,6 @@ impl Wiring {
         match self.flags.load().serving() {
             Ok(stage) if stage.copies() => drain.resume(),
             _ => drain.pause(),
-        }
-    }
-
-    async fn watch_and_reload(&self, every: Duration, drain: &Drain) {
-        loop {
-            if let Err(error) = self.learn().await {
-                tracing::warn!(%error, "the stage could not be asked for, the last known one stands");
-            }
-            self.follow_stage(drain);
-            // The flags file is on a disk, which may be slow.
-            let flags = self.flags.clone();
-            match tokio::task::spawn_blocking(move || flags.reload()).await {
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "the flags file was not taken up, the flags in force stand");
-                }
-                Ok(Ok(_changed)) => {}
-                Err(error) => tracing::error!(%error, "reading the flags file panicked"),
-            }
-            tokio::time::sleep(every).await;
         }
     }
 

@@ -23,13 +23,21 @@ impl Unsaved {
     }
 }
 
-/// Why a percentage was not set, or not wholly.
+/// Why a flag was not changed, or not wholly.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Refused {
     /// Nothing changed.
     #[error(transparent)]
     NotReady(#[from] NotReady),
+    /// An environment variable sets the flag. Nothing changed.
+    #[error(
+        "the environment variable {variable} sets this flag for as long as the process runs: change or unset it there and start again; a kill switch can be thrown at any time"
+    )]
+    Fixed {
+        /// The variable.
+        variable: String,
+    },
     /// It is in force in this process and not saved.
     #[error(transparent)]
     Unsaved(#[from] Unsaved),

@@ -7,9 +7,11 @@
 //!    it. Where an edit meets a change that is not saved yet, the safer one wins: a thrown kill,
 //!    the lower percentage.
 //! 4. Stored flags that cannot be understood are never overwritten.
+//! 5. What the environment fixes stands beside the flags and is never stored.
 
 mod error;
 mod saving;
+mod troubles;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +19,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 
 use crate::{
-    Entity, Epoch, Kill, Learnt, MemoryStore, NotReady, Percent, Saved, Snapshot, Store, StoreError,
+    Entity, Environment, Epoch, Fixable, Kill, Learnt, MemoryStore, NotReady, Percent, Saved,
+    Snapshot, Store, StoreError,
 };
 
 pub use error::{Refused, Unsaved};
@@ -49,11 +52,16 @@ struct Inner {
     state: Mutex<State>,
     /// Held across IO. Taken before `state` where both are.
     disk: Mutex<Disk>,
+    /// Why the flags in force are not those that are stored. Held for moments, never across IO.
+    unstored: Mutex<Option<String>>,
 }
 
 /// What is in force.
 struct State {
     flags: Saved,
+    environment: Environment,
+    /// The environment's percentage was in force, and the new side stopped being ready.
+    environment_spent: bool,
     /// One more at every change.
     changes: u64,
     /// The changes that are stored.
@@ -103,6 +111,8 @@ impl Flags {
             snapshot: ArcSwap::from_pointee(snapshot_of(&saved)),
             state: Mutex::new(State {
                 flags: saved.clone(),
+                environment: Environment::default(),
+                environment_spent: false,
                 changes: 0,
                 stored: 0,
                 kill_unsaved: false,
@@ -113,10 +123,23 @@ impl Flags {
                 seen: saved,
                 attempted: None,
             }),
+            unstored: Mutex::new(None),
         };
         Flags {
             inner: Arc::new(inner),
         }
+    }
+
+    /// Puts in force what the environment fixes, above everything else; see
+    /// [`environment`](crate::environment). For all clones.
+    #[must_use]
+    pub fn fixed_by(self, environment: Environment) -> Flags {
+        {
+            let mut state = lock(&self.inner.state);
+            state.environment = environment;
+            self.show(&state);
+        }
+        self
     }
 
     /// The entity.
@@ -131,10 +154,29 @@ impl Flags {
         **self.inner.snapshot.load()
     }
 
-    /// What would be saved now: the snapshot with the kill's reason and the epoch's details.
+    /// What would be saved now: the flags with the kill's reason and the epoch's details, without
+    /// what the environment fixes.
     #[must_use]
     pub fn saved(&self) -> Saved {
         lock(&self.inner.state).flags.clone()
+    }
+
+    /// What the environment fixes.
+    #[must_use]
+    pub fn environment(&self) -> Environment {
+        lock(&self.inner.state).environment.clone()
+    }
+
+    /// The kill that is in force, wherever it comes from.
+    #[must_use]
+    pub fn killed(&self) -> Option<Kill> {
+        let state = lock(&self.inner.state);
+        let kill = state
+            .flags
+            .kill
+            .as_ref()
+            .or(state.environment.kill.as_ref());
+        kill.cloned()
     }
 
     /// Takes up the home row. An answer older than what is known is ignored, so that a late one
@@ -159,7 +201,10 @@ impl Flags {
             }
             state.changes != state.stored
         };
-        if pending { self.persist() } else { Ok(()) }
+        if pending {
+            self.persist()?;
+        }
+        Ok(())
     }
 
     /// Sets the share of keys whose reads the new side answers.
@@ -167,10 +212,12 @@ impl Flags {
     /// # Errors
     ///
     /// [`Refused::NotReady`], with nothing changed, for more than zero before a backfill and a
-    /// clean verify are recorded. [`Refused::Unsaved`] if it is in force but not saved.
+    /// clean verify are recorded, and [`Refused::Fixed`] while the environment sets it.
+    /// [`Refused::Unsaved`] if it is in force but not saved.
     pub fn set_read_new(&self, percent: Percent) -> Result<(), Refused> {
         {
             let mut state = lock(&self.inner.state);
+            self.free(state.environment.read_new.is_some(), Fixable::ReadNew)?;
             let mut flags = state.flags.clone();
             flags.read_new = percent;
             check_ready(&self.inner.entity, &flags)?;
@@ -184,15 +231,17 @@ impl Flags {
     ///
     /// # Errors
     ///
-    /// [`Unsaved`]: it is in force but not saved.
-    pub fn set_sample(&self, percent: Percent) -> Result<(), Unsaved> {
+    /// [`Refused::Fixed`], with nothing changed, while the environment sets it.
+    /// [`Refused::Unsaved`] if it is in force but not saved.
+    pub fn set_sample(&self, percent: Percent) -> Result<(), Refused> {
         {
             let mut state = lock(&self.inner.state);
+            self.free(state.environment.sample.is_some(), Fixable::Sample)?;
             let mut flags = state.flags.clone();
             flags.sample = percent;
             self.publish(&mut state, flags);
         }
-        self.save("the sampling")
+        Ok(self.save("the sampling")?)
     }
 
     /// Throws the kill switch: every read to the authority, none compared. Always acts, and before
@@ -202,9 +251,15 @@ impl Flags {
     ///
     /// [`Unsaved`]: reads go to the authority, but a restart would forget it.
     pub fn kill(&self, reason: &str) -> Result<(), Unsaved> {
+        self.kill_now(reason);
+        self.save("the kill switch")
+    }
+
+    /// Throws the kill switch in memory, without IO, for where nothing may block. It is stored by
+    /// the next [`reload`](Flags::reload) or change, whichever comes first.
+    pub fn kill_now(&self, reason: &str) {
         self.set_kill(Some(Kill::new(reason)));
         tracing::warn!(entity = %self.inner.entity, reason, "kill switch thrown");
-        self.save("the kill switch")
     }
 
     /// Clears the kill switch: reading returns to the percentage that was, and to whatever was set
@@ -212,11 +267,14 @@ impl Flags {
     ///
     /// # Errors
     ///
-    /// [`Unsaved`]: it is cleared, but a restart would throw it again.
-    pub fn clear_kill(&self) -> Result<(), Unsaved> {
+    /// [`Refused::Fixed`], with nothing changed, while the environment throws it.
+    /// [`Refused::Unsaved`]: it is cleared, but a restart would throw it again.
+    pub fn clear_kill(&self) -> Result<(), Refused> {
+        let fixed = lock(&self.inner.state).environment.kill.is_some();
+        self.free(fixed, Fixable::Kill)?;
         self.set_kill(None);
         tracing::warn!(entity = %self.inner.entity, "kill switch cleared");
-        self.save("the cleared kill switch")
+        Ok(self.save("the cleared kill switch")?)
     }
 
     /// Takes up percentage, sampling and kill as somebody edited them in the store, and saves what
@@ -227,12 +285,10 @@ impl Flags {
     /// # Errors
     ///
     /// [`StoreError`] if the store cannot be read or understood, or asks for what is refused: then
-    /// nothing changes, not even by half. Also if an earlier change still cannot be saved.
+    /// nothing changes, not even by half. Also if an earlier change still cannot be saved. The same
+    /// error is logged once, and stands in [`troubles`](Flags::troubles) until it is mended.
     pub fn reload(&self) -> Result<bool, StoreError> {
-        let mut disk = lock(&self.inner.disk);
-        let changed = self.take_edit(&mut disk)?;
-        self.write(&mut disk)?;
-        Ok(changed)
+        self.persist()
     }
 
     fn set_kill(&self, kill: Option<Kill>) {
@@ -247,6 +303,10 @@ impl Flags {
 
     fn take_learnt(&self, state: &mut State, news: Learnt) {
         let mut flags = state.flags.clone();
+        if !news.ready && self.load().ready && state.environment.read_new.is_some() {
+            // As below: it does not come back by itself.
+            state.environment_spent = true;
+        }
         flags.learnt = Some(news);
         if !news.ready && flags.read_new > Percent::ZERO {
             // Zero rather than suspended: a percentage that comes back by itself after the next
@@ -260,9 +320,30 @@ impl Flags {
 
     /// Puts `flags` in force. The lock that `state` comes from keeps snapshots in order.
     fn publish(&self, state: &mut State, flags: Saved) {
-        self.inner.snapshot.store(Arc::new(snapshot_of(&flags)));
         state.flags = flags;
         state.changes += 1;
+        self.show(state);
+    }
+
+    /// Shows readers what is in force: the flags, and above them the environment.
+    fn show(&self, state: &State) {
+        let mut shown = snapshot_of(&state.flags);
+        shown.kill |= state.environment.kill.is_some();
+        shown.sample = state.environment.sample.unwrap_or(shown.sample);
+        if let Some(fixed) = state.environment.read_new {
+            let proved = shown.ready && !state.environment_spent;
+            shown.read_new = if proved { fixed } else { Percent::ZERO };
+        }
+        self.inner.snapshot.store(Arc::new(shown));
+    }
+
+    fn free(&self, fixed: bool, flag: Fixable) -> Result<(), Refused> {
+        if !fixed {
+            return Ok(());
+        }
+        Err(Refused::Fixed {
+            variable: flag.variable(&self.inner.entity),
+        })
     }
 }
 

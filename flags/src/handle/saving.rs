@@ -1,28 +1,34 @@
 //! Between memory and the store: edits are merged in, changes are written out.
 
 use super::{Disk, Flags, Unsaved, check_ready, lock};
-use crate::{Saved, StoreError};
+use crate::{Fixable, Saved, StoreError};
 
 impl Flags {
     pub(super) fn save(&self, change: &'static str) -> Result<(), Unsaved> {
-        self.persist().map_err(|source| Unsaved {
+        let saved = self.persist().map(drop);
+        saved.map_err(|source| Unsaved {
             change,
             entity: self.inner.entity.clone(),
             source,
         })
     }
 
-    pub(super) fn persist(&self) -> Result<(), StoreError> {
+    /// Takes up edits, then stores what is not stored. Whether an edit changed anything.
+    pub(super) fn persist(&self) -> Result<bool, StoreError> {
         let mut disk = lock(&self.inner.disk);
-        self.take_edit(&mut disk)?;
-        self.write(&mut disk)
+        let taken = self.take_edit(&mut disk);
+        let done = taken.and_then(|changed| self.write(&mut disk).map(|()| changed));
+        // While the disk is held, so that the last one to look has the last word.
+        self.note(done.as_ref().err());
+        done
     }
 
     /// Merges what somebody changed in the store since we last looked.
-    pub(super) fn take_edit(&self, disk: &mut Disk) -> Result<bool, StoreError> {
+    fn take_edit(&self, disk: &mut Disk) -> Result<bool, StoreError> {
         let Some(stored) = disk.store.load()? else {
             // Taken away is no edit: nobody clears a kill like that. The next write brings it back.
             if disk.seen != Saved::default() {
+                tracing::warn!(entity = %self.inner.entity, "the stored flags are gone: the flags in force are stored again");
                 disk.seen = Saved::default();
                 lock(&self.inner.state).changes += 1;
             }
@@ -46,6 +52,23 @@ impl Flags {
             flags.sample = stored.sample;
         }
         check_ready(&self.inner.entity, &flags).map_err(StoreError::NotReady)?;
+        for (edited, fixed, flag) in [
+            (
+                flags.read_new != state.flags.read_new,
+                state.environment.read_new,
+                Fixable::ReadNew,
+            ),
+            (
+                flags.sample != state.flags.sample,
+                state.environment.sample,
+                Fixable::Sample,
+            ),
+        ] {
+            if edited && fixed.is_some() {
+                let variable = flag.variable(&self.inner.entity);
+                tracing::warn!(entity = %self.inner.entity, variable, "an edit of the stored flags is without effect while the environment sets it");
+            }
+        }
         disk.seen = stored;
         let changed = flags != state.flags;
         if changed {
@@ -56,7 +79,7 @@ impl Flags {
     }
 
     /// Stores what is in force. Whoever comes last stores the changes of all before.
-    pub(super) fn write(&self, disk: &mut Disk) -> Result<(), StoreError> {
+    fn write(&self, disk: &mut Disk) -> Result<(), StoreError> {
         let (flags, changes) = {
             let state = lock(&self.inner.state);
             if state.changes == state.stored {

@@ -1,0 +1,51 @@
+//! What a person on call does to a running instance, and what it does then.
+
+mod file;
+mod signal;
+
+use std::time::Duration;
+
+use changeover::flags::{FileStore, Flags, Percent};
+use changeover::wiring::Wiring;
+
+use crate::layer::shop::Instance;
+use crate::protocol::market::{Market, Topology, backfill, verify};
+
+/// What the new side answers for every listing: whose answer it is can be seen.
+const FORGED: &str = "the new side's";
+
+/// An instance on SQLite that reads everything from the new side, with its flags in `folder`.
+async fn ramped(folder: &std::path::Path) -> (Market, Instance) {
+    let market = Market::start(Topology::SqliteTwoFiles).await;
+    market.fill(16).await;
+    let migration = market.installed().await;
+    backfill(&migration).await;
+    assert!(verify(&migration).await.clean());
+    let entity = Market::entity();
+    let flags = Flags::open(entity.clone(), FileStore::new(folder, &entity)).unwrap();
+    let wiring = Wiring::new(migration, flags).await.unwrap();
+    let instance = Instance::start(&market, wiring, true).await;
+    instance.read_new(Percent::HUNDRED);
+    market
+        .new
+        .run(&format!(
+            "BEGIN IMMEDIATE; INSERT INTO changeover_copying VALUES ('x'); \
+             UPDATE service_listings SET title = '{}'; \
+             DELETE FROM changeover_copying; COMMIT",
+            FORGED.replace('\'', "''")
+        ))
+        .await;
+    assert_eq!(instance.title(1).await.as_deref(), Some(FORGED));
+    (market, instance)
+}
+
+/// Waits, up to a limit that only ends a test that has failed.
+async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..1_000 {
+        if done() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("waited 10 seconds until {what}");
+}
