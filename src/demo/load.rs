@@ -6,7 +6,7 @@
 //! back through the layer: it must see what it wrote, whichever side answers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use changeover_proxy::{Changeover, Failure, Handle, UnitOfWork};
@@ -37,13 +37,43 @@ pub(super) type Market = Changeover<Legacy, New, Call, Answer, MarketError>;
 
 /// What all callers share.
 pub(super) struct Town {
-    pub(super) market: Market,
-    pub(super) handle: Handle,
+    market: RwLock<Market>,
     pub(super) legacy: Store,
     pub(super) ledger: Ledger,
     pub(super) rows: i64,
     pub(super) seed: u64,
     pub(super) seen: Seen,
+}
+
+impl Town {
+    /// A town whose application is `market`, over legacy tables of so many rows made from `seed`.
+    pub(super) fn new(market: Market, legacy: Store, rows: i64, seed: u64) -> Town {
+        Town {
+            market: RwLock::new(market),
+            legacy,
+            ledger: Ledger::default(),
+            rows,
+            seed,
+            seen: Seen::default(),
+        }
+    }
+
+    /// The application of the moment.
+    pub(super) fn market(&self) -> Market {
+        let market = self.market.read();
+        market.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The handle of its layer.
+    pub(super) fn handle(&self) -> Handle {
+        self.market().handle()
+    }
+
+    /// From now on calls go to this application; those under way end where they began.
+    pub(super) fn deploy(&self, market: Market) {
+        let place = self.market.write();
+        *place.unwrap_or_else(PoisonError::into_inner) = market;
+    }
 }
 
 /// What the callers saw.
@@ -157,7 +187,7 @@ impl Caller {
     async fn call(&mut self, call: Call) -> Result<Answer, MarketError> {
         let is_read = matches!(call, Call::Get { .. } | Call::Newest { .. });
         let began = Instant::now();
-        let answer = self.town.market.clone().oneshot(call).await;
+        let answer = self.town.market().oneshot(call).await;
         let took = u32::try_from(began.elapsed().as_micros()).unwrap_or(u32::MAX);
         if is_read {
             self.took.reads.push(took)
@@ -316,7 +346,7 @@ impl Caller {
         let number = town.ledger.begin(Deed::ChangeWithPhoto(id));
         let began = Instant::now();
         let mut unit = UnitOfWork::new();
-        unit.touch(&town.handle, id);
+        unit.touch(&town.handle(), id);
         let work = async {
             let mut work = town.legacy.begin().await?;
             let entry = Cell::Text(format!("{number};"));

@@ -14,6 +14,8 @@ pub struct Summary {
     pub(super) legacy_rows: i64,
     pub(super) seed: u64,
     pub(super) seconds: f64,
+    /// The mapping that was wrong at first.
+    pub(super) mistake: Mistake,
     pub(super) backfill: Swept,
     pub(super) verifies: Vec<Verified>,
     pub(super) ramp: Vec<Ramped>,
@@ -33,6 +35,15 @@ pub struct Summary {
     pub(super) copies: BTreeMap<String, u64>,
     pub(super) dirty_keys_at_most: u64,
     pub(super) problems: Vec<String>,
+}
+
+/// A wrong field of the mapping, and how shadow reads found it.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Mistake {
+    pub(super) field: &'static str,
+    pub(super) found_after_seconds: f64,
+    pub(super) confirmed: u64,
+    pub(super) compared: u64,
 }
 
 /// A sweep over history.
@@ -104,6 +115,14 @@ impl fmt::Display for Summary {
         line(
             "legacy rows",
             format!("{} from seed {}", self.legacy_rows, self.seed),
+        )?;
+        let mistake = &self.mistake;
+        line(
+            "wrong mapping",
+            format!(
+                "{:?} differs in {} of {} shadow reads, found after {:.1} s, mended by revision 2",
+                mistake.field, mistake.confirmed, mistake.compared, mistake.found_after_seconds
+            ),
         )?;
         let swept = &self.backfill;
         line(

@@ -11,7 +11,6 @@ use super::{Story, failed};
 use crate::demo::DemoError;
 use crate::demo::counted::Series;
 use crate::demo::summary::{Swept, Verified};
-use crate::wiring::Wiring;
 
 impl Story<'_> {
     pub(super) async fn install(&self, scene: &mut Scene) -> Result<(), DemoError> {
@@ -35,15 +34,7 @@ impl Story<'_> {
             .learn()
             .await
             .map_err(failed("asking for the stage"))?;
-        let (drain, stop) = (scene.drain.clone(), scene.workers.clone());
-        scene.tasks.push(tokio::spawn(async move {
-            drain.run(stop.cancelled_owned()).await
-        }));
-        let (wiring, stop) = (scene.wiring.clone(), scene.workers.clone());
-        scene.tasks.push(tokio::spawn(async move {
-            let watch = wiring.watch(Wiring::WATCH_EVERY);
-            stop.run_until_cancelled(watch).await;
-        }));
+        scene.work();
         self.screen.say("stage dual-write: every write is copied");
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::demo::{DemoError, check};
 impl Story<'_> {
     /// The callers have gone: what is under way ends, what is dirty is copied.
     pub(super) async fn come_to_rest(&mut self, scene: &Scene) -> Result<(), DemoError> {
-        let drained = scene.handle.close_and_wait(PATIENCE).await;
+        let drained = scene.town.handle().close_and_wait(PATIENCE).await;
         if !drained.is_complete() {
             return Err(DemoError::Gate(format!("work did not end: {drained:?}")));
         }
@@ -41,7 +41,7 @@ impl Story<'_> {
     /// The last verify, the numbers, and the check that shares no code with the product.
     pub(super) async fn prove(&mut self, scene: &Scene) -> Result<(), DemoError> {
         let report = self.verify(scene, "at rest").await?;
-        scene.workers.cancel();
+        scene.stop().await;
         let unequal = report.compared - report.count(Class::Equal);
         if !report.clean() || unequal > 0 {
             return Err(DemoError::Gate(format!(
@@ -97,7 +97,8 @@ impl Story<'_> {
             .into_iter()
             .collect();
         summary.shadow_reads = scene
-            .handle
+            .town
+            .handle()
             .compared()
             .by_class()
             .filter(|(_, count)| *count > 0)

@@ -4,12 +4,14 @@
 //! | --- | --- |
 //! | [`scene`] | the application, and the layer around it |
 //! | [`copying`] | install, dual write, backfill, verify |
+//! | [`mistake`] | shadow reads find a wrong mapping, a new revision mends it |
 //! | [`reading`] | shadow reads, and the ramp |
 //! | [`outage`] | the new side fails; the kill switch |
 //! | [`ending`] | the callers go, what is left is drained, the result is proved |
 
 mod copying;
 mod ending;
+mod mistake;
 mod outage;
 mod reading;
 mod scene;
@@ -69,6 +71,9 @@ impl<'a> Story<'a> {
         self.screen
             .say("callers read and write through the layer from now on");
         self.install(&mut scene).await?;
+        self.backfill(&scene).await?;
+        self.find_the_mistake(&scene).await?;
+        self.mend_the_mistake(&mut scene).await?;
         self.backfill(&scene).await?;
         let report = self.verify(&scene, "under load").await?;
         if !report.clean() {

@@ -9,7 +9,7 @@ use crate::demo::counted::Series;
 use crate::demo::summary::Ramped;
 
 /// The share of reads that are compared.
-const SAMPLE: f64 = 25.0;
+pub(super) const SAMPLE: f64 = 25.0;
 /// The most confirmed differences, by shadow reads compared, at which the ramp begins.
 const MISMATCHES: f64 = 0.001;
 
@@ -23,7 +23,7 @@ impl Story<'_> {
             .set_sample(sample)
             .map_err(failed("sampling"))?;
         self.routed("shadow reads").await;
-        let totals = scene.handle.compared();
+        let totals = scene.town.handle().compared();
         let verdicts: Vec<String> = totals
             .by_class()
             .filter(|(_, count)| *count > 0)
@@ -39,7 +39,7 @@ impl Story<'_> {
                 "{} of {} shadow reads differ: {:?}",
                 totals.confirmed(),
                 totals.compared(),
-                scene.handle.samples()
+                scene.town.handle().samples()
             ))),
             Some(_) => Ok(()),
         }
