@@ -156,12 +156,12 @@ pub trait Versions: Send + Sync + 'static {
     fn any_dirty(&self) -> BoxFuture<'static, Result<bool, BoxError>>;
 
     /// The version of each of `keys`, in their order, as the authority or the follower holds it;
-    /// [`Version::default`] for a key never seen there.
+    /// `None` for a key that never came there.
     fn held(
         &self,
         role: Role,
         keys: Vec<Key>,
-    ) -> BoxFuture<'static, Result<Vec<Version>, BoxError>>;
+    ) -> BoxFuture<'static, Result<Vec<Option<Version>>, BoxError>>;
 
     /// All dirty keys, or `None` when there are more than `limit` of them. With it a bulk write's
     /// pin is released even while other keys are written all the time; without it (the default)
@@ -192,7 +192,11 @@ impl Versions for NoVersions {
         Box::pin(async { Err(NotKept.into()) })
     }
 
-    fn held(&self, _: Role, _: Vec<Key>) -> BoxFuture<'static, Result<Vec<Version>, BoxError>> {
+    fn held(
+        &self,
+        _: Role,
+        _: Vec<Key>,
+    ) -> BoxFuture<'static, Result<Vec<Option<Version>>, BoxError>> {
         Box::pin(async { Err(NotKept.into()) })
     }
 }

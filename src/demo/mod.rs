@@ -7,8 +7,8 @@
 //!
 //! 1. A hundred thousand listings are made, with the mess of real tables (`mess`), and callers
 //!    begin to read and write through the layer (`load`). They never stop.
-//! 2. Install, start copying, backfill. The mapping is wrong in one field: shadow reads find it, a
-//!    new revision mends it, everything is copied again. Verify, shadow reads, then 10, 25, 50 and
+//! 2. Install, start copying. The mapping is wrong in one field: shadow reads find it while history is
+//!    copied, a new revision mends it, everything is copied again. Verify, shadow reads, then 10, 25, 50 and
 //!    100 percent of the reads to the new side (`story`).
 //! 3. The new side fails for some seconds, the kill switch is thrown and cleared.
 //! 4. The callers stop, what is dirty is drained, everything is verified once more.

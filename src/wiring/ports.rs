@@ -59,18 +59,15 @@ impl Versions for KnownVersions {
         &self,
         role: Role,
         keys: Vec<Key>,
-    ) -> BoxFuture<'static, Result<Vec<Version>, BoxError>> {
+    ) -> BoxFuture<'static, Result<Vec<Option<Version>>, BoxError>> {
         let copier = self.0.clone();
         Box::pin(async move {
             Ok(match role {
-                Role::Authority => copier.authority().versions(&keys).await?,
-                Role::Follower => copier
-                    .follower()
-                    .versions(&keys)
-                    .await?
-                    .into_iter()
-                    .map(Option::unwrap_or_default)
-                    .collect(),
+                Role::Authority => {
+                    let held = copier.authority().versions(&keys).await?;
+                    held.into_iter().map(Some).collect()
+                }
+                Role::Follower => copier.follower().versions(&keys).await?,
             })
         })
     }

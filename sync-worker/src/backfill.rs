@@ -25,7 +25,7 @@ use tokio::time::Instant;
 
 use crate::copy::{Copier, CopySource};
 use crate::pace::{Backoff, Pace, RowsPerSecond};
-use crate::store::{Cursor, StoreError};
+use crate::store::{Cursor, Page, StoreError};
 
 /// How a backfill goes about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,10 +108,13 @@ impl BackfillControl {
         self.pace.rate()
     }
 
-    async fn not_paused(&self) {
+    /// Waits while it is paused; answers whether it was.
+    async fn not_paused(&self) -> bool {
         let mut paused = self.paused.subscribe();
+        let was = *paused.borrow();
         // The sender lives in `self`: waiting cannot fail.
         let _ = paused.wait_for(|paused| !paused).await;
+        was
     }
 }
 
@@ -188,8 +191,9 @@ impl Backfill {
             done: cursor.done,
         };
         let mut rows = 0;
+        let mut ahead = None;
         while !cursor.done {
-            match self.pass(&cursor).await {
+            match self.pass(&cursor, &mut ahead).await {
                 Ok(Some(passed)) => {
                     backoff.reset();
                     rows += passed.rows;
@@ -221,17 +225,24 @@ impl Backfill {
         Ok(progress)
     }
 
-    /// Passes one page; `None` when some of its keys could neither be copied nor held.
-    async fn pass(&self, cursor: &Cursor) -> Result<Option<Passed>, StoreError> {
-        self.control.not_paused().await;
+    /// Passes one page; `None` when some of its keys could neither be copied nor held. `ahead` is
+    /// the page itself, when it was read while the one before was written, and then the next one.
+    async fn pass(
+        &self,
+        cursor: &Cursor,
+        ahead: &mut Option<Page>,
+    ) -> Result<Option<Passed>, StoreError> {
+        if self.control.not_paused().await {
+            *ahead = None;
+        }
         let meters = self.copier.meters();
         // The wait comes before the read, so that what is copied was not read long ago.
         meters.throttled(self.control.pace.take(0).await);
-        let page = self
-            .copier
-            .authority()
-            .page(cursor.last.as_ref(), self.options.page.max(1));
-        let page = page.await?;
+        let (authority, limit) = (self.copier.authority(), self.options.page.max(1));
+        let page = match ahead.take() {
+            Some(page) => page,
+            None => authority.page(cursor.last.as_ref(), limit).await?,
+        };
         let Some(last) = page.last else {
             let cursor = Cursor {
                 done: true,
@@ -249,21 +260,30 @@ impl Backfill {
         self.control
             .pace
             .spend(u32::try_from(rows).unwrap_or(u32::MAX));
-        let copied = self
+        // What is inserted after the last page was read is stamped, hence dirty: a sweep that went
+        // on until nothing more was found would chase a busy application for ever.
+        let done = rows < u64::from(limit);
+        let next = async {
+            // At a fixed rate a page that waits for its turn would be an old one.
+            match done || self.control.rate().is_some() {
+                true => None,
+                false => authority.page(Some(&last), limit).await.ok(),
+            }
+        };
+        let copy = self
             .copier
-            .copy_stamped(page.stamped, Some(cursor), CopySource::Backfill)
-            .await?;
+            .copy_stamped(page.stamped, Some(cursor), CopySource::Backfill);
+        let (copied, next) = tokio::join!(copy, next);
+        let copied = copied?;
         if copied.unrecorded > 0 {
             meters.pages_retried.increment(1);
             return Ok(None);
         }
+        *ahead = next;
         let held = copied.left.len() as u64;
         meters.pages_copied.increment(1);
         meters.rows_held.increment(held);
         meters.rows_copied.increment(rows.saturating_sub(held));
-        // What is inserted after the last page was read is stamped, hence dirty: a sweep that went
-        // on until nothing more was found would chase a busy application for ever.
-        let done = rows < u64::from(self.options.page.max(1));
         let cursor = Cursor {
             last: Some(last),
             passed: cursor.passed + rows,

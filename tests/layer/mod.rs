@@ -13,6 +13,8 @@ use crate::protocol::market::{Market, Topology, backfill, drain, verify};
 
 pub mod shop;
 
+/// Rows that no backfill has brought yet.
+mod history;
 /// Lists, compared by key.
 mod lists;
 /// A key that is spelled in two ways.

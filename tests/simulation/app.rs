@@ -185,15 +185,15 @@ impl Versions for Bridge {
         &self,
         role: Role,
         keys: Vec<Key>,
-    ) -> BoxFuture<'static, Result<Vec<Version>, BoxError>> {
+    ) -> BoxFuture<'static, Result<Vec<Option<Version>>, BoxError>> {
         let ports = self.ports.clone();
         Box::pin(async move {
             Ok(match role {
-                Role::Authority => Authority::versions(&ports, &keys).await?,
-                Role::Follower => {
-                    let held = Follower::versions(&ports, &keys).await?;
-                    held.into_iter().map(Option::unwrap_or_default).collect()
+                Role::Authority => {
+                    let held = Authority::versions(&ports, &keys).await?;
+                    held.into_iter().map(Some).collect()
                 }
+                Role::Follower => Follower::versions(&ports, &keys).await?,
             })
         })
     }

@@ -139,7 +139,9 @@ async fn behind_token(desk: &Desk, operation: &Operation) -> bool {
         .await
     {
         Ok(held) if held.len() == needs.len() => {
-            needs.iter().zip(held).any(|((_, seen), held)| held < *seen)
+            let behind = |seen, held: Option<_>| held.is_none_or(|held| held < seen);
+            let mut both = needs.iter().zip(held);
+            both.any(|((_, seen), held)| behind(*seen, held))
         }
         _ => true,
     }

@@ -117,7 +117,8 @@ impl Handle {
         match held {
             Ok(held) if held.len() == keys.len() => Ok(Token::new(
                 self.entity().clone(),
-                keys.into_iter().zip(held),
+                keys.into_iter()
+                    .zip(held.into_iter().map(Option::unwrap_or_default)),
             )),
             Ok(_) => Err(NoToken {
                 source: Unanswered::Miscounted.into(),

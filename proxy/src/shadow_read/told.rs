@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use changeover_flags::{Key, Role};
+use changeover_flags::{Key, Role, Version};
 use changeover_shadow::{ListDiff, ListLook};
 
 use crate::call::{Operation, Touched};
@@ -22,7 +22,8 @@ pub(super) async fn versions(
     let [key] = operation.touched.as_keys() else {
         let time = desk.limits.shadow_time;
         let dirty = desk.ask_within(time, |versions| versions.any_dirty());
-        return kept(dirty.await.map(|dirty| (i64::from(dirty), 0)));
+        let dirty = dirty.await.map(|dirty| dirty || history_is_missing(desk));
+        return kept(dirty.map(|dirty| (i64::from(dirty), 0)));
     };
     let held = held(desk, vec![key.clone()]).await?;
     Ok(held.and_then(|held| held.first().copied()))
@@ -52,7 +53,8 @@ pub(super) async fn motion(
     let time = desk.limits.shadow_time;
     let dirty = desk.ask_within(time, |versions| versions.any_dirty());
     let dirty = match kept(dirty.await) {
-        Ok(dirty) => dirty.unwrap_or(false),
+        Ok(Some(dirty)) => dirty || history_is_missing(desk),
+        Ok(None) => false,
         Err(untold) => return (look, Err(untold)),
     };
     let pinned = |touched: &Touched| desk.pins.holds(touched, operation.routing.as_deref());
@@ -85,10 +87,19 @@ async fn held(desk: &Desk, keys: Vec<Key>) -> Result<Option<Vec<(i64, i64)>>, Un
     };
     let authority = ask(Role::Authority).await?;
     Ok(authority.map(|authority| {
+        // Until history has come, a key that never came is on its way. Afterwards nothing explains
+        // it.
+        let never = if history_is_missing(desk) { -1 } else { 0 };
+        let number = |version: Option<Version>| version.map_or(never, |version| version.0);
         let both = authority.into_iter().zip(follower);
-        both.map(|(authority, follower)| (authority.0, follower.0))
+        both.map(|(authority, follower)| (number(authority), number(follower)))
             .collect()
     }))
+}
+
+/// Whether rows may be absent from the new side because no backfill has brought them yet.
+fn history_is_missing(desk: &Desk) -> bool {
+    !desk.flags.load().ready
 }
 
 fn kept<T>(told: Result<T, BoxError>) -> Result<Option<T>, Untold> {

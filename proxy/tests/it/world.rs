@@ -324,12 +324,12 @@ impl Versions for Port {
         &self,
         role: Role,
         keys: Vec<Key>,
-    ) -> BoxFuture<'static, Result<Vec<Version>, BoxError>> {
+    ) -> BoxFuture<'static, Result<Vec<Option<Version>>, BoxError>> {
         let side = match role {
             Role::Authority => &self.from,
             Role::Follower => &self.to,
         };
-        let held = |key: &Key| Version(side.version(key.as_str().parse().unwrap()));
+        let held = |key: &Key| Some(Version(side.version(key.as_str().parse().unwrap())));
         self.answer(keys.iter().map(held).collect())
     }
 

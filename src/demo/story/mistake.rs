@@ -2,9 +2,11 @@
 //!
 //! No verify could: it compares the new rows with what the mapping makes of the old ones.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use changeover_flags::Percent;
+use changeover_sync_worker::backfill::BackfillOptions;
 
 use super::reading::SAMPLE;
 use super::scene::Scene;
@@ -18,7 +20,7 @@ const ENOUGH: u64 = 10;
 const FIELD: &str = "price_cents";
 
 impl Story<'_> {
-    /// Compares some reads until enough of them differ.
+    /// Begins to copy history and compares some reads meanwhile, until enough of them differ.
     pub(super) async fn find_the_mistake(&mut self, scene: &Scene) -> Result<(), DemoError> {
         let sample = Percent::new(SAMPLE).map_err(failed("sampling"))?;
         scene
@@ -28,6 +30,11 @@ impl Story<'_> {
             .map_err(failed("sampling"))?;
         let handle = scene.town.handle();
         let began = Instant::now();
+        let rows = self.options.rows.unsigned_abs();
+        let bar = self.screen.bar("backfill", rows);
+        let backfill = scene.migration.backfill(BackfillOptions::default());
+        let mut copying = pin!(backfill.run(|progress| bar.at(progress.passed)));
+        let mut copied = false;
         while handle.compared().confirmed() < ENOUGH {
             if began.elapsed() > PATIENCE {
                 return Err(DemoError::Gate(format!(
@@ -35,7 +42,13 @@ impl Story<'_> {
                     handle.compared()
                 )));
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::select! {
+                swept = &mut copying, if !copied => {
+                    swept.map_err(failed("copying history"))?;
+                    copied = true;
+                }
+                () = tokio::time::sleep(Duration::from_millis(20)) => {}
+            }
         }
         let found_after_seconds = began.elapsed().as_secs_f64();
         let (totals, samples) = (handle.compared(), handle.samples());

@@ -71,7 +71,6 @@ impl<'a> Story<'a> {
         self.screen
             .say("callers read and write through the layer from now on");
         self.install(&mut scene).await?;
-        self.backfill(&scene).await?;
         self.find_the_mistake(&scene).await?;
         self.mend_the_mistake(&mut scene).await?;
         self.backfill(&scene).await?;

@@ -40,7 +40,7 @@ use crate::copy::{Copier, answered};
 use judge::judge;
 pub use report::{Class, Sample, VerifyReport};
 
-use crate::store::{Hold, HoldKind, Observed, Stamped, StoreError};
+use crate::store::{Hold, HoldKind, Observed, Page, Stamped, StoreError};
 
 /// How a verify goes about it.
 #[derive(Debug, Clone)]
@@ -127,26 +127,24 @@ impl Verify {
     }
 
     async fn sweep_authority(&self, sweep: &mut Sweep) -> Result<u64, StoreError> {
-        let mut after: Option<Key> = None;
+        let authority = self.copier.authority();
+        let mut page = authority.page(None, self.page()).await?;
         let mut keys = 0;
-        loop {
-            let page = self
-                .copier
-                .authority()
-                .page(after.as_ref(), self.page())
-                .await?;
-            let Some(last) = page.last else {
-                return Ok(keys);
-            };
+        while let Some(last) = page.last {
             let read = page.stamped.len();
             keys += read as u64;
-            after = Some(last);
-            self.compare(page.stamped, sweep).await?;
             // Rows that came later are stamped, and found among the stamped keys or as lag.
-            if read < self.page() as usize {
-                return Ok(keys);
-            }
+            let full = read >= self.page() as usize;
+            let next = async {
+                match full {
+                    true => authority.page(Some(&last), self.page()).await,
+                    false => Ok(Page::default()),
+                }
+            };
+            // One side reads the next page while the other one answers for this one.
+            (page, ()) = tokio::try_join!(next, self.compare(page.stamped, sweep))?;
         }
+        Ok(keys)
     }
 
     /// Deleted keys that the follower never heard of; those it did are in the next sweep.
