@@ -108,6 +108,7 @@ fn packages_import_along_the_edges_only() {
         "examples/shop/Cargo.toml",
         &example.replace("-flags", "")
     ));
+    assert!(broken("bench/Cargo.toml", example));
     obeyed(edges);
 }
 
@@ -139,6 +140,7 @@ fn tests_and_examples_see_only_the_facade() {
         "tests/story.rs",
         "examples/shop.rs",
         "examples/shop/src/main.rs",
+        "bench/src/main.rs",
     ] {
         assert_eq!(facade(&[file(path, sees)]).len(), 1, "{path}");
         assert!(facade(&[file(path, "use changeover::Layer; // not changeover_proxy")]).is_empty());
@@ -240,7 +242,7 @@ fn no_text_names_the_machine_it_was_written_on() {
 fn edges(files: &[File]) -> Vec<String> {
     let mut complaints = Vec::new();
     for (file, package, dependencies) in manifests(files) {
-        let allowed = if file.path.starts_with("examples/") {
+        let allowed = if users(file) {
             &["changeover"]
         } else if let Some((_, allowed)) = EDGES.iter().find(|(name, _)| *name == package) {
             *allowed
@@ -284,8 +286,7 @@ fn without(files: &[File]) -> Vec<String> {
 fn facade(files: &[File]) -> Vec<String> {
     let members = EDGES.iter().filter(|(name, _)| *name != "changeover");
     let members: Vec<String> = members.map(|(name, _)| name.replace('-', "_")).collect();
-    let outside =
-        |file: &&File| file.path.starts_with("tests/") || file.path.starts_with("examples/");
+    let outside = |file: &&File| file.path.starts_with("tests/") || users(file);
     in_code(files.iter().filter(outside), |line| {
         let member = members
             .iter()
@@ -376,6 +377,13 @@ fn places(files: &[File]) -> Vec<String> {
         }
     }
     complaints
+}
+
+/// Whether a file belongs to a package that uses the library as anybody would.
+fn users(file: &File) -> bool {
+    ["examples/", "bench/"]
+        .iter()
+        .any(|folder| file.path.starts_with(folder))
 }
 
 /// The library's own files, those that hold nothing but tests apart.
