@@ -8,12 +8,15 @@
 //! | [`shadow`] | comparing: values, rules, verdicts, tally |
 //! | [`worker`] | install, copy, backfill, drain, verify, repair |
 //! | [`wiring`] | the layers' ports, answered by the worker; the worker inside the application |
-//! | [`repository`](mod@repository) | a trait of `async` methods behind the layers |
+//! | [`macro@layered`] | an attribute: a trait of `async fn` behind the layers |
+//! | [`repository`](mod@repository) | a `dyn` trait of boxed futures behind the layers |
+//! | [`closures`] | two closures behind the layers |
 //! | `signal` | the kill switch as a signal (Unix) |
 //! | [`demo`] | a whole migration under load, on databases made for it |
 //! | [`cli`] | the command line as a function, for binaries with mappings in Rust |
 
 pub use changeover_flags as flags;
+pub use changeover_macros::layered;
 pub use changeover_proxy as proxy;
 pub use changeover_shadow as shadow;
 pub use changeover_sync_worker as worker;

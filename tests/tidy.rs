@@ -15,6 +15,7 @@ use crate::support::{
 const EDGES: &[(&str, &[&str])] = &[
     ("changeover-flags", &[]),
     ("changeover-shadow", &[]),
+    ("changeover-macros", &[]),
     (
         "changeover-proxy",
         &["changeover-flags", "changeover-shadow"],
@@ -30,6 +31,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "changeover-shadow",
             "changeover-proxy",
             "changeover-sync-worker",
+            "changeover-macros",
         ],
     ),
 ];
@@ -54,6 +56,7 @@ const LIBRARY: &[&str] = &[
     "shadow/src/",
     "proxy/src/",
     "sync-worker/src/",
+    "macros/src/",
     "src/",
 ];
 

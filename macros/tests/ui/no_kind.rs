@@ -1,0 +1,7 @@
+#[changeover_macros::layered(MovingListings)]
+trait Listings {
+    #[call(reed(id))]
+    async fn title(&self, id: i64) -> Result<String, Error>;
+}
+
+fn main() {}

@@ -1,0 +1,7 @@
+#[changeover_macros::layered(MovingListings)]
+trait Listings {
+    #[call(read(id))]
+    async fn title(&self, id: i64) -> Option<String>;
+}
+
+fn main() {}

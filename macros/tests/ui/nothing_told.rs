@@ -1,0 +1,4 @@
+#[changeover_macros::layered(MovingListings)]
+trait Listings {}
+
+fn main() {}

@@ -1,0 +1,4 @@
+#[changeover_macros::layered(MovingListings, errors = Error)]
+trait Listings {}
+
+fn main() {}

@@ -1,0 +1,4 @@
+#[changeover_macros::layered]
+trait Listings {}
+
+fn main() {}
