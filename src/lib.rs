@@ -11,6 +11,7 @@
 //! | [`macro@layered`] | an attribute: a trait of `async fn` behind the layers |
 //! | [`repository`](mod@repository) | a `dyn` trait of boxed futures behind the layers |
 //! | [`closures`] | two closures behind the layers |
+//! | [`kit`] | a contract test for your own mapping and repositories |
 //! | `signal` | the kill switch as a signal (Unix) |
 //! | [`demo`] | a whole migration under load, on databases made for it |
 //! | [`cli`] | the command line as a function, for binaries with mappings in Rust |
@@ -24,6 +25,7 @@ pub use changeover_sync_worker as worker;
 pub mod cli;
 pub mod closures;
 pub mod demo;
+pub mod kit;
 pub mod repository;
 #[cfg(unix)]
 pub mod signal;

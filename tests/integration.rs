@@ -26,6 +26,8 @@ mod faults;
 mod mutants;
 // The layer over real databases.
 mod layer;
+// The contract test for a team's own mapping and repositories.
+mod kit;
 // A follower that is no database: writes are replayed, which is best effort.
 mod best_effort;
 // What an application has to change, and the worker it runs.

@@ -2,6 +2,8 @@
 
 use changeover_shadow::Value;
 
+use crate::mapping::Shape;
+
 /// All follower rows of one key, as a pure function of the authority's rows.
 ///
 /// An image names rows, not statements: writing it twice, or after another image, leaves what the
@@ -25,6 +27,25 @@ impl Image {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.targets.iter().all(Vec::is_empty)
+    }
+
+    /// The image as a value, for comparing two of them field by field: by target, row (its slot, or
+    /// its number) and column. What a lookup or an id will answer stands as what it is asked by.
+    #[must_use]
+    pub fn to_value(&self, shape: &Shape) -> Value {
+        let targets = self.targets.iter().zip(&shape.targets);
+        Value::record(targets.map(|(rows, target)| {
+            let rows = rows.iter().enumerate().map(|(number, row)| {
+                let cells = target.columns.iter().zip(&row.cells);
+                let cells = cells.map(|(column, cell)| (column.as_str(), cell.to_value()));
+                let named = match row.slot.as_str() {
+                    "" => number.to_string(),
+                    slot => slot.to_owned(),
+                };
+                (named, Value::record(cells))
+            });
+            (target.name.as_str(), Value::record(rows))
+        }))
     }
 }
 
@@ -58,4 +79,14 @@ pub enum Cell {
         /// That row's slot.
         slot: String,
     },
+}
+
+impl Cell {
+    fn to_value(&self) -> Value {
+        match self {
+            Cell::Value(value) => value.clone(),
+            Cell::Lookup { by, .. } => by.clone(),
+            Cell::Row { slot, .. } => Value::Text(slot.clone()),
+        }
+    }
 }

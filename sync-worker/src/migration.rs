@@ -33,11 +33,11 @@ use crate::verify::{Verify, VerifyOptions, VerifyReport};
 #[derive(Clone)]
 pub struct Migration {
     entity: Entity,
-    mapping: Arc<dyn Mapping>,
-    legacy: Database,
-    new: Database,
+    pub(crate) mapping: Arc<dyn Mapping>,
+    pub(crate) legacy: Database,
+    pub(crate) new: Database,
     catalog: Arc<Catalog>,
-    authority: SqlAuthority,
+    pub(crate) authority: SqlAuthority,
     follower: SqlFollower,
     copier: Copier,
     home: Home,

@@ -8,6 +8,7 @@ use changeover::shadow::Value;
 use changeover::worker::dialect::catalog::{Column, Table};
 use changeover::worker::dialect::install::{Reject, Stamp};
 use changeover::worker::dialect::postgres::Postgres;
+use changeover::worker::dialect::probe::Probe;
 use changeover::worker::dialect::session::{Database, DbError, Session};
 use changeover::worker::dialect::sqlite::Sqlite;
 use changeover::worker::dialect::statement::Arg;
@@ -89,6 +90,9 @@ impl Dialect for Mutant {
     }
     fn place_name(&self) -> &str {
         self.shipped.place_name()
+    }
+    fn probe(&self) -> &dyn Probe {
+        self.shipped.probe()
     }
     fn identity<'a>(
         &'a self,

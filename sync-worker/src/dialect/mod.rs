@@ -5,7 +5,7 @@
 //! | [`statement`] | SQL text with its arguments |
 //! | [`session`] | one connection of the worker's own, and what its errors mean |
 //! | [`catalog`] | tables, columns and keys as the database describes them |
-//! | [`inspect`] | what the preflight asks |
+//! | [`inspect`], [`probe`] | what the preflight and the contract's checks ask |
 //! | [`postgres`], [`sqlite`] | what differs between the engines |
 //! | [`authority`], [`follower`], [`home`], [`install`] | the protocol's SQL, the same for all |
 
@@ -22,6 +22,7 @@ pub mod home;
 pub mod inspect;
 pub mod install;
 pub mod postgres;
+pub mod probe;
 pub mod session;
 pub mod sqlite;
 pub mod statement;
@@ -62,6 +63,9 @@ pub trait Dialect: Send + Sync + Debug + 'static {
 
     /// Where the database is, without secrets.
     fn place_name(&self) -> &str;
+
+    /// What the contract's checks ask.
+    fn probe(&self) -> &dyn probe::Probe;
 
     /// What tells two databases apart, whatever their URLs say: equal identities mean one database.
     fn identity<'a>(

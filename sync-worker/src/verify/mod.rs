@@ -126,6 +126,28 @@ impl Verify {
         Ok(sweep.report)
     }
 
+    /// Compares `keys` alone, rows or no rows. Cancellation safe: it changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Verify::run).
+    pub async fn keys(&self, keys: &[Key]) -> Result<VerifyReport, StoreError> {
+        let backfilled = self.copier.follower().cursor().await?.done;
+        let mut sweep = Sweep {
+            report: VerifyReport {
+                backfilled,
+                empty: keys.is_empty(),
+                ..VerifyReport::default()
+            },
+            holds: self.holds().await?,
+        };
+        for keys in keys.chunks(self.page() as usize) {
+            let stamped = self.read(keys).await?;
+            self.compare(stamped, &mut sweep).await?;
+        }
+        Ok(sweep.report)
+    }
+
     async fn sweep_authority(&self, sweep: &mut Sweep) -> Result<u64, StoreError> {
         let authority = self.copier.authority();
         let mut page = authority.page(None, self.page()).await?;

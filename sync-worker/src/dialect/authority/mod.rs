@@ -17,8 +17,10 @@ mod apart;
 mod query;
 mod read;
 mod state;
+mod trial;
 
 use query::Query;
+pub(crate) use trial::{Trials, Unstamped};
 
 /// The side that takes writes, in SQL.
 #[derive(Clone)]

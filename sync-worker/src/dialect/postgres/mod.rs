@@ -13,13 +13,16 @@ use sqlx::postgres::PgConnectOptions;
 
 use super::catalog::{Column, Table};
 use super::install::{Reject, Stamp};
+use super::probe::Probe;
 use super::session::{DbError, Session};
 use super::statement::{Arg, RowColumn, Statement};
 use super::{BadSetting, Dialect, tables};
 
 mod catalog;
 mod key;
+mod normalise;
 mod notes;
+mod probe;
 mod session;
 mod triggers;
 
@@ -66,6 +69,10 @@ impl Dialect for Postgres {
 
     fn place_name(&self) -> &str {
         &self.name
+    }
+
+    fn probe(&self) -> &dyn Probe {
+        self
     }
 
     fn identity<'a>(
@@ -319,39 +326,7 @@ impl Dialect for Postgres {
         columns: &'a [Column],
         rows: Vec<Vec<Value>>,
     ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, DbError>> {
-        async move {
-            let names: Vec<String> = (0..columns.len())
-                .map(|index| format!("c{index}"))
-                .collect();
-            let mut bound: Vec<RowColumn<'_>> = names
-                .iter()
-                .zip(columns)
-                .map(|(name, column)| RowColumn::new(name, &column.full_type))
-                .collect();
-            bound.push(RowColumn::new("position", "bigint"));
-            let select: Vec<String> = names.iter().map(|name| format!("r.{name}::text")).collect();
-            let rows: Vec<Vec<Value>> = (0i64..)
-                .zip(rows)
-                .map(|(position, mut row)| {
-                    row.push(Value::Integer(position));
-                    row
-                })
-                .collect();
-            let statement = Statement::of(self, &format!("SELECT {} FROM ", select.join(", ")))
-                .rows("r", &bound, &rows)
-                .sql(" ORDER BY r.position");
-            let rows = session.fetch(statement).await?;
-            Ok(rows
-                .into_iter()
-                .map(|row| {
-                    row.into_iter()
-                        .zip(columns)
-                        .map(|(value, column)| self.decode(value, &column.sql_type))
-                        .collect()
-                })
-                .collect())
-        }
-        .boxed()
+        normalise::normalise(self, session, columns, rows).boxed()
     }
 
     fn describe<'a>(

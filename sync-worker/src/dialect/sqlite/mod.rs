@@ -13,12 +13,14 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteSynchronous};
 
 use super::catalog::{Column, Table};
 use super::install::{Reject, Stamp};
+use super::probe::Probe;
 use super::session::{DbError, Session};
 use super::statement::{Arg, RowColumn, Statement};
 use super::{BadSetting, Dialect, tables};
 
 mod affinity;
 mod catalog;
+mod probe;
 mod replace;
 mod session;
 mod triggers;
@@ -75,6 +77,10 @@ impl Dialect for Sqlite {
 
     fn place_name(&self) -> &str {
         &self.name
+    }
+
+    fn probe(&self) -> &dyn Probe {
+        self
     }
 
     fn identity<'a>(

@@ -1,0 +1,31 @@
+//! What the contract's checks ask of an engine: which tables there are, how a row of any of them can
+//! be changed, and which transactions stay open.
+
+use futures_util::future::BoxFuture;
+
+use super::catalog::Column;
+use super::session::{DbError, Session};
+
+/// What differs between engines when somebody else's tables are tried.
+pub trait Probe: Send + Sync {
+    /// The application's tables that this role sees, the product's own apart, by the names that
+    /// [`Dialect::describe`](super::Dialect::describe) takes.
+    fn tables<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+    ) -> BoxFuture<'a, Result<Vec<String>, DbError>>;
+
+    /// What names a row of a table without a primary key: (expression, type).
+    fn row_id(&self) -> (&'static str, &'static str);
+
+    /// Expressions over `current`, the quoted column, that are another value than it holds. Each
+    /// may be refused by a constraint.
+    fn other_values(&self, current: &str, column: &Column) -> Vec<String>;
+
+    /// The transactions of others that are open in this database, one line each, without values of
+    /// rows. The worker's own are not listed. SQLite tells of one that has written alone.
+    fn open_transactions<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+    ) -> BoxFuture<'a, Result<Vec<String>, DbError>>;
+}
