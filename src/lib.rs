@@ -12,6 +12,7 @@
 //! | [`repository`](mod@repository) | a `dyn` trait of boxed futures behind the layers |
 //! | [`closures`] | two closures behind the layers |
 //! | [`kit`] | a contract test for your own mapping and repositories |
+//! | `router` | status and switches over HTTP (cargo feature `router`) |
 //! | `signal` | the kill switch as a signal (Unix) |
 //! | [`demo`] | a whole migration under load, on databases made for it |
 //! | [`cli`] | the command line as a function, for binaries with mappings in Rust |
@@ -27,6 +28,8 @@ pub mod closures;
 pub mod demo;
 pub mod kit;
 pub mod repository;
+#[cfg(feature = "router")]
+pub mod router;
 #[cfg(unix)]
 pub mod signal;
 pub mod wiring;

@@ -43,8 +43,8 @@
 //! ```
 
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use changeover_flags::{BadEntity, BadVariable, Entity, Environment, FileStore, Flags, Stage};
 use changeover_proxy::{Builder, Changeover, FencedCopy};
@@ -52,6 +52,7 @@ use changeover_sync_worker::dialect::session::Database;
 use changeover_sync_worker::mapping::toml::{BadMapping, TomlMapping};
 use changeover_sync_worker::migration::{Migration, MigrationError};
 use changeover_sync_worker::preflight::PreflightError;
+use changeover_sync_worker::verify::{VerifyOptions, VerifyReport};
 use thiserror::Error;
 
 mod ports;
@@ -65,6 +66,16 @@ pub use running::{RunOptions, Running};
 pub struct Wiring {
     migration: Migration,
     flags: Flags,
+    last_verify: Arc<Mutex<Option<LastVerify>>>,
+}
+
+/// The last verify of this process.
+#[derive(Debug, Clone)]
+pub struct LastVerify {
+    /// When it ended.
+    pub at: SystemTime,
+    /// What it found. Its samples name keys.
+    pub report: VerifyReport,
 }
 
 /// Why a migration could not be installed. The message names the step, the source the reason.
@@ -113,7 +124,11 @@ impl Wiring {
     ///
     /// [`MigrationError`] when the stage cannot be learnt and the flags do not know one either.
     pub async fn new(migration: Migration, flags: Flags) -> Result<Wiring, MigrationError> {
-        let wiring = Wiring { migration, flags };
+        let wiring = Wiring {
+            migration,
+            flags,
+            last_verify: Arc::default(),
+        };
         match wiring.learn().await {
             Err(error) if !wiring.flags.load().known => Err(error),
             _ => Ok(wiring),
@@ -210,6 +225,33 @@ impl Wiring {
     #[must_use]
     pub fn versions(&self) -> KnownVersions {
         KnownVersions::new(self.migration.copier_apart(Self::QUESTION_CONNECTIONS))
+    }
+
+    /// Compares everything, records whether it was clean, learns that, and keeps the report for
+    /// [`last_verify`](Wiring::last_verify).
+    ///
+    /// # Errors
+    ///
+    /// As [`Migration::verify`] and [`learn`](Wiring::learn).
+    pub async fn verify(&self, options: VerifyOptions) -> Result<VerifyReport, MigrationError> {
+        let report = self.migration.verify(options).await?;
+        let last = LastVerify {
+            at: SystemTime::now(),
+            report: report.clone(),
+        };
+        *self
+            .last_verify
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(last);
+        self.learn().await?;
+        Ok(report)
+    }
+
+    /// The last [`verify`](Wiring::verify) of this process; the worker makes one from time to time.
+    #[must_use]
+    pub fn last_verify(&self) -> Option<LastVerify> {
+        let last = self.last_verify.lock();
+        last.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Asks for the epoch row once.

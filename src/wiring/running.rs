@@ -162,13 +162,12 @@ impl Wiring {
             tracing::info!(entity = %self.migration.entity(), keys = swept.passed, "backfilled");
             self.migration.record_backfill(&epoch).await?;
         }
-        let report = self.migration.verify(options.verify.clone()).await?;
+        let report = self.verify(options.verify.clone()).await?;
         if report.clean() {
             tracing::info!(entity = %self.migration.entity(), keys = report.compared, "verified without a difference");
         } else {
             tracing::warn!(entity = %self.migration.entity(), ?report, "verified with differences");
         }
-        self.learn().await?;
         Ok(report.clean())
     }
 }

@@ -266,6 +266,16 @@ fn operation(call: &Call) -> Operation {
 impl Instance {
     /// An instance over a market whose migration is `wiring`'s.
     pub async fn start(market: &Market, wiring: Wiring, follow: bool) -> Instance {
+        Instance::showing(market, wiring, follow, Redaction::new().show_keys()).await
+    }
+
+    /// The same, showing of differences what `redaction` lets it.
+    pub async fn showing(
+        market: &Market,
+        wiring: Wiring,
+        follow: bool,
+        redaction: Redaction,
+    ) -> Instance {
         let new = Shop::new(market.new.clone(), true);
         let limits = Limits {
             follower_time: Duration::from_millis(300),
@@ -284,7 +294,7 @@ impl Instance {
                 },
             ))
             .observe(Json)
-            .redaction(Redaction::new().show_keys())
+            .redaction(redaction)
             .operations(["get", "retitle", "append", "delete", "create", "close_all"])
             .new_service(new.clone())
             .versions(wiring.versions())

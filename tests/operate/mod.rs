@@ -1,38 +1,51 @@
 //! What a person on call does to a running instance, and what it does then.
 
+mod canary;
+mod client;
 mod file;
+mod router;
 mod signal;
 
+use std::path::Path;
 use std::time::Duration;
 
 use changeover::flags::{FileStore, Flags, Percent};
+use changeover::shadow::Redaction;
 use changeover::wiring::Wiring;
 
 use crate::layer::shop::Instance;
 use crate::protocol::market::{Market, Topology, backfill, verify};
 
+/// What the legacy side answers for every listing.
+const LEGACY: &str = "canary-of-legacy";
+
 /// What the new side answers for every listing: whose answer it is can be seen.
-const FORGED: &str = "the new side's";
+const FORGED: &str = "canary-of-new";
 
 /// An instance on SQLite that reads everything from the new side, with its flags in `folder`.
-async fn ramped(folder: &std::path::Path) -> (Market, Instance) {
+async fn ramped(folder: &Path) -> (Market, Instance) {
+    ramped_showing(folder, Redaction::new()).await
+}
+
+async fn ramped_showing(folder: &Path, redaction: Redaction) -> (Market, Instance) {
     let market = Market::start(Topology::SqliteTwoFiles).await;
     market.fill(16).await;
+    let titled = format!("UPDATE listings SET title = '{LEGACY}'");
+    market.legacy.run(&titled).await;
     let migration = market.installed().await;
     backfill(&migration).await;
     assert!(verify(&migration).await.clean());
     let entity = Market::entity();
     let flags = Flags::open(entity.clone(), FileStore::new(folder, &entity)).unwrap();
     let wiring = Wiring::new(migration, flags).await.unwrap();
-    let instance = Instance::start(&market, wiring, true).await;
+    let instance = Instance::showing(&market, wiring, true, redaction).await;
     instance.read_new(Percent::HUNDRED);
     market
         .new
         .run(&format!(
             "BEGIN IMMEDIATE; INSERT INTO changeover_copying VALUES ('x'); \
-             UPDATE service_listings SET title = '{}'; \
-             DELETE FROM changeover_copying; COMMIT",
-            FORGED.replace('\'', "''")
+             UPDATE service_listings SET title = '{FORGED}'; \
+             DELETE FROM changeover_copying; COMMIT"
         ))
         .await;
     assert_eq!(instance.title(1).await.as_deref(), Some(FORGED));

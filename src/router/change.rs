@@ -1,0 +1,169 @@
+//! What the router switches.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use changeover_flags::{Flags, Percent, Refused};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::Shared;
+use super::problem::{Code, Problem};
+use super::status::reads;
+
+/// How long an answer waits for a disk.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A body, or why there is none.
+type Body = Result<Bytes, BytesRejection>;
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct KillBody {
+    reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PercentBody {
+    read_new: Percent,
+}
+
+/// What is in force now.
+#[derive(Serialize)]
+pub(super) struct Changed {
+    entity: String,
+    /// Who answers reads now, in words.
+    reads: String,
+    read_new: Percent,
+    kill: Option<String>,
+    /// Whether it would survive a restart.
+    stored: bool,
+    troubles: Vec<String>,
+}
+
+impl Changed {
+    fn of(flags: &Flags, stored: bool) -> Changed {
+        let now = flags.load();
+        Changed {
+            entity: flags.entity().to_string(),
+            reads: reads(&now),
+            read_new: now.read_new,
+            kill: flags.killed().map(|kill| kill.reason),
+            stored,
+            troubles: flags.troubles(),
+        }
+    }
+}
+
+pub(super) async fn kill(
+    State(shared): State<Arc<Shared>>,
+    Path(entity): Path<String>,
+    body: Body,
+) -> Result<Json<Changed>, Problem> {
+    let reason = reason(body)?;
+    let flags = shared.subject(&entity)?.handle.flags();
+    flags.kill_now(&reason);
+    Ok(Json(stored_kill(flags).await))
+}
+
+pub(super) async fn kill_all(
+    State(shared): State<Arc<Shared>>,
+    body: Body,
+) -> Result<Json<Vec<Changed>>, Problem> {
+    let reason = reason(body)?;
+    let all = || {
+        shared
+            .subjects
+            .values()
+            .map(|subject| subject.handle.flags())
+    };
+    // All of them before any disk is waited for.
+    all().for_each(|flags| flags.kill_now(&reason));
+    let stored = futures_util::future::join_all(all().map(stored_kill)).await;
+    Ok(Json(stored))
+}
+
+pub(super) async fn unkill(
+    State(shared): State<Arc<Shared>>,
+    Path(entity): Path<String>,
+) -> Result<Json<Changed>, Problem> {
+    let flags = shared.subject(&entity)?.handle.flags();
+    changed(flags, Flags::clear_kill).await
+}
+
+pub(super) async fn percent(
+    State(shared): State<Arc<Shared>>,
+    Path(entity): Path<String>,
+    body: Body,
+) -> Result<Json<Changed>, Problem> {
+    let flags = shared.subject(&entity)?.handle.flags();
+    let PercentBody { read_new } = parsed(&bytes(body)?, r#"{"read_new": 25.0}"#)?;
+    let answer = changed(flags, move |flags| flags.set_read_new(read_new)).await?;
+    tracing::warn!(%entity, %read_new, "read percentage set over HTTP");
+    Ok(answer)
+}
+
+/// A kill acts whatever becomes of the file, so the answer does not wait long for it.
+async fn stored_kill(flags: &Flags) -> Changed {
+    let storing = flags.clone();
+    let stored = tokio::task::spawn_blocking(move || storing.reload().is_ok());
+    let stored = tokio::time::timeout(PATIENCE, stored).await;
+    Changed::of(flags, matches!(stored, Ok(Ok(true))))
+}
+
+/// Makes a change that stores itself: where that may block.
+async fn changed(
+    flags: &Flags,
+    change: impl FnOnce(&Flags) -> Result<(), Refused> + Send + 'static,
+) -> Result<Json<Changed>, Problem> {
+    let changing = flags.clone();
+    let done = tokio::task::spawn_blocking(move || change(&changing));
+    let stored = match tokio::time::timeout(PATIENCE, done).await {
+        Ok(Ok(Ok(()))) => true,
+        Ok(Ok(Err(Refused::Unsaved(_)))) | Err(_) => false,
+        Ok(Ok(Err(error @ Refused::NotReady(_)))) => {
+            return Err(Problem::because(Code::NotReady, error.to_string()));
+        }
+        Ok(Ok(Err(error @ Refused::Fixed { .. }))) => {
+            return Err(Problem::because(Code::Fixed, error.to_string()));
+        }
+        Ok(Ok(Err(error))) => return Err(Problem::because(Code::Internal, error.to_string())),
+        Ok(Err(panicked)) => {
+            tracing::error!(error = %panicked, "changing flags panicked");
+            return Err(Problem::of(Code::Internal));
+        }
+    };
+    Ok(Json(Changed::of(flags, stored)))
+}
+
+fn reason(body: Body) -> Result<String, Problem> {
+    let body = bytes(body)?;
+    let body: KillBody = if body.trim_ascii().is_empty() {
+        KillBody::default()
+    } else {
+        parsed(&body, r#"{"reason": "why"}, or nothing"#)?
+    };
+    Ok(body
+        .reason
+        .unwrap_or_else(|| "over HTTP, no reason given".to_owned()))
+}
+
+fn bytes(body: Body) -> Result<Bytes, Problem> {
+    body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::of(Code::TooLarge),
+        _ => Problem::of(Code::BadBody),
+    })
+}
+
+fn parsed<T: DeserializeOwned>(body: &[u8], expected: &str) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| {
+        let message = format!("the body is not what is expected, {expected}: {error}");
+        Problem::because(Code::BadBody, message)
+    })
+}

@@ -1,0 +1,212 @@
+//! What the router shows.
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use changeover_flags::{Fixable, Flags, Percent, Place, Snapshot, Stage};
+use changeover_proxy::Handle;
+use changeover_shadow::{FieldSample, Totals};
+use serde::Serialize;
+
+use super::Subject;
+use crate::wiring::LastVerify;
+
+/// Where an entity stands in this process.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Status {
+    /// Its name.
+    pub entity: String,
+    /// The stage; `null` while it was never learnt.
+    pub stage: Option<Stage>,
+    /// The number of the epoch.
+    pub epoch: i64,
+    /// Who takes writes.
+    pub authority: Option<Place>,
+    /// Who answers reads at the moment, in words.
+    pub reads: String,
+    /// Percent of keys whose reads the new side answers in `dual-write`. A kill leaves it as it is.
+    pub read_new: Percent,
+    /// Percent of reads that are also compared.
+    pub sample: Percent,
+    /// Why the kill switch is thrown; `null` if it is not.
+    pub kill: Option<String>,
+    /// Whether a backfill and one clean verify are recorded.
+    pub ready: bool,
+    /// The environment variables that set one of these flags.
+    pub fixed_by: Vec<String>,
+    /// Why the flags in force are not those that were asked for.
+    pub troubles: Vec<String>,
+    /// Keys, and scopes, that this process reads from the authority until they are copied.
+    pub pinned: usize,
+    /// How far the follower is behind; `null` if the authority never told.
+    pub lag: Option<Lag>,
+    /// The last verify of this process; `null` if it made none. Others may have: see `ready`.
+    pub verified: Option<Verified>,
+    /// What shadow reads found in this process.
+    pub compared: Shadowed,
+}
+
+/// Keys that are not known to agree.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Lag {
+    /// Dirty keys, those held included.
+    pub dirty: u64,
+    /// Dirty keys that wait for another.
+    pub waiting: u64,
+    /// Dirty keys that the follower refuses for good.
+    pub blocked: u64,
+    /// How long ago the authority said so.
+    pub seconds_old: f64,
+}
+
+/// What a verify found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    /// When it ended, in seconds since 1970.
+    pub at_unix: u64,
+    /// Whether it proved agreement up to recorded lag.
+    pub clean: bool,
+    /// Keys compared.
+    pub keys: u64,
+    /// Keys by class.
+    pub classes: BTreeMap<&'static str, u64>,
+}
+
+/// The tally of shadow reads.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Shadowed {
+    /// Reads that ended in some class.
+    pub total: u64,
+    /// Reads under way.
+    pub in_flight: u64,
+    /// Reads by class; they sum to `total`.
+    pub classes: BTreeMap<&'static str, u64>,
+    /// Confirmed differences out of the reads that settled something, from 0 to 1; `null` when
+    /// nothing did, which is no pass.
+    pub mismatch_ratio: Option<f64>,
+}
+
+/// What differs, as far as it may be shown.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Differences {
+    /// The entity.
+    pub entity: String,
+    /// The tally.
+    pub compared: Shadowed,
+    /// Redacted examples, by field.
+    pub fields: Vec<FieldSample>,
+    /// Examples that were not kept because their field had no room.
+    pub overflow: u64,
+}
+
+impl Status {
+    pub(super) async fn of(subject: &Subject) -> Status {
+        let (handle, flags) = (&subject.handle, subject.handle.flags());
+        let lag = subject.lag.get().await;
+        let now = flags.load();
+        let stage = now.serving().ok();
+        let verified = subject
+            .wiring
+            .as_ref()
+            .and_then(|wiring| wiring.last_verify());
+        Status {
+            entity: handle.entity().to_string(),
+            stage,
+            epoch: now.epoch,
+            authority: stage.map(Stage::authority),
+            reads: reads(&now),
+            read_new: now.read_new,
+            sample: now.sample,
+            kill: flags.killed().map(|kill| kill.reason),
+            ready: now.ready,
+            fixed_by: fixed_by(flags),
+            troubles: flags.troubles(),
+            pinned: handle.pins().total(),
+            lag,
+            verified: verified.map(|last| Verified::of(&last)),
+            compared: Shadowed::of(&handle.compared()),
+        }
+    }
+}
+
+impl Verified {
+    /// Without its samples: those name keys.
+    fn of(last: &LastVerify) -> Verified {
+        let classes = last.report.classes.iter();
+        Verified {
+            at_unix: unix(last.at),
+            clean: last.report.clean(),
+            keys: last.report.compared,
+            classes: classes
+                .map(|(class, keys)| (class.as_str(), *keys))
+                .collect(),
+        }
+    }
+}
+
+impl Shadowed {
+    fn of(totals: &Totals) -> Shadowed {
+        Shadowed {
+            total: totals.total,
+            in_flight: totals.in_flight(),
+            classes: totals
+                .by_class()
+                .map(|(class, reads)| (class.as_str(), reads))
+                .collect(),
+            mismatch_ratio: totals.mismatch_ratio(),
+        }
+    }
+}
+
+impl Differences {
+    pub(super) fn of(handle: &Handle) -> Differences {
+        let samples = handle.samples();
+        Differences {
+            entity: handle.entity().to_string(),
+            compared: Shadowed::of(&handle.compared()),
+            fields: samples.fields,
+            overflow: samples.overflow,
+        }
+    }
+}
+
+/// Who answers reads, in words: what somebody on call wants to know first.
+pub(super) fn reads(now: &Snapshot) -> String {
+    let Ok(stage) = now.serving() else {
+        return "refused: the stage is not known yet".to_owned();
+    };
+    let authority = stage.authority();
+    match stage {
+        Stage::DualWrite | Stage::Cutover if now.kill => {
+            format!("all from {authority}, none compared: the kill switch is thrown")
+        }
+        Stage::DualWrite if now.read_new == Percent::HUNDRED => {
+            "all from new that legacy is not known to be ahead of".to_owned()
+        }
+        Stage::DualWrite if now.read_new > Percent::ZERO => {
+            format!(
+                "{} of the keys from new, all others from legacy",
+                now.read_new
+            )
+        }
+        Stage::Legacy | Stage::DualWrite | Stage::Cutover | Stage::Complete => {
+            format!("all from {authority}")
+        }
+    }
+}
+
+fn fixed_by(flags: &Flags) -> Vec<String> {
+    let environment = flags.environment();
+    let set = [
+        (environment.read_new.is_some(), Fixable::ReadNew),
+        (environment.sample.is_some(), Fixable::Sample),
+        (environment.kill.is_some(), Fixable::Kill),
+    ];
+    let set = set.into_iter().filter(|(set, _)| *set);
+    set.map(|(_, flag)| flag.variable(flags.entity())).collect()
+}
+
+fn unix(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
