@@ -15,6 +15,7 @@
 //! It is no secret and no defence: who can choose keys can choose buckets.
 
 use std::fmt;
+use std::hash::Hasher as _;
 
 use siphasher::sip::SipHasher24;
 
@@ -43,12 +44,12 @@ impl Bucket {
     /// by, such as the tenant.
     #[must_use]
     pub fn of(entity: &Entity, routing: &str) -> Bucket {
-        let mut input = Vec::with_capacity(64);
-        input.extend_from_slice(b"changeover/v1\0");
-        input.extend_from_slice(entity.as_str().as_bytes());
-        input.push(0);
-        input.extend_from_slice(routing.as_bytes());
-        let hash = SipHasher24::new_with_key(&Self::V1_KEY).hash(&input);
+        let mut hasher = SipHasher24::new_with_key(&Self::V1_KEY);
+        hasher.write(b"changeover/v1\0");
+        hasher.write(entity.as_str().as_bytes());
+        hasher.write(b"\0");
+        hasher.write(routing.as_bytes());
+        let hash = hasher.finish();
         // The product's upper half is below COUNT, and no bucket gets more than one hash in 2^50
         // more than another; `hash % COUNT` would do too, but slower.
         let reduced = (u128::from(hash) * u128::from(Self::COUNT)) >> 64;

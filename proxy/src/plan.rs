@@ -6,6 +6,8 @@ use std::sync::Arc;
 use changeover_flags::{Bucket, Snapshot};
 use changeover_shadow::{Answer, Observe};
 
+use tokio::runtime::Handle as Runtime;
+
 use crate::call::{Ack, Classify, Duplicate, Failure, KeylessReads, Operation, Outcome};
 use crate::desk::Desk;
 use crate::metrics::{Call, End};
@@ -36,15 +38,24 @@ pub(crate) struct Routed {
     pub(crate) circumstances: Circumstances,
     pub(crate) route: Route,
     pub(crate) call: Call,
+    /// The runtime of a call that may need one.
+    pub(crate) runtime: Option<Runtime>,
 }
 
 impl<Req: 'static, Res: 'static, E: 'static> Plan<Req, Res, E> {
     /// Takes the call's one snapshot and asks the table, with what is known without waiting.
     pub(crate) fn route(&self, request: &Req) -> Result<Routed, Refused> {
-        let operation = self.desk.operation(self.classify.operation(request));
+        let mut operation = self.classify.operation(request);
         let mut call = self.desk.metrics.call(operation.name);
         let snapshot = self.desk.snapshot();
-        let circumstances = match self.circumstances(&operation, &snapshot) {
+        let copies = snapshot.serving().is_ok_and(|stage| stage.copies());
+        // A read where nothing is copied has no use for its key.
+        if copies || !operation.kind.is_read() {
+            self.desk.spell(&mut operation);
+        }
+        let asks = copies && operation.kind.is_read() && !snapshot.kill;
+        let runtime = asks.then(Runtime::try_current).and_then(Result::ok);
+        let circumstances = match self.circumstances(&operation, &snapshot, runtime.is_none()) {
             Ok(circumstances) => circumstances,
             Err(refused) => {
                 call.on_drop(End::Rejected);
@@ -58,6 +69,7 @@ impl<Req: 'static, Res: 'static, E: 'static> Plan<Req, Res, E> {
                 circumstances,
                 route,
                 call,
+                runtime,
             }),
             Err(source) => {
                 call.on_drop(End::Rejected);
@@ -73,6 +85,7 @@ impl<Req: 'static, Res: 'static, E: 'static> Plan<Req, Res, E> {
         &self,
         operation: &Operation,
         snapshot: &Snapshot,
+        plain: bool,
     ) -> Result<Circumstances, Refused> {
         let stage = match snapshot.serving() {
             Ok(stage) if operation.kind.is_read() && stage.copies() && !snapshot.kill => stage,
@@ -90,7 +103,7 @@ impl<Req: 'static, Res: 'static, E: 'static> Plan<Req, Res, E> {
             pinned,
             covered: decides && self.covered(operation, snapshot)?,
             sampled: self.desk.draw(snapshot.sample),
-            plain: tokio::runtime::Handle::try_current().is_err(),
+            plain,
             ..Circumstances::default()
         })
     }

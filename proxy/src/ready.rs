@@ -42,17 +42,4 @@ impl<S> Taken<S> {
         }
         self.service.call(request).await
     }
-
-    /// Calls the service at once: whoever calls a layer has polled it ready.
-    pub(crate) fn call_as_polled<Req>(mut self, request: Req) -> S::Future
-    where
-        S: Service<Req>,
-    {
-        self.service.call(request)
-    }
-
-    /// Whether the service has said that it is ready.
-    pub(crate) fn is_ready(&self) -> bool {
-        self.ready
-    }
 }

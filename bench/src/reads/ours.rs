@@ -1,6 +1,7 @@
 //! The layer, and the bare call inside it.
 
 use std::future::{Ready, pending, ready};
+use std::sync::Arc;
 use std::time::Duration;
 
 use changeover::flags::{Entity, Epoch, Flags, Percent, Place, Version};
@@ -32,9 +33,15 @@ impl Row {
 /// One side: a boxed call, as a repository behind a trait is.
 pub type Store = BoxCloneService<Get, Option<Row>, Refused>;
 
+/// A store with a pool of something, as stores have: a clone of its box allocates.
 pub fn store() -> Store {
-    BoxCloneService::new(service_fn(|get: Get| -> Ready<Result<_, Refused>> {
-        ready(Ok(Some(Row::of(get.0))))
+    let pool = Arc::new(7);
+    BoxCloneService::new(service_fn(move |get: Get| -> Ready<Result<_, Refused>> {
+        let row = Row {
+            id: get.0,
+            price: *pool * get.0,
+        };
+        ready(Ok(Some(row)))
     }))
 }
 

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use futures_util::future::{BoxFuture, Either};
 use pin_project_lite::pin_project;
 
+use super::following::Following;
 use crate::dual_write::DualWriteFuture;
 
 pin_project! {
@@ -35,6 +36,7 @@ pin_project! {
         E: 'static,
     {
         Authority { #[pin] inner: DualWriteFuture<Either<L, N>, Req, Res, E> },
+        Following { #[pin] read: Following<Either<L, N>, Res, E> },
         Boxed { inner: BoxFuture<'static, Result<Res, E>> },
     }
 }
@@ -43,6 +45,12 @@ impl<L, N, Req, Res: Send + 'static, E: Send + 'static> ChangeoverFuture<L, N, R
     pub(super) fn authority(inner: DualWriteFuture<Either<L, N>, Req, Res, E>) -> Self {
         ChangeoverFuture {
             state: State::Authority { inner },
+        }
+    }
+
+    pub(super) fn following(read: Following<Either<L, N>, Res, E>) -> Self {
+        ChangeoverFuture {
+            state: State::Following { read },
         }
     }
 
@@ -66,6 +74,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProj::Authority { inner } => inner.poll(cx),
+            StateProj::Following { read } => read.poll(cx),
             StateProj::Boxed { inner } => inner.as_mut().poll(cx),
         }
     }

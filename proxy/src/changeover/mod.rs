@@ -11,10 +11,12 @@
 //! 6. Readiness is that of the present authority alone. The other side is driven to readiness
 //!    where its answer is awaited, within its time.
 //!
-//! Not promised: that a read which the follower answers costs no allocation; it costs one box.
+//! Not promised: that a read which the follower answers costs no allocation; it costs one box, and a
+//! second one if something has to be asked first.
 
 mod builder;
 mod follower;
+mod following;
 mod future;
 mod layer;
 mod service;

@@ -1,20 +1,25 @@
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use changeover_flags::{Flags, Place};
 use futures_util::future::Either;
+use tokio::runtime::Handle as Runtime;
 use tower_service::Service;
 
-use super::follower::Asked;
+use super::follower::{answer, is_asked};
+use super::following::{Else, Following, Reading};
 use super::{Builder, ChangeoverFuture};
+use crate::call::Operation;
 use crate::desk::Handle;
 use crate::dual_write::{DualWriteFuture, unit};
+use crate::metrics::End;
 use crate::plan::{Plan, Routed};
 use crate::ready::Taken;
 use crate::refused::Refused;
-use crate::route::{Circumstances, route};
-use crate::shadow_read::{ReadFuture, Shadow};
+use crate::route::route;
+use crate::shadow_read::{LazySides, ReadFuture, Shadow};
 
 /// The legacy service and the new one behind one `Service<Call>`; see the [module page](super).
 ///
@@ -26,6 +31,7 @@ pub struct Changeover<L, N, Req, Res, E> {
     new: N,
     new_ready: bool,
     plan: Arc<Plan<Req, Res, E>>,
+    sides: LazySides<Req>,
 }
 
 impl<Req, Res, E> Changeover<(), (), Req, Res, E> {
@@ -49,6 +55,7 @@ impl<L, N, Req, Res, E> Changeover<L, N, Req, Res, E> {
             new,
             new_ready: false,
             plan,
+            sides: LazySides::default(),
         }
     }
 
@@ -76,61 +83,112 @@ where
         mut routed: Routed,
         request: Req,
     ) -> ChangeoverFuture<L::Future, N::Future, Req, Res, E> {
-        let shadow = routed.route.shadowed.and_then(|_| {
-            let operation = routed.operation.clone();
-            Shadow::of(&self.plan, &self.legacy, &self.new, operation, &request)
-        });
-        let mut copy = None;
         if routed.route.by_follower() {
-            copy = self.plan.second(&request);
-            if copy.is_none() {
-                routed.circumstances = Circumstances {
-                    plain: true,
-                    ..routed.circumstances
-                };
-                let again = route(
-                    &routed.snapshot,
-                    routed.operation.kind,
-                    routed.circumstances,
-                );
-                routed.route = again.expect("a snapshot that was known stays known");
+            match self.plan.second(&request) {
+                Some(copy) => return self.by_follower(routed, request, copy),
+                None => again_as_plain(&mut routed),
             }
         }
-        let plan = Arc::clone(&self.plan);
-        match routed.route.authority {
+        let authority = routed.route.authority;
+        let ready = match authority {
+            Place::Legacy => std::mem::take(&mut self.legacy_ready),
+            Place::New => std::mem::take(&mut self.new_ready),
+        };
+        if !ready {
+            return self.asked(routed, request, None);
+        }
+        let shadow = match routed.route.shadowed {
+            Some(_) => self.shadow(routed.runtime, routed.operation, &request),
+            None => None,
+        };
+        let inner = match authority {
+            Place::Legacy => Either::Left(self.legacy.call(request)),
+            Place::New => Either::Right(self.new.call(request)),
+        };
+        let read = ReadFuture::new(inner, routed.call, authority, shadow);
+        ChangeoverFuture::authority(DualWriteFuture::read(read))
+    }
+
+    /// A read that the follower may answer: at once, if nothing has to be asked and it is ready.
+    fn by_follower(
+        &mut self,
+        mut routed: Routed,
+        request: Req,
+        copy: Req,
+    ) -> ChangeoverFuture<L::Future, N::Future, Req, Res, E> {
+        let place = routed.route.answered_by;
+        let called = match place {
+            _ if is_asked(self.plan.strict, &routed.operation) => Err(copy),
+            Place::Legacy => {
+                call_if_ready(&mut self.legacy, copy).map(|call| call.map(Either::Left))
+            }
+            Place::New => call_if_ready(&mut self.new, copy).map(|call| call.map(Either::Right)),
+        };
+        let follower = match called {
+            Ok(follower) => follower,
+            Err(copy) => return self.asked(routed, request, Some(copy)),
+        };
+        routed.call.on_drop(End::FollowerCancelled);
+        let rest: Box<dyn Else<Res, E>> = match place.other() {
             Place::Legacy => {
                 let legacy = Taken::out_of(&mut self.legacy, &mut self.legacy_ready);
-                if copy.is_none() && legacy.is_ready() {
-                    let inner = Either::Left(legacy.call_as_polled(request));
-                    let read = ReadFuture::new(inner, plan, routed.call, Place::Legacy, shadow);
-                    return ChangeoverFuture::authority(DualWriteFuture::read(read));
-                }
-                let follower = Taken::clone_of(&self.new);
-                let asked = Asked {
-                    routed,
-                    request,
-                    copy,
-                    shadow,
-                };
-                ChangeoverFuture::boxed(Box::pin(asked.answer(plan, legacy, follower)))
+                Box::new(self.reading(routed, request, legacy))
             }
             Place::New => {
                 let new = Taken::out_of(&mut self.new, &mut self.new_ready);
-                if copy.is_none() && new.is_ready() {
-                    let inner = Either::Right(new.call_as_polled(request));
-                    let read = ReadFuture::new(inner, plan, routed.call, Place::New, shadow);
-                    return ChangeoverFuture::authority(DualWriteFuture::read(read));
-                }
-                let follower = Taken::clone_of(&self.legacy);
-                let asked = Asked {
-                    routed,
-                    request,
-                    copy,
-                    shadow,
-                };
-                ChangeoverFuture::boxed(Box::pin(asked.answer(plan, new, follower)))
+                Box::new(self.reading(routed, request, new))
             }
+        };
+        ChangeoverFuture::following(Following::new(follower, rest))
+    }
+
+    /// A read that has to wait: for a question, or for a side that is not ready.
+    fn asked(
+        &mut self,
+        routed: Routed,
+        request: Req,
+        copy: Option<Req>,
+    ) -> ChangeoverFuture<L::Future, N::Future, Req, Res, E> {
+        // Both are taken: each may have begun to become ready.
+        let legacy = Taken::out_of(&mut self.legacy, &mut self.legacy_ready);
+        let new = Taken::out_of(&mut self.new, &mut self.new_ready);
+        ChangeoverFuture::boxed(match routed.route.authority {
+            Place::Legacy => Box::pin(answer(self.reading(routed, request, legacy), new, copy)),
+            Place::New => Box::pin(answer(self.reading(routed, request, new), legacy, copy)),
+        })
+    }
+
+    fn reading<A>(
+        &self,
+        mut routed: Routed,
+        request: Req,
+        authority: Taken<A>,
+    ) -> Reading<A, Req, Res, E> {
+        let sampled = routed.route.shadowed.and(routed.runtime.take());
+        let shadow = sampled.and_then(|runtime| {
+            let operation = routed.operation.clone();
+            self.shadow(Some(runtime), operation, &request)
+        });
+        Reading {
+            plan: Arc::clone(&self.plan),
+            asked: routed.call.began(),
+            routed,
+            request,
+            authority,
+            shadow,
         }
+    }
+
+    /// The shadow read of a call that was sampled.
+    fn shadow(
+        &self,
+        runtime: Option<Runtime>,
+        operation: Operation,
+        request: &Req,
+    ) -> Option<Box<Shadow<Req, Res, E>>> {
+        let services = (&self.legacy, &self.new);
+        let (plan, sides) = (&self.plan, &self.sides);
+        Shadow::of(plan, sides, services, operation, request, runtime?)
     }
 }
 
@@ -197,13 +255,41 @@ where
     }
 }
 
+/// The table again, for a request that cannot be asked twice.
+fn again_as_plain(routed: &mut Routed) {
+    routed.circumstances.plain = true;
+    let kind = routed.operation.kind;
+    let again = route(&routed.snapshot, kind, routed.circumstances);
+    routed.route = again.expect("a snapshot that was known stays known");
+}
+
+/// Calls `service` if it is ready at this moment; `None` if the call panicked.
+///
+/// # Errors
+///
+/// The request, if it is not: whoever waits for the service takes it out and polls it again.
+fn call_if_ready<S: Service<Req>, Req>(
+    service: &mut S,
+    request: Req,
+) -> Result<Option<S::Future>, Req> {
+    let mut nobody = Context::from_waker(Waker::noop());
+    let ready = catch_unwind(AssertUnwindSafe(|| service.poll_ready(&mut nobody)));
+    if !matches!(ready, Ok(Poll::Ready(Ok(())))) {
+        return Err(request);
+    }
+    Ok(catch_unwind(AssertUnwindSafe(|| service.call(request))).ok())
+}
+
 impl<L: Clone, N: Clone, Req, Res, E> Clone for Changeover<L, N, Req, Res, E> {
     fn clone(&self) -> Self {
-        Changeover::new(
-            self.legacy.clone(),
-            self.new.clone(),
-            Arc::clone(&self.plan),
-        )
+        Changeover {
+            legacy: self.legacy.clone(),
+            legacy_ready: false,
+            new: self.new.clone(),
+            new_ready: false,
+            plan: Arc::clone(&self.plan),
+            sides: Arc::clone(&self.sides),
+        }
     }
 }
 

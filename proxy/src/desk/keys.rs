@@ -10,19 +10,24 @@ use crate::call::{Operation, Touched};
 
 impl Desk {
     /// A call, as the application described it.
-    pub(crate) fn operation(&self, mut operation: Operation) -> Operation {
-        operation.touched = self.touched(operation.touched);
-        operation.token = operation
-            .token
-            .map(|token| token.spelled(|key| self.key(key)));
-        operation
+    pub(crate) fn spell(&self, operation: &mut Operation) {
+        self.spell_touched(&mut operation.touched);
+        if let Some(token) = operation.token.take() {
+            operation.token = Some(token.spelled(|key| self.key(key)));
+        }
     }
 
     /// What a write touches.
-    pub(crate) fn touched(&self, touched: Touched) -> Touched {
-        match touched {
-            Touched::Keys(keys) => Touched::Keys(keys.iter().map(|key| self.key(key)).collect()),
-            Touched::None | Touched::Scope(_) | Touched::All => touched,
+    pub(crate) fn touched(&self, mut touched: Touched) -> Touched {
+        self.spell_touched(&mut touched);
+        touched
+    }
+
+    fn spell_touched(&self, touched: &mut Touched) {
+        if let Touched::Keys(keys) = touched {
+            for key in keys {
+                *key = self.key(key);
+            }
         }
     }
 

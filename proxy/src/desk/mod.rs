@@ -47,7 +47,7 @@ pub(crate) struct Desk {
     pub(crate) versions: Box<dyn Versions>,
     pub(crate) follow_keys: FollowKeys,
     pub(crate) limits: Limits,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) rules: Rules,
     pub(crate) redaction: Redaction,
     pub(crate) tally: Arc<Tally>,

@@ -59,19 +59,14 @@ where
             Ok(routed) => routed,
             Err(refused) => return DualWriteFuture::refused(refused.into()),
         };
-        let authority = Taken::out_of(&mut self.authority, &mut self.ready);
         if !routed.operation.kind.is_read() {
+            let authority = Taken::out_of(&mut self.authority, &mut self.ready);
             return DualWriteFuture::unit(unit(&self.plan, authority, routed, request));
         }
+        self.ready = false;
+        let inner = self.authority.call(request);
         let (store, call) = (routed.route.authority, routed.call);
-        let inner = authority.call_as_polled(request);
-        DualWriteFuture::read(ReadFuture::new(
-            inner,
-            Arc::clone(&self.plan),
-            call,
-            store,
-            None,
-        ))
+        DualWriteFuture::read(ReadFuture::new(inner, call, store, None))
     }
 }
 

@@ -1,12 +1,13 @@
 //! The one counter in which a call ends.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics::{Counter, Histogram, counter, histogram};
 use tokio::time::Instant;
 
-use super::OTHER;
+use super::{Metrics, OTHER};
 
 /// Every way in which a call can end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +46,9 @@ struct OperationCounters {
 
 /// The counters of all operations that were declared, and of the rest.
 pub(super) struct Operations {
-    named: BTreeMap<&'static str, Arc<OperationCounters>>,
-    other: Arc<OperationCounters>,
+    /// By name, in the order of names.
+    named: Vec<(&'static str, OperationCounters)>,
+    other: OperationCounters,
 }
 
 impl Operations {
@@ -59,35 +61,64 @@ impl Operations {
                 counter
             });
             let duration = histogram!("changeover_call_duration_seconds", "entity" => entity.to_owned(), "op" => name);
-            Arc::new(OperationCounters {
+            OperationCounters {
                 ends: ends.collect(),
                 duration,
-            })
+            }
         };
+        let names: BTreeSet<&'static str> = names.iter().copied().collect();
         Operations {
             named: names.iter().map(|name| (*name, register(name))).collect(),
             other: register(OTHER),
         }
     }
 
-    pub(super) fn begin(&self, name: &str) -> Call {
-        let counters = self.named.get(name).unwrap_or(&self.other);
-        Call {
-            counters: Arc::clone(counters),
-            began: Instant::now(),
-            end: End::NotBegun,
-        }
+    fn find(&self, name: &str) -> Option<usize> {
+        self.named.binary_search_by_key(&name, |(own, _)| own).ok()
+    }
+
+    fn get(&self, found: Option<usize>) -> &OperationCounters {
+        let named = found.and_then(|index| self.named.get(index));
+        named.map_or(&self.other, |(_, counters)| counters)
     }
 }
 
 /// One call. Dropped, it ends as it stands: not begun, or cancelled on its way.
 pub(crate) struct Call {
-    counters: Arc<OperationCounters>,
+    metrics: Arc<Metrics>,
+    operation: Option<usize>,
     began: Instant,
     end: End,
+    /// What the caller waited, where that was measured before the end.
+    took: Option<Duration>,
 }
 
 impl Call {
+    pub(super) fn begin(metrics: Arc<Metrics>, name: &str) -> Call {
+        Call {
+            operation: metrics.operations.find(name),
+            metrics,
+            began: Instant::now(),
+            end: End::NotBegun,
+            took: None,
+        }
+    }
+
+    /// Where the call is counted.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// When the call began.
+    pub(crate) fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// How long ago that was.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     /// How the call ends if it is dropped from here on.
     pub(crate) fn on_drop(&mut self, end: End) {
         self.end = end;
@@ -95,6 +126,11 @@ impl Call {
 
     pub(crate) fn end(mut self, end: End) {
         self.end = end;
+    }
+
+    /// Ends a call that took `took`: the clock is not asked once more.
+    pub(crate) fn end_after(mut self, end: End, took: Duration) {
+        (self.end, self.took) = (end, Some(took));
     }
 }
 
@@ -105,12 +141,12 @@ impl Drop for Call {
             End::Cancelled if std::thread::panicking() => End::Error,
             end => end,
         };
-        if let Some(counter) = self.counters.ends.get(end as usize) {
+        let counters = self.metrics.operations.get(self.operation);
+        if let Some(counter) = counters.ends.get(end as usize) {
             counter.increment(1);
         }
-        self.counters
-            .duration
-            .record(self.began.elapsed().as_secs_f64());
+        let took = self.took.unwrap_or_else(|| self.began.elapsed());
+        counters.duration.record(took.as_secs_f64());
     }
 }
 

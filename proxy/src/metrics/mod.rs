@@ -18,6 +18,7 @@
 mod call;
 mod guard;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -176,8 +177,8 @@ impl Metrics {
     }
 
     /// Begins a call of the operation `name`.
-    pub(crate) fn call(&self, name: &str) -> Call {
-        self.operations.begin(name)
+    pub(crate) fn call(self: &Arc<Self>, name: &str) -> Call {
+        Call::begin(Arc::clone(self), name)
     }
 
     /// A store answered after `took`.
@@ -220,7 +221,10 @@ impl Metrics {
     /// Publishes what this instance believes, when it changed.
     pub(crate) fn believe(&self, flags: &Snapshot) {
         let packed = u32::from(flags.read_new.ten_thousandths()) << 1 | u32::from(flags.kill);
-        if self.believed.swap(packed, Ordering::Relaxed) != packed {
+        // Looked at first: a swap by every call would pass the line from core to core.
+        if self.believed.load(Ordering::Relaxed) != packed
+            && self.believed.swap(packed, Ordering::Relaxed) != packed
+        {
             self.read_percent.set(flags.read_new.as_f64());
             self.kill_switch.set(f64::from(u8::from(flags.kill)));
         }

@@ -1,16 +1,13 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use changeover_flags::Place;
 use pin_project_lite::pin_project;
-use tokio::time::Instant;
 
 use super::Shadow;
 use crate::metrics::{Call, End, StoreEnd, StoreKind};
-use crate::plan::Plan;
 
 pin_project! {
     /// A service's own answer, measured, counted and perhaps compared when it is there.
@@ -24,27 +21,22 @@ pin_project! {
 }
 
 struct After<Req, Res, E> {
-    plan: Arc<Plan<Req, Res, E>>,
     call: Call,
     store: Place,
-    began: Instant,
-    shadow: Option<Shadow<Req>>,
+    shadow: Option<Box<Shadow<Req, Res, E>>>,
 }
 
 impl<F, Req, Res, E> ReadFuture<F, Req, Res, E> {
     pub(crate) fn new(
         inner: F,
-        plan: Arc<Plan<Req, Res, E>>,
         mut call: Call,
         store: Place,
-        shadow: Option<Shadow<Req>>,
+        shadow: Option<Box<Shadow<Req, Res, E>>>,
     ) -> Self {
         call.on_drop(End::Cancelled);
         let after = Some(After {
-            plan,
             call,
             store,
-            began: Instant::now(),
             shadow,
         });
         ReadFuture { inner, after }
@@ -55,8 +47,8 @@ impl<F, Req, Res, E> Future for ReadFuture<F, Req, Res, E>
 where
     F: Future<Output = Result<Res, E>>,
     Req: Send + 'static,
-    Res: 'static,
-    E: 'static,
+    Res: Send + 'static,
+    E: Send + 'static,
 {
     type Output = Result<Res, E>;
 
@@ -64,21 +56,22 @@ where
         let this = self.project();
         let answer = ready!(this.inner.poll(cx));
         if let Some(After {
-            plan,
             call,
             store,
-            began,
             shadow,
         }) = this.after.take()
         {
-            let took = began.elapsed();
-            plan.desk
-                .metrics
+            let took = call.began().elapsed();
+            call.metrics()
                 .store(store, StoreKind::Read, StoreEnd::of(&answer), took);
-            if let Some(shadow) = shadow {
-                shadow.start(store, plan.observed(&answer), took);
+            let end = if answer.is_ok() { End::Ok } else { End::Error };
+            match shadow {
+                None => call.end_after(end, took),
+                Some(shadow) => {
+                    shadow.start(store, &answer, took);
+                    call.end(end);
+                }
             }
-            call.end(if answer.is_ok() { End::Ok } else { End::Error });
         }
         Poll::Ready(answer)
     }

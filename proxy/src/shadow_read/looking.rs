@@ -11,7 +11,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::shadow::Ask;
+use super::shadow::Sides;
 use super::told::{Untold, motion, versions};
 use crate::call::{Kind, Operation};
 use crate::desk::Desk;
@@ -24,7 +24,7 @@ pub(super) struct Looking<Req> {
     pub(super) request: Option<Req>,
     /// For the second look; `None` if the request could be copied once and not again.
     pub(super) again: Option<(Req, Req)>,
-    pub(super) ask: Ask<Req>,
+    pub(super) sides: Arc<dyn Sides<Req>>,
 }
 
 /// Whether the answer is a list of more elements than are compared.
@@ -39,7 +39,7 @@ impl<Req: Send + 'static> Looking<Req> {
         let Some(request) = self.request.take() else {
             return Verdict::Shed;
         };
-        let other = (self.ask)(place.other(), request);
+        let other = self.sides.ask(place.other(), request);
         let other = asked(&self.desk, place.other(), other).await;
         let first = match place {
             Place::Legacy => look(answer, other),
@@ -124,8 +124,8 @@ impl<Req: Send + 'static> Looking<Req> {
     async fn both_again(&mut self) -> Option<Look> {
         sleep(self.desk.limits.second_look_after).await;
         let (to_legacy, to_new) = self.again.take()?;
-        let legacy = (self.ask)(Place::Legacy, to_legacy);
-        let new = (self.ask)(Place::New, to_new);
+        let legacy = self.sides.ask(Place::Legacy, to_legacy);
+        let new = self.sides.ask(Place::New, to_new);
         let legacy = asked(&self.desk, Place::Legacy, legacy);
         let (legacy, new) = join(legacy, asked(&self.desk, Place::New, new)).await;
         Some(look(legacy, new)).filter(|look| !self.sheds(look))

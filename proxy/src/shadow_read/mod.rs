@@ -37,4 +37,4 @@ mod told;
 pub use future::ReadFuture;
 pub use layer::ShadowReadLayer;
 pub use service::ShadowRead;
-pub(crate) use shadow::Shadow;
+pub(crate) use shadow::{LazySides, Shadow};

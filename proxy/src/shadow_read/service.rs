@@ -5,28 +5,27 @@ use std::task::{Context, Poll};
 use changeover_flags::Place;
 use tower_service::Service;
 
-use super::{ReadFuture, Shadow};
+use super::{LazySides, ReadFuture, Shadow};
 use crate::desk::Handle;
 use crate::dual_write::DualWriteFuture;
 use crate::plan::Plan;
-use crate::ready::Taken;
 use crate::refused::Refused;
 
 /// Compares a share of the reads with the new side; see the [module page](super).
 pub struct ShadowRead<L, N, Req, Res, E> {
     legacy: L,
-    ready: bool,
     new: N,
     plan: Arc<Plan<Req, Res, E>>,
+    sides: LazySides<Req>,
 }
 
 impl<L, N, Req, Res, E> ShadowRead<L, N, Req, Res, E> {
     pub(super) fn new(legacy: L, new: N, plan: Arc<Plan<Req, Res, E>>) -> Self {
         ShadowRead {
             legacy,
-            ready: false,
             new,
             plan,
+            sides: LazySides::default(),
         }
     }
 
@@ -54,9 +53,7 @@ where
     type Future = DualWriteFuture<L::Future, Req, Res, E>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), E>> {
-        let ready = self.legacy.poll_ready(cx);
-        self.ready = matches!(ready, Poll::Ready(Ok(())));
-        ready
+        self.legacy.poll_ready(cx)
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
@@ -64,24 +61,25 @@ where
             Ok(routed) => routed,
             Err(refused) => return DualWriteFuture::refused(refused.into()),
         };
-        let shadow = routed.route.shadowed.and_then(|_| {
-            let operation = routed.operation.clone();
-            Shadow::of(&self.plan, &self.legacy, &self.new, operation, &request)
+        let runtime = routed.runtime.filter(|_| routed.route.shadowed.is_some());
+        let shadow = runtime.and_then(|runtime| {
+            let services = (&self.legacy, &self.new);
+            let (plan, sides, operation) = (&self.plan, &self.sides, routed.operation);
+            Shadow::of(plan, sides, services, operation, &request, runtime)
         });
-        let legacy = Taken::out_of(&mut self.legacy, &mut self.ready);
-        let inner = legacy.call_as_polled(request);
-        let (plan, call) = (Arc::clone(&self.plan), routed.call);
-        DualWriteFuture::read(ReadFuture::new(inner, plan, call, Place::Legacy, shadow))
+        let inner = self.legacy.call(request);
+        DualWriteFuture::read(ReadFuture::new(inner, routed.call, Place::Legacy, shadow))
     }
 }
 
 impl<L: Clone, N: Clone, Req, Res, E> Clone for ShadowRead<L, N, Req, Res, E> {
     fn clone(&self) -> Self {
-        ShadowRead::new(
-            self.legacy.clone(),
-            self.new.clone(),
-            Arc::clone(&self.plan),
-        )
+        ShadowRead {
+            legacy: self.legacy.clone(),
+            new: self.new.clone(),
+            plan: Arc::clone(&self.plan),
+            sides: Arc::clone(&self.sides),
+        }
     }
 }
 

@@ -1,32 +1,80 @@
 //! One shadow read, from the caller's answer to its counter.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use changeover_flags::Place;
-use changeover_shadow::{Answer, Class};
+use changeover_shadow::{Answer, Class, Observe};
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle as Runtime;
 use tower_service::Service;
 
 use super::looking::{Looking, too_long};
-use crate::call::{Duplicate, Operation};
+use crate::call::Operation;
 use crate::desk::Desk;
 use crate::metrics::{InFlight, Shed, StoreEnd};
+use crate::pins::lock;
 use crate::plan::{Plan, observed};
 use crate::ready::Taken;
 
-/// Asks one place.
-pub(super) type Ask<Req> =
-    Box<dyn FnMut(Place, Req) -> BoxFuture<'static, (StoreEnd, Answer)> + Send>;
+/// Asks one of the two sides of a layer, for its shadow reads. One for all clones of a service, so
+/// that a call that is compared does not copy services while its caller waits.
+pub(crate) trait Sides<Req>: Send + Sync {
+    fn ask(&self, place: Place, request: Req) -> BoxFuture<'static, (StoreEnd, Answer)>;
+}
+
+/// The sides of a service and its clones, made by the first shadow read.
+pub(crate) type LazySides<Req> = Arc<OnceLock<Arc<dyn Sides<Req>>>>;
+
+struct Both<L, N, Res> {
+    /// Locked to be cloned: services need not be `Sync`.
+    services: Mutex<(L, N)>,
+    observe: Arc<dyn Observe<Res>>,
+}
+
+impl<L, N, Req, Res, E> Sides<Req> for Both<L, N, Res>
+where
+    L: Service<Req, Response = Res, Error = E> + Clone + Send + 'static,
+    L::Future: Send + 'static,
+    N: Service<Req, Response = Res, Error = E> + Clone + Send + 'static,
+    N::Future: Send + 'static,
+    Req: Send + 'static,
+    Res: Send + 'static,
+    E: Send + 'static,
+{
+    fn ask(&self, place: Place, request: Req) -> BoxFuture<'static, (StoreEnd, Answer)> {
+        let observe = Arc::clone(&self.observe);
+        match place {
+            Place::Legacy => looked(Taken::clone_of(&lock(&self.services).0), request, observe),
+            Place::New => looked(Taken::clone_of(&lock(&self.services).1), request, observe),
+        }
+    }
+}
+
+fn looked<S, Req>(
+    side: Taken<S>,
+    request: Req,
+    observe: Arc<dyn Observe<S::Response>>,
+) -> BoxFuture<'static, (StoreEnd, Answer)>
+where
+    S: Service<Req> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Response: Send + 'static,
+    S::Error: Send,
+    Req: Send + 'static,
+{
+    Box::pin(async move {
+        let answer = side.call(request).await;
+        (StoreEnd::of(&answer), observed(observe.as_ref(), &answer))
+    })
+}
 
 /// A shadow read that waits for the caller's own answer.
-pub(crate) struct Shadow<Req> {
-    desk: Arc<Desk>,
+pub(crate) struct Shadow<Req, Res, E> {
+    plan: Arc<Plan<Req, Res, E>>,
     operation: Operation,
     request: Req,
-    duplicate: Arc<dyn Duplicate<Req>>,
-    ask: Ask<Req>,
+    sides: Arc<dyn Sides<Req>>,
     runtime: Runtime,
 }
 
@@ -62,78 +110,72 @@ impl Drop for Compare {
     }
 }
 
-impl<Req: Send + 'static> Shadow<Req> {
+impl<Req, Res, E> Shadow<Req, Res, E>
+where
+    Req: Send + 'static,
+    Res: Send + 'static,
+    E: Send + 'static,
+{
     /// Prepares a shadow read; `None` when the request cannot be copied.
-    pub(crate) fn of<L, N, Res, E>(
+    pub(crate) fn of<L, N>(
         plan: &Arc<Plan<Req, Res, E>>,
-        legacy: &L,
-        new: &N,
+        sides: &LazySides<Req>,
+        (legacy, new): (&L, &N),
         operation: Operation,
         request: &Req,
-    ) -> Option<Shadow<Req>>
+        runtime: Runtime,
+    ) -> Option<Box<Shadow<Req, Res, E>>>
     where
         L: Service<Req, Response = Res, Error = E> + Clone + Send + 'static,
         L::Future: Send + 'static,
         N: Service<Req, Response = Res, Error = E> + Clone + Send + 'static,
         N::Future: Send + 'static,
-        Res: Send + 'static,
-        E: Send + 'static,
     {
-        let runtime = Runtime::try_current().ok()?;
         let request = plan.second(request)?;
-        let (legacy, new) = (legacy.clone(), new.clone());
-        let observe = Arc::clone(&plan.observe);
-        let ask = move |place, request| {
-            let observe = Arc::clone(&observe);
-            let answer: BoxFuture<'static, Result<Res, E>> = match place {
-                Place::Legacy => Box::pin(Taken::clone_of(&legacy).call(request)),
-                Place::New => Box::pin(Taken::clone_of(&new).call(request)),
-            };
-            let looked: BoxFuture<'static, (StoreEnd, Answer)> = Box::pin(async move {
-                let answer = answer.await;
-                (StoreEnd::of(&answer), observed(observe.as_ref(), &answer))
-            });
-            looked
-        };
-        let desk = Arc::clone(&plan.desk);
-        let duplicate = Arc::clone(&plan.duplicate);
-        Some(Shadow {
-            desk,
+        let sides = sides.get_or_init(|| {
+            Arc::new(Both {
+                services: Mutex::new((legacy.clone(), new.clone())),
+                observe: Arc::clone(&plan.observe),
+            })
+        });
+        Some(Box::new(Shadow {
+            plan: Arc::clone(plan),
             operation,
             request,
-            duplicate,
-            ask: Box::new(ask),
+            sides: Arc::clone(sides),
             runtime,
-        })
+        }))
     }
 
     /// The caller has its answer, from `place` and after `took`: compare, or shed.
-    pub(crate) fn start(self, place: Place, answer: Answer, took: Duration) {
-        let compare = Compare::begin(&self.desk);
-        let metrics = &self.desk.metrics;
-        let shed = if self.desk.shadows.is_closed() {
-            Some(Shed::Closing)
-        } else if too_long(&self.desk, &self.operation, &answer) {
-            Some(Shed::Long)
-        } else if took > self.desk.limits.shed_over {
-            Some(Shed::Slow)
-        } else {
-            None
+    pub(crate) fn start(self: Box<Self>, place: Place, answer: &Result<Res, E>, took: Duration) {
+        let desk = &self.plan.desk;
+        let compare = Compare::begin(desk);
+        let shed = |reason, compare: Compare| {
+            desk.metrics.shed(reason);
+            compare.finish(Class::Shed);
         };
-        if let Some(reason) = shed {
-            metrics.shed(reason);
-            return compare.finish(Class::Shed);
+        // Before the answer is observed, which may cost more than all of this.
+        if desk.shadows.is_closed() {
+            return shed(Shed::Closing, compare);
         }
-        let Ok(room) = Arc::clone(&self.desk.shadow_room).try_acquire_owned() else {
-            metrics.shed(Shed::Shadows);
-            return compare.finish(Class::Shed);
+        if took > desk.limits.shed_over {
+            return shed(Shed::Slow, compare);
+        }
+        let Ok(room) = Arc::clone(&desk.shadow_room).try_acquire_owned() else {
+            return shed(Shed::Shadows, compare);
         };
-        let in_flight = InFlight::new(&metrics.shadows_in_flight);
-        let (tracker, runtime) = (self.desk.shadows.clone(), self.runtime.clone());
+        let answer = self.plan.observed(answer);
+        if too_long(desk, &self.operation, &answer) {
+            return shed(Shed::Long, compare);
+        }
+        let in_flight = InFlight::new(&desk.metrics.shadows_in_flight);
+        let (tracker, runtime) = (desk.shadows.clone(), self.runtime.clone());
         let task = async move {
-            let desk = Arc::clone(&self.desk);
+            let desk = Arc::clone(&self.plan.desk);
             let operation = self.operation.clone();
-            let verdict = self.looking().judged(place, answer).await;
+            // Boxed here: what is moved into the task, while the caller waits, stays small.
+            let verdict = Box::pin(self.looking().judged(place, answer)).await;
             let key = match operation.touched.as_keys() {
                 [key] => Some(key.as_str()),
                 _ => None,
@@ -148,13 +190,13 @@ impl<Req: Send + 'static> Shadow<Req> {
     }
 
     fn looking(self) -> Looking<Req> {
-        let second = || self.duplicate.duplicate(&self.request);
+        let second = || self.plan.duplicate.duplicate(&self.request);
         Looking {
             again: second().zip(second()),
-            desk: self.desk,
+            desk: Arc::clone(&self.plan.desk),
             operation: self.operation,
             request: Some(self.request),
-            ask: self.ask,
+            sides: self.sides,
         }
     }
 }

@@ -1,0 +1,221 @@
+//! The follower's answer to a read, or the authority's after all.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep};
+use tower_service::Service;
+
+use crate::call::Kind;
+use crate::metrics::{End, Fallback, StoreEnd, StoreKind};
+use crate::plan::{Plan, Routed};
+use crate::ready::Taken;
+use crate::shadow_read::Shadow;
+
+pin_project! {
+    /// Polls the follower in place, for a limited time. Its error, panic, slowness and *not found*
+    /// are re-asked at the authority. Neither a timer nor the authority's call is made before it is
+    /// needed.
+    pub(super) struct Following<F, Res, E> {
+        // `None` if the call itself panicked.
+        #[pin]
+        follower: Option<F>,
+        limit: Option<Pin<Box<Sleep>>>,
+        rest: Option<Box<dyn Else<Res, E>>>,
+        authority: Option<BoxFuture<'static, Result<Res, E>>>,
+    }
+}
+
+/// What is left to do when the follower has answered, or has not.
+pub(super) trait Else<Res, E>: Send {
+    /// Whether this process has begun to write what is read, since the call was routed.
+    fn pinned(&self) -> bool;
+
+    /// Whether the caller may have this answer of the follower.
+    fn shows(&self, answer: &Result<Res, E>) -> bool;
+
+    /// The follower's time: never more than half of what the caller has left.
+    fn budget(&self) -> Duration;
+
+    /// The caller gets the follower's answer.
+    fn answered(self: Box<Self>, answer: &Result<Res, E>);
+
+    /// The authority is asked: at once, or after the follower failed.
+    fn instead(
+        self: Box<Self>,
+        failed: Option<(StoreEnd, Fallback)>,
+    ) -> BoxFuture<'static, Result<Res, E>>;
+}
+
+/// A read and the authority it may need.
+pub(super) struct Reading<A, Req, Res, E> {
+    pub(super) plan: Arc<Plan<Req, Res, E>>,
+    pub(super) routed: Routed,
+    pub(super) request: Req,
+    pub(super) authority: Taken<A>,
+    pub(super) shadow: Option<Box<Shadow<Req, Res, E>>>,
+    /// When the side that is asked was asked.
+    pub(super) asked: Instant,
+}
+
+impl<F, Res, E> Following<F, Res, E> {
+    /// `follower` is the follower's answer, or `None` if calling it panicked.
+    pub(super) fn new(follower: Option<F>, rest: Box<dyn Else<Res, E>>) -> Self {
+        Following {
+            follower,
+            limit: None,
+            rest: Some(rest),
+            authority: None,
+        }
+    }
+}
+
+impl<F, Res, E> Future for Following<F, Res, E>
+where
+    F: Future<Output = Result<Res, E>>,
+{
+    type Output = Result<Res, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Some(rest) = this.rest.take() {
+            // A write may have begun since the call was routed.
+            let failed = if this.limit.is_none() && rest.pinned() {
+                None
+            } else {
+                // What the application's own hook says of the answer is contained like the answer.
+                let answer = catch_unwind(AssertUnwindSafe(|| {
+                    let Some(follower) = this.follower.as_mut().as_pin_mut() else {
+                        return Err(Fallback::Panic);
+                    };
+                    let answer = follower.poll(cx);
+                    let shown = matches!(&answer, Poll::Ready(answer) if rest.shows(answer));
+                    Ok((answer, shown))
+                }));
+                match answer {
+                    Ok(Ok((Poll::Ready(answer), true))) => {
+                        rest.answered(&answer);
+                        return Poll::Ready(answer);
+                    }
+                    Ok(Ok((Poll::Ready(Ok(_)), false))) => Some((StoreEnd::Ok, Fallback::NotFound)),
+                    Ok(Ok((Poll::Ready(Err(_)), false))) => {
+                        Some((StoreEnd::Error, Fallback::Error))
+                    }
+                    Err(_) | Ok(Err(_)) => Some((StoreEnd::Error, Fallback::Panic)),
+                    Ok(Ok((Poll::Pending, _))) => {
+                        let limit = this.limit;
+                        let limit = limit.get_or_insert_with(|| Box::pin(sleep(rest.budget())));
+                        if limit.as_mut().poll(cx).is_pending() {
+                            *this.rest = Some(rest);
+                            return Poll::Pending;
+                        }
+                        Some((StoreEnd::Timeout, Fallback::Timeout))
+                    }
+                }
+            };
+            this.follower.set(None);
+            *this.authority = Some(rest.instead(failed));
+        }
+        let authority = this.authority.as_mut();
+        authority
+            .expect("polled after it was ready")
+            .as_mut()
+            .poll(cx)
+    }
+}
+
+impl<A, Req, Res, E> Else<Res, E> for Reading<A, Req, Res, E>
+where
+    A: Service<Req, Response = Res, Error = E> + Send + 'static,
+    A::Future: Send,
+    Req: Send + 'static,
+    Res: Send + 'static,
+    E: Send + 'static,
+{
+    fn pinned(&self) -> bool {
+        self.plan.desk.pinned(&self.routed.operation)
+    }
+
+    fn shows(&self, answer: &Result<Res, E>) -> bool {
+        let one_row = self.routed.operation.kind == Kind::Read;
+        answer
+            .as_ref()
+            .is_ok_and(|answer| !one_row || (self.plan.found)(answer))
+    }
+
+    fn budget(&self) -> Duration {
+        let own = self.plan.desk.limits.follower_time;
+        match self.routed.operation.timeout {
+            Some(deadline) => own.min(deadline.saturating_sub(self.routed.call.elapsed()) / 2),
+            None => own,
+        }
+    }
+
+    fn answered(self: Box<Self>, answer: &Result<Res, E>) {
+        let Reading { routed, shadow, .. } = *self;
+        let took = self.asked.elapsed();
+        let follower = routed.route.answered_by;
+        let metrics = &self.plan.desk.metrics;
+        metrics.store(follower, StoreKind::Read, StoreEnd::Ok, took);
+        match shadow {
+            // Asked at the beginning of the call, the clock need not be asked again.
+            None if self.asked == routed.call.began() => {
+                routed.call.end_after(End::FollowerOk, took);
+            }
+            None => routed.call.end(End::FollowerOk),
+            Some(shadow) => {
+                shadow.start(follower, answer, took);
+                routed.call.end(End::FollowerOk);
+            }
+        }
+    }
+
+    fn instead(
+        self: Box<Self>,
+        failed: Option<(StoreEnd, Fallback)>,
+    ) -> BoxFuture<'static, Result<Res, E>> {
+        let mut reading = *self;
+        let metrics = &reading.plan.desk.metrics;
+        let mut end = End::Ok;
+        if let Some((failure, reason)) = failed {
+            let follower = reading.routed.route.answered_by;
+            let took = reading.asked.elapsed();
+            metrics.store(follower, StoreKind::Read, failure, took);
+            metrics.fallback(reason);
+            end = End::Fallback;
+        }
+        reading.routed.call.on_drop(End::Cancelled);
+        Box::pin(reading.by_authority(end))
+    }
+}
+
+impl<A, Req, Res, E> Reading<A, Req, Res, E>
+where
+    A: Service<Req, Response = Res, Error = E>,
+    Req: Send + 'static,
+    Res: Send + 'static,
+    E: Send + 'static,
+{
+    /// The authority's answer; `end` is how the call ends if it is one.
+    pub(super) async fn by_authority(mut self, end: End) -> Result<Res, E> {
+        self.routed.call.on_drop(End::Cancelled);
+        let asked = Instant::now();
+        let answer = self.authority.call(self.request).await;
+        let took = asked.elapsed();
+        let place = self.routed.route.authority;
+        let metrics = &self.plan.desk.metrics;
+        metrics.store(place, StoreKind::Read, StoreEnd::of(&answer), took);
+        if let Some(shadow) = self.shadow {
+            shadow.start(place, &answer, took);
+        }
+        let end = if answer.is_ok() { end } else { End::Error };
+        self.routed.call.end(end);
+        answer
+    }
+}
