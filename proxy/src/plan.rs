@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use changeover_flags::{Bucket, Snapshot};
+use changeover_flags::{Bucket, Snapshot, Stage};
 use changeover_shadow::{Answer, Observe};
 
 use tokio::runtime::Handle as Runtime;
@@ -31,79 +31,85 @@ pub(crate) struct Plan<Req, Res, E> {
     pub(crate) ack: Ack,
 }
 
-/// A call that has a route.
+/// A call that has a route, and what it is.
 pub(crate) struct Routed {
     pub(crate) operation: Operation,
+    pub(crate) decided: Decided,
+    pub(crate) call: Call,
+}
+
+/// Where a call goes, and by what.
+pub(crate) struct Decided {
     pub(crate) snapshot: Snapshot,
     pub(crate) circumstances: Circumstances,
     pub(crate) route: Route,
-    pub(crate) call: Call,
     /// The runtime of a call that may need one.
     pub(crate) runtime: Option<Runtime>,
 }
 
 impl<Req: 'static, Res: 'static, E: 'static> Plan<Req, Res, E> {
-    /// Takes the call's one snapshot and asks the table, with what is known without waiting.
-    pub(crate) fn route(&self, request: &Req) -> Result<Routed, Refused> {
+    /// What `request` asks for, in the spelling of the databases where that matters.
+    pub(crate) fn operation(&self, snapshot: &Snapshot, request: &Req) -> Operation {
         let mut operation = self.classify.operation(request);
-        let mut call = self.desk.metrics.call(operation.name);
-        let snapshot = self.desk.snapshot();
-        let copies = snapshot.serving().is_ok_and(|stage| stage.copies());
         // A read where nothing is copied has no use for its key.
-        if copies || !operation.kind.is_read() {
+        if !operation.kind.is_read() || copies(snapshot) {
             self.desk.spell(&mut operation);
         }
-        let asks = copies && operation.kind.is_read() && !snapshot.kill;
-        let runtime = asks.then(Runtime::try_current).and_then(Result::ok);
-        let circumstances = match self.circumstances(&operation, &snapshot, runtime.is_none()) {
-            Ok(circumstances) => circumstances,
-            Err(refused) => {
-                call.on_drop(End::Rejected);
-                return Err(refused);
-            }
-        };
-        match route(&snapshot, operation.kind, circumstances) {
-            Ok(route) => Ok(Routed {
-                operation,
-                snapshot,
-                circumstances,
-                route,
-                call,
-                runtime,
-            }),
-            Err(source) => {
-                call.on_drop(End::Rejected);
-                Err(Refused::UnknownStage {
-                    operation: operation.name,
-                    source,
-                })
-            }
+        operation
+    }
+
+    /// Asks the table, with what is known without waiting. A call that is refused ends here.
+    pub(crate) fn decide(
+        &self,
+        snapshot: Snapshot,
+        operation: &Operation,
+        call: &mut Call,
+    ) -> Result<Decided, Refused> {
+        let decided = self.decided(snapshot, operation);
+        if decided.is_err() {
+            call.on_drop(End::Rejected);
         }
+        decided
+    }
+
+    fn decided(&self, snapshot: Snapshot, operation: &Operation) -> Result<Decided, Refused> {
+        let mut circumstances = Circumstances::default();
+        let mut runtime = None;
+        // Else the table looks at none of them.
+        if operation.kind.is_read() && copies(&snapshot) && !snapshot.kill {
+            runtime = Runtime::try_current().ok();
+            circumstances = self.circumstances(operation, &snapshot)?;
+            circumstances.plain = runtime.is_none();
+        }
+        let route = route(&snapshot, operation.kind, circumstances);
+        let route = route.map_err(|source| Refused::UnknownStage {
+            operation: operation.name,
+            source,
+        })?;
+        Ok(Decided {
+            snapshot,
+            circumstances,
+            route,
+            runtime,
+        })
     }
 
     fn circumstances(
         &self,
         operation: &Operation,
         snapshot: &Snapshot,
-        plain: bool,
     ) -> Result<Circumstances, Refused> {
-        let stage = match snapshot.serving() {
-            Ok(stage) if operation.kind.is_read() && stage.copies() && !snapshot.kill => stage,
-            // The table looks at none of them.
-            _ => return Ok(Circumstances::default()),
-        };
         let pinned = self.desk.pinned(operation);
         if pinned {
             // A write that ended outside of any runtime has left its pin to nobody.
             self.desk.sweep_if_idle();
         }
         // A percentage decides in one stage alone.
-        let decides = stage.authority() == changeover_flags::Place::Legacy;
+        let decides = snapshot.stage == Stage::DualWrite;
         Ok(Circumstances {
             pinned,
             covered: decides && self.covered(operation, snapshot)?,
             sampled: self.desk.draw(snapshot.sample),
-            plain,
             ..Circumstances::default()
         })
     }
@@ -137,6 +143,10 @@ impl<Req: 'static, Res: 'static, E: 'static> Plan<Req, Res, E> {
         let second = catch_unwind(AssertUnwindSafe(|| self.duplicate.duplicate(request)));
         second.unwrap_or(None)
     }
+}
+
+fn copies(snapshot: &Snapshot) -> bool {
+    snapshot.serving().is_ok_and(|stage| stage.copies())
 }
 
 /// What an answer looks like to the comparison. A panic of the observer is a failed look.

@@ -51,21 +51,19 @@ where
 async fn may_follow(desk: &Desk, strict: bool, routed: &mut Routed) -> bool {
     let dirty = dirty(desk, strict, &routed.operation).await;
     let behind_token = !dirty && behind_token(desk, &routed.operation).await;
-    routed.circumstances = Circumstances {
+    let decided = &mut routed.decided;
+    decided.circumstances = Circumstances {
         dirty,
         behind_token,
         // A write may have begun while the questions were asked.
         pinned: desk.pinned(&routed.operation),
-        ..routed.circumstances
+        ..decided.circumstances
     };
-    if let Ok(again) = route(
-        &routed.snapshot,
-        routed.operation.kind,
-        routed.circumstances,
-    ) {
-        routed.route = again;
+    let kind = routed.operation.kind;
+    if let Ok(again) = route(&decided.snapshot, kind, decided.circumstances) {
+        decided.route = again;
     }
-    routed.route.by_follower()
+    decided.route.by_follower()
 }
 
 async fn dirty(desk: &Desk, strict: bool, operation: &Operation) -> bool {

@@ -160,7 +160,7 @@ where
     fn answered(self: Box<Self>, answer: &Result<Res, E>) {
         let Reading { routed, shadow, .. } = *self;
         let took = self.asked.elapsed();
-        let follower = routed.route.answered_by;
+        let follower = routed.decided.route.answered_by;
         let metrics = &self.plan.desk.metrics;
         metrics.store(follower, StoreKind::Read, StoreEnd::Ok, took);
         match shadow {
@@ -184,7 +184,7 @@ where
         let metrics = &reading.plan.desk.metrics;
         let mut end = End::Ok;
         if let Some((failure, reason)) = failed {
-            let follower = reading.routed.route.answered_by;
+            let follower = reading.routed.decided.route.answered_by;
             let took = reading.asked.elapsed();
             metrics.store(follower, StoreKind::Read, failure, took);
             metrics.fallback(reason);
@@ -208,7 +208,7 @@ where
         let asked = Instant::now();
         let answer = self.authority.call(self.request).await;
         let took = asked.elapsed();
-        let place = self.routed.route.authority;
+        let place = self.routed.decided.route.authority;
         let metrics = &self.plan.desk.metrics;
         metrics.store(place, StoreKind::Read, StoreEnd::of(&answer), took);
         if let Some(shadow) = self.shadow {

@@ -11,11 +11,11 @@ use tower_service::Service;
 use super::follower::{answer, is_asked};
 use super::following::{Else, Following, Reading};
 use super::{Builder, ChangeoverFuture};
-use crate::call::Operation;
+use crate::call::{Kind, Operation};
 use crate::desk::Handle;
 use crate::dual_write::{DualWriteFuture, unit};
-use crate::metrics::End;
-use crate::plan::{Plan, Routed};
+use crate::metrics::{Call, End};
+use crate::plan::{Decided, Plan, Routed};
 use crate::ready::Taken;
 use crate::refused::Refused;
 use crate::route::route;
@@ -80,32 +80,46 @@ where
 {
     fn read(
         &mut self,
-        mut routed: Routed,
+        operation: Operation,
+        mut decided: Decided,
+        call: Call,
         request: Req,
     ) -> ChangeoverFuture<L::Future, N::Future, Req, Res, E> {
-        if routed.route.by_follower() {
+        if decided.route.by_follower() {
             match self.plan.second(&request) {
-                Some(copy) => return self.by_follower(routed, request, copy),
-                None => again_as_plain(&mut routed),
+                Some(copy) => {
+                    let routed = Routed {
+                        operation,
+                        decided,
+                        call,
+                    };
+                    return self.by_follower(routed, request, copy);
+                }
+                None => again_as_plain(&mut decided, operation.kind),
             }
         }
-        let authority = routed.route.authority;
+        let authority = decided.route.authority;
         let ready = match authority {
             Place::Legacy => std::mem::take(&mut self.legacy_ready),
             Place::New => std::mem::take(&mut self.new_ready),
         };
         if !ready {
+            let routed = Routed {
+                operation,
+                decided,
+                call,
+            };
             return self.asked(routed, request, None);
         }
-        let shadow = match routed.route.shadowed {
-            Some(_) => self.shadow(routed.runtime, routed.operation, &request),
+        let shadow = match decided.route.shadowed {
+            Some(_) => self.shadow(decided.runtime, operation, &request),
             None => None,
         };
         let inner = match authority {
             Place::Legacy => Either::Left(self.legacy.call(request)),
             Place::New => Either::Right(self.new.call(request)),
         };
-        let read = ReadFuture::new(inner, routed.call, authority, shadow);
+        let read = ReadFuture::new(inner, call, authority, shadow);
         ChangeoverFuture::authority(DualWriteFuture::read(read))
     }
 
@@ -116,7 +130,7 @@ where
         request: Req,
         copy: Req,
     ) -> ChangeoverFuture<L::Future, N::Future, Req, Res, E> {
-        let place = routed.route.answered_by;
+        let place = routed.decided.route.answered_by;
         let called = match place {
             _ if is_asked(self.plan.strict, &routed.operation) => Err(copy),
             Place::Legacy => {
@@ -152,7 +166,7 @@ where
         // Both are taken: each may have begun to become ready.
         let legacy = Taken::out_of(&mut self.legacy, &mut self.legacy_ready);
         let new = Taken::out_of(&mut self.new, &mut self.new_ready);
-        ChangeoverFuture::boxed(match routed.route.authority {
+        ChangeoverFuture::boxed(match routed.decided.route.authority {
             Place::Legacy => Box::pin(answer(self.reading(routed, request, legacy), new, copy)),
             Place::New => Box::pin(answer(self.reading(routed, request, new), legacy, copy)),
         })
@@ -164,7 +178,8 @@ where
         request: Req,
         authority: Taken<A>,
     ) -> Reading<A, Req, Res, E> {
-        let sampled = routed.route.shadowed.and(routed.runtime.take());
+        let decided = &mut routed.decided;
+        let sampled = decided.route.shadowed.and(decided.runtime.take());
         let shadow = sampled.and_then(|runtime| {
             let operation = routed.operation.clone();
             self.shadow(Some(runtime), operation, &request)
@@ -232,16 +247,24 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let routed = match self.plan.route(&request) {
-            Ok(routed) => routed,
+        let snapshot = self.plan.desk.snapshot();
+        let operation = self.plan.operation(&snapshot, &request);
+        let mut call = self.plan.desk.metrics.call(operation.name);
+        let decided = match self.plan.decide(snapshot, &operation, &mut call) {
+            Ok(decided) => decided,
             Err(refused) => {
                 return ChangeoverFuture::authority(DualWriteFuture::refused(refused.into()));
             }
         };
-        if routed.operation.kind.is_read() {
-            return self.read(routed, request);
+        if operation.kind.is_read() {
+            return self.read(operation, decided, call, request);
         }
-        let unit = match routed.route.authority {
+        let routed = Routed {
+            operation,
+            decided,
+            call,
+        };
+        let unit = match routed.decided.route.authority {
             Place::Legacy => {
                 let legacy = Taken::out_of(&mut self.legacy, &mut self.legacy_ready);
                 unit(&self.plan, legacy, routed, request)
@@ -256,11 +279,10 @@ where
 }
 
 /// The table again, for a request that cannot be asked twice.
-fn again_as_plain(routed: &mut Routed) {
-    routed.circumstances.plain = true;
-    let kind = routed.operation.kind;
-    let again = route(&routed.snapshot, kind, routed.circumstances);
-    routed.route = again.expect("a snapshot that was known stays known");
+fn again_as_plain(decided: &mut Decided, kind: Kind) {
+    decided.circumstances.plain = true;
+    let again = route(&decided.snapshot, kind, decided.circumstances);
+    decided.route = again.expect("a snapshot that was known stays known");
 }
 
 /// Calls `service` if it is ready at this moment; `None` if the call panicked.

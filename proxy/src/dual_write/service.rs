@@ -6,7 +6,7 @@ use tower_service::Service;
 
 use super::{DualWriteFuture, unit};
 use crate::desk::Handle;
-use crate::plan::Plan;
+use crate::plan::{Plan, Routed};
 use crate::ready::Taken;
 use crate::refused::Refused;
 use crate::shadow_read::ReadFuture;
@@ -55,17 +55,25 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let routed = match self.plan.route(&request) {
-            Ok(routed) => routed,
+        let snapshot = self.plan.desk.snapshot();
+        let operation = self.plan.operation(&snapshot, &request);
+        let mut call = self.plan.desk.metrics.call(operation.name);
+        let decided = match self.plan.decide(snapshot, &operation, &mut call) {
+            Ok(decided) => decided,
             Err(refused) => return DualWriteFuture::refused(refused.into()),
         };
-        if !routed.operation.kind.is_read() {
+        if !operation.kind.is_read() {
+            let routed = Routed {
+                operation,
+                decided,
+                call,
+            };
             let authority = Taken::out_of(&mut self.authority, &mut self.ready);
             return DualWriteFuture::unit(unit(&self.plan, authority, routed, request));
         }
         self.ready = false;
         let inner = self.authority.call(request);
-        let (store, call) = (routed.route.authority, routed.call);
+        let store = decided.route.authority;
         DualWriteFuture::read(ReadFuture::new(inner, call, store, None))
     }
 }

@@ -11,7 +11,7 @@ use tower_service::Service;
 use crate::call::{Ack, Failure, Operation, Touched};
 use crate::metrics::{Call, End, InFlight, StoreEnd, StoreKind};
 use crate::pins::Ticket;
-use crate::plan::{Plan, Routed};
+use crate::plan::{Decided, Plan, Routed};
 use crate::port::{Ended, Written};
 use crate::ready::Taken;
 use crate::unit::Surviving;
@@ -77,9 +77,8 @@ impl<Req, Res, E> Writing<Req, Res, E> {
     fn begin(plan: Arc<Plan<Req, Res, E>>, routed: Routed, request: &Req) -> Self {
         let Routed {
             operation,
-            route,
+            decided: Decided { route, .. },
             mut call,
-            ..
         } = routed;
         call.on_drop(End::Unknown);
         let copies = route.copies.is_some();

@@ -73,12 +73,14 @@ impl Operations {
         }
     }
 
-    fn find(&self, name: &str) -> Option<usize> {
-        self.named.binary_search_by_key(&name, |(own, _)| own).ok()
+    /// Where `name` is counted: past the end if it was not declared.
+    fn find(&self, name: &str) -> usize {
+        let found = self.named.binary_search_by_key(&name, |(own, _)| own);
+        found.unwrap_or(usize::MAX)
     }
 
-    fn get(&self, found: Option<usize>) -> &OperationCounters {
-        let named = found.and_then(|index| self.named.get(index));
+    fn get(&self, found: usize) -> &OperationCounters {
+        let named = self.named.get(found);
         named.map_or(&self.other, |(_, counters)| counters)
     }
 }
@@ -86,11 +88,10 @@ impl Operations {
 /// One call. Dropped, it ends as it stands: not begun, or cancelled on its way.
 pub(crate) struct Call {
     metrics: Arc<Metrics>,
-    operation: Option<usize>,
+    operation: usize,
     began: Instant,
     end: End,
-    /// What the caller waited, where that was measured before the end.
-    took: Option<Duration>,
+    counted: bool,
 }
 
 impl Call {
@@ -100,7 +101,7 @@ impl Call {
             metrics,
             began: Instant::now(),
             end: End::NotBegun,
-            took: None,
+            counted: false,
         }
     }
 
@@ -130,23 +131,30 @@ impl Call {
 
     /// Ends a call that took `took`: the clock is not asked once more.
     pub(crate) fn end_after(mut self, end: End, took: Duration) {
-        (self.end, self.took) = (end, Some(took));
+        self.count(end, took);
+    }
+
+    fn count(&mut self, end: End, took: Duration) {
+        self.counted = true;
+        let counters = self.metrics.operations.get(self.operation);
+        if let Some(counter) = counters.ends.get(end as usize) {
+            counter.increment(1);
+        }
+        counters.duration.record(took.as_secs_f64());
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
+        if self.counted {
+            return;
+        }
         // A panic of the store passes through to the caller: that is an error, not a caller gone.
         let end = match self.end {
             End::Cancelled if std::thread::panicking() => End::Error,
             end => end,
         };
-        let counters = self.metrics.operations.get(self.operation);
-        if let Some(counter) = counters.ends.get(end as usize) {
-            counter.increment(1);
-        }
-        let took = self.took.unwrap_or_else(|| self.began.elapsed());
-        counters.duration.record(took.as_secs_f64());
+        self.count(end, self.began.elapsed());
     }
 }
 

@@ -57,18 +57,22 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let routed = match self.plan.route(&request) {
-            Ok(routed) => routed,
+        let snapshot = self.plan.desk.snapshot();
+        let operation = self.plan.operation(&snapshot, &request);
+        let mut call = self.plan.desk.metrics.call(operation.name);
+        let decided = match self.plan.decide(snapshot, &operation, &mut call) {
+            Ok(decided) => decided,
             Err(refused) => return DualWriteFuture::refused(refused.into()),
         };
-        let runtime = routed.runtime.filter(|_| routed.route.shadowed.is_some());
+        let sampled = decided.route.shadowed.is_some();
+        let runtime = decided.runtime.filter(|_| sampled);
         let shadow = runtime.and_then(|runtime| {
             let services = (&self.legacy, &self.new);
-            let (plan, sides, operation) = (&self.plan, &self.sides, routed.operation);
+            let (plan, sides) = (&self.plan, &self.sides);
             Shadow::of(plan, sides, services, operation, &request, runtime)
         });
         let inner = self.legacy.call(request);
-        DualWriteFuture::read(ReadFuture::new(inner, routed.call, Place::Legacy, shadow))
+        DualWriteFuture::read(ReadFuture::new(inner, call, Place::Legacy, shadow))
     }
 }
 
