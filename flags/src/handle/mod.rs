@@ -12,11 +12,10 @@
 mod error;
 mod saving;
 mod troubles;
+mod word;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use arc_swap::ArcSwap;
 
 use crate::{
     Entity, Environment, Epoch, Fixable, Kill, Learnt, MemoryStore, NotReady, Percent, Saved,
@@ -24,6 +23,7 @@ use crate::{
 };
 
 pub use error::{Refused, Unsaved};
+use word::Word;
 
 /// The flags of one entity in this process. Clones share them.
 ///
@@ -47,7 +47,7 @@ pub struct Flags {
 struct Inner {
     entity: Entity,
     /// What readers see. Written only under `state`, so that it never goes back.
-    snapshot: ArcSwap<Snapshot>,
+    snapshot: Word,
     /// Held for moments, never across IO: the kill switch needs it.
     state: Mutex<State>,
     /// Held across IO. Taken before `state` where both are.
@@ -108,7 +108,7 @@ impl Flags {
     fn start(entity: Entity, store: Box<dyn Store>, saved: Saved) -> Flags {
         let inner = Inner {
             entity,
-            snapshot: ArcSwap::from_pointee(snapshot_of(&saved)),
+            snapshot: Word::new(&snapshot_of(&saved)),
             state: Mutex::new(State {
                 flags: saved.clone(),
                 environment: Environment::default(),
@@ -151,7 +151,9 @@ impl Flags {
     /// All flags at this instant, without a lock. Take one per call.
     #[must_use]
     pub fn load(&self) -> Snapshot {
-        **self.inner.snapshot.load()
+        let word = self.inner.snapshot.load();
+        // An epoch number that fits into no word is read under the lock.
+        word.unwrap_or_else(|| shown(&lock(&self.inner.state)))
     }
 
     /// What would be saved now: the flags with the kill's reason and the epoch's details, without
@@ -325,16 +327,9 @@ impl Flags {
         self.show(state);
     }
 
-    /// Shows readers what is in force: the flags, and above them the environment.
+    /// Shows readers what is in force.
     fn show(&self, state: &State) {
-        let mut shown = snapshot_of(&state.flags);
-        shown.kill |= state.environment.kill.is_some();
-        shown.sample = state.environment.sample.unwrap_or(shown.sample);
-        if let Some(fixed) = state.environment.read_new {
-            let proved = shown.ready && !state.environment_spent;
-            shown.read_new = if proved { fixed } else { Percent::ZERO };
-        }
-        self.inner.snapshot.store(Arc::new(shown));
+        self.inner.snapshot.store(&shown(state));
     }
 
     fn free(&self, fixed: bool, flag: Fixable) -> Result<(), Refused> {
@@ -360,6 +355,18 @@ impl fmt::Debug for Flags {
 /// panicked, say) did not return; the kill switch must work then too.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is in force: the flags, and above them the environment.
+fn shown(state: &State) -> Snapshot {
+    let mut shown = snapshot_of(&state.flags);
+    shown.kill |= state.environment.kill.is_some();
+    shown.sample = state.environment.sample.unwrap_or(shown.sample);
+    if let Some(fixed) = state.environment.read_new {
+        let proved = shown.ready && !state.environment_spent;
+        shown.read_new = if proved { fixed } else { Percent::ZERO };
+    }
+    shown
 }
 
 fn snapshot_of(flags: &Saved) -> Snapshot {
