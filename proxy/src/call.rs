@@ -121,12 +121,14 @@ impl Kind {
     }
 }
 
-/// What a call reads or writes.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// What a call reads or writes. One key is the same, said as `Key` or as `Keys`.
+#[derive(Debug, Clone, Default)]
 pub enum Touched {
     /// No key that could be named.
     #[default]
     None,
+    /// This aggregate.
+    Key(Key),
     /// These aggregates.
     Keys(Vec<Key>),
     /// Some aggregates of this scope: the routing key (say, the tenant) of the reads they show in.
@@ -138,16 +140,36 @@ pub enum Touched {
 impl Touched {
     /// These aggregates.
     pub fn keys<K: Into<Key>>(keys: impl IntoIterator<Item = K>) -> Touched {
-        Touched::Keys(keys.into_iter().map(Into::into).collect())
+        let mut keys = keys.into_iter().map(Into::into);
+        match (keys.next(), keys.next()) {
+            (Some(key), None) => Touched::Key(key),
+            (first, second) => Touched::Keys(first.into_iter().chain(second).chain(keys).collect()),
+        }
     }
 
     /// The keys that are named, none for the other shapes.
     #[must_use]
     pub fn as_keys(&self) -> &[Key] {
         match self {
+            Touched::Key(key) => std::slice::from_ref(key),
             Touched::Keys(keys) => keys,
             Touched::None | Touched::Scope(_) | Touched::All => &[],
         }
+    }
+
+    /// The keys that are named, none for the other shapes.
+    #[must_use]
+    pub fn into_keys(self) -> Vec<Key> {
+        match self {
+            Touched::Key(key) => vec![key],
+            Touched::Keys(keys) => keys,
+            Touched::None | Touched::Scope(_) | Touched::All => Vec::new(),
+        }
+    }
+
+    /// Whether the keys are named, be they none.
+    fn names_keys(&self) -> bool {
+        matches!(self, Touched::Key(_) | Touched::Keys(_))
     }
 
     /// Both, or everything where no shape holds both.
@@ -155,19 +177,35 @@ impl Touched {
     pub fn and(self, more: Touched) -> Touched {
         match (self, more) {
             (touched, Touched::None) | (Touched::None, touched) => touched,
-            (Touched::Keys(mut keys), Touched::Keys(more)) => {
-                for key in more {
+            (touched, more) if touched == more => touched,
+            (touched, more) if touched.names_keys() && more.names_keys() => {
+                let mut keys = touched.into_keys();
+                for key in more.into_keys() {
                     if !keys.contains(&key) {
                         keys.push(key);
                     }
                 }
-                Touched::Keys(keys)
+                Touched::keys(keys)
             }
-            (touched, more) if touched == more => touched,
             _ => Touched::All,
         }
     }
 }
+
+impl PartialEq for Touched {
+    fn eq(&self, other: &Touched) -> bool {
+        match (self, other) {
+            (Touched::None, Touched::None) | (Touched::All, Touched::All) => true,
+            (Touched::Scope(one), Touched::Scope(other)) => one == other,
+            (one, other) if one.names_keys() && other.names_keys() => {
+                one.as_keys() == other.as_keys()
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Touched {}
 
 /// One call, as far as routing and pinning need to know it.
 #[derive(Debug, Clone, PartialEq)]
@@ -213,7 +251,7 @@ impl Operation {
 
     /// A read of one aggregate.
     pub fn read(name: &'static str, key: impl Into<Key>) -> Operation {
-        Operation::new(name, Kind::Read, Touched::Keys(vec![key.into()]))
+        Operation::new(name, Kind::Read, Touched::Key(key.into()))
     }
 
     /// A list, a count, or a look-up by another column. Without [`Operation::routed_by`] it has
@@ -394,6 +432,8 @@ mod tests {
         assert_eq!(Touched::None.and(keys(&[2])), keys(&[2]));
         assert_eq!(keys(&[1]).and(Touched::None), keys(&[1]));
         assert_eq!(keys(&[1]).and(Touched::Scope("a".into())), Touched::All);
+        assert_eq!(keys(&[1]), Touched::Keys(vec![Key::from(1)]));
+        assert_ne!(keys(&[]), Touched::None);
     }
 
     #[test]

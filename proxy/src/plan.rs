@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use changeover_flags::{Bucket, Snapshot, Stage};
+use changeover_flags::{Bucket, Percent, Snapshot, Stage};
 use changeover_shadow::{Answer, Observe};
 
 use tokio::runtime::Handle as Runtime;
@@ -116,6 +116,8 @@ impl<Req: 'static, Res: 'static, E: 'static> Plan<Req, Res, E> {
 
     fn covered(&self, operation: &Operation, snapshot: &Snapshot) -> Result<bool, Refused> {
         match (operation.bucket_text(), self.keyless) {
+            // No bucket is within nothing.
+            (Some(_), _) if snapshot.read_new == Percent::ZERO => Ok(false),
             (Some(text), _) => Ok(snapshot
                 .read_new
                 .covers(Bucket::of(self.desk.flags.entity(), text))),

@@ -116,13 +116,15 @@ impl<C: CopyKeys> FencedCopy<C> {
 impl<C: CopyKeys, Req> Follow<Req> for FencedCopy<C> {
     fn follow(&self, write: Written<Req>) -> BoxFuture<'static, Followed> {
         let keys = match write.touched {
-            Touched::Keys(keys) if keys.is_empty() => return Box::pin(async { Followed::Applied }),
-            Touched::Keys(keys) => keys,
             Touched::None | Touched::Scope(_) | Touched::All => {
                 let why = "the write names no keys; the worker drains them".to_owned();
                 return Box::pin(async { Followed::Left(why) });
             }
+            touched => touched.into_keys(),
         };
+        if keys.is_empty() {
+            return Box::pin(async { Followed::Applied });
+        }
         let copy = self.0.copy(keys);
         Box::pin(async move {
             match copy.await {

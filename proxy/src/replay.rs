@@ -142,7 +142,7 @@ fn enter(lanes: &Arc<Mutex<Lanes>>, touched: Touched) -> (Vec<Place>, Leave) {
     };
     let mut before: Vec<Place> = line.all.clone().into_iter().collect();
     let keys = match touched {
-        Touched::Keys(keys) => keys,
+        Touched::Key(_) | Touched::Keys(_) => touched.into_keys(),
         Touched::None | Touched::Scope(_) | Touched::All => {
             before.extend(line.keys.values().cloned());
             line.all = Some(place.clone());

@@ -51,7 +51,7 @@ impl UnitOfWork {
 
     /// The transaction writes `key` of the entity behind `handle`. Call it before the write.
     pub fn touch(&mut self, handle: &Handle, key: impl Into<Key>) -> &mut UnitOfWork {
-        self.touch_all(handle, Touched::Keys(vec![key.into()]))
+        self.touch_all(handle, Touched::Key(key.into()))
     }
 
     /// The transaction writes these keys, this scope, or everything.

@@ -24,10 +24,13 @@ impl Desk {
     }
 
     fn spell_touched(&self, touched: &mut Touched) {
-        if let Touched::Keys(keys) = touched {
-            for key in keys {
-                *key = self.key(key);
-            }
+        let keys = match touched {
+            Touched::Key(key) => std::slice::from_mut(key),
+            Touched::Keys(keys) => keys.as_mut_slice(),
+            Touched::None | Touched::Scope(_) | Touched::All => return,
+        };
+        for key in keys {
+            *key = self.key(key);
         }
     }
 

@@ -140,7 +140,7 @@ impl Call {
         if let Some(counter) = counters.ends.get(end as usize) {
             counter.increment(1);
         }
-        counters.duration.record(took.as_secs_f64());
+        counters.duration.record(took);
     }
 }
 

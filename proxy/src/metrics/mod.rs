@@ -185,7 +185,7 @@ impl Metrics {
     pub(crate) fn store(&self, store: Place, kind: StoreKind, end: StoreEnd, took: Duration) {
         let index = (store as usize * StoreKind::ALL.len() + kind as usize) * StoreEnd::ALL.len();
         if let Some(histogram) = self.stores.get(index + end as usize) {
-            histogram.record(took.as_secs_f64());
+            histogram.record(took);
         }
     }
 

@@ -117,7 +117,10 @@ impl Pins {
             return true;
         }
         match touched {
-            Touched::Keys(named) => named.iter().any(|key| self.shard(key).contains_key(key)),
+            Touched::Key(_) | Touched::Keys(_) => {
+                let mut named = touched.as_keys().iter();
+                named.any(|key| self.shard(key).contains_key(key))
+            }
             // Nobody here knows which keys it shows.
             Touched::None | Touched::Scope(_) | Touched::All => keys > 0,
         }

@@ -32,8 +32,8 @@ impl Ticket {
     pub(crate) fn add(&mut self, touched: &Touched) {
         match touched {
             Touched::None => {}
-            Touched::Keys(keys) => {
-                for key in keys {
+            Touched::Key(_) | Touched::Keys(_) => {
+                for key in touched.as_keys() {
                     if self.keys.contains(key) {
                         continue;
                     }

@@ -61,7 +61,7 @@ pub(super) async fn motion(
     look.quiet = !dirty && !pinned(&Touched::None);
     let told = keys.into_iter().zip(held);
     // A pinned key is not told: it is in motion.
-    let told = told.filter(|(key, _)| !pinned(&Touched::Keys(vec![key.clone()])));
+    let told = told.filter(|(key, _)| !pinned(&Touched::Key(key.clone())));
     look.versions = told
         .map(|(key, held)| (key.as_str().to_owned(), held))
         .collect();

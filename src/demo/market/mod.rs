@@ -7,7 +7,6 @@
 mod legacy;
 mod new;
 
-use changeover_flags::Key;
 use changeover_proxy::{Classify, Failure, Kind, Operation, Refused, Touched, with_written};
 use changeover_shadow::{Json, Observe as _, Value};
 use serde::Serialize;
@@ -159,7 +158,7 @@ pub(super) fn classify() -> impl Classify<Call, Answer> {
             Call::Delete { id } => Operation::write("delete", [*id]),
         },
         |operation: &Operation, answer: &Answer| match (operation.kind, answer) {
-            (Kind::Insert, Answer::Created(id)) => Some(Touched::Keys(vec![Key::from(*id)])),
+            (Kind::Insert, Answer::Created(id)) => Some(Touched::keys([*id])),
             _ => None,
         },
     )
