@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use changeover_proxy::{Limits, Operation};
 use tokio::time::Instant;
+use tower::{Layer as _, ServiceExt as _};
 
 use crate::world::*;
 
@@ -122,4 +123,25 @@ async fn a_request_that_cannot_be_copied_takes_the_plain_path() {
         Ok(Answer::Row(Some(7)))
     );
     assert_eq!((world.new.asked(), world.legacy.asked()), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_panics_before_it_has_a_future_is_asked_in_vain() {
+    let world = World::new();
+    world.both(1, 7);
+    let broken = tower::service_fn(|_: Call| -> std::future::Ready<Result<Answer, Error>> {
+        panic!("at the call itself")
+    });
+    let layer = changeover_proxy::Changeover::builder(world.flags.clone())
+        .classify(classify)
+        .observe(observe)
+        .new_service(broken)
+        .build()
+        .unwrap();
+    let service = layer.layer(world.legacy.clone());
+    for _ in 0..2 {
+        let answer = service.clone().oneshot(Call::Get(1)).await;
+        assert_eq!(answer, Ok(Answer::Row(Some(7))));
+    }
+    assert_eq!(world.legacy.asked(), 2);
 }

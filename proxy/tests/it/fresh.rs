@@ -81,6 +81,18 @@ async fn a_stage_that_moves_between_ready_and_call_is_served() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_read_that_is_awaited_after_a_write_shows_it() {
+    use tower::Service as _;
+    let world = World::new();
+    world.both(1, 0);
+    world.port.fails(Fault::Hangs);
+    let mut service = world.service.clone();
+    let read = service.ready().await.unwrap().call(Call::Get(1));
+    world.call(Call::Put(1, 7)).await.unwrap();
+    assert_eq!(read.await, Ok(Answer::Row(Some(7))));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unknown_stage_is_refused_with_the_services_own_error() {
     let world = World::new();
     let flags = Flags::memory(Entity::new("rows").unwrap());
