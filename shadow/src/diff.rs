@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::path::{Segment, join};
-use crate::rename::{View, cut, rename};
-use crate::rules::Treatment;
+use crate::rules::{Left, MAX_PAIRS, Said, cut, rename, same_scalar, without_alike, without_same};
 use crate::{Rules, Value};
 
 /// How deep values are compared: a list or record inside this many others is not opened, and unless
@@ -60,18 +59,13 @@ impl fmt::Debug for FieldDiff {
 /// ```
 #[must_use]
 pub fn diff(legacy: &Value, new: &Value, rules: &Rules) -> Vec<FieldDiff> {
-    let mut walk = Walk {
-        rules,
-        path: Vec::new(),
-        found: Vec::new(),
-    };
     if rules.renames().is_empty() {
-        walk.values(Some(legacy), Some(new));
-        return walk.found;
+        return Walk::down(rules, legacy, new);
     }
     let renamed = rename(legacy, rules.renames());
-    walk.views(Some(&renamed.view), Some(new));
-    let mut found = walk.found;
+    // One level more than is compared: what is too deep must not look empty.
+    let moved = renamed.view.to_value(MAX_DEPTH + 1);
+    let mut found = Walk::down(rules, &moved, new);
     for field in &renamed.stranded {
         if !rules.ignores(&field.from) && !rules.ignores(&field.to) {
             let legacy = Some(field.value.to_value(MAX_DEPTH));
@@ -168,65 +162,56 @@ struct Walk<'a> {
     rules: &'a Rules,
     path: Vec<Segment<'a>>,
     found: Vec<FieldDiff>,
+    /// How many pairs of unordered items may still be tried.
+    pairs: usize,
 }
 
-/// Compares one field, of which legacy has `A`.
-type Compare<'a, A> = fn(&mut Walk<'a>, Option<A>, Option<&'a Value>);
-
 impl<'a> Walk<'a> {
-    fn views(&mut self, legacy: Option<&View<'a>>, new: Option<&'a Value>) {
-        match (legacy, new) {
-            (None, new) => self.values(None, new),
-            (Some(View::Whole(legacy)), new) => self.values(Some(legacy), new),
-            // Rules are no deeper than MAX_DEPTH, so an opened view is not either.
-            (Some(View::Record(legacy)), Some(Value::Record(new))) => {
-                let legacy = legacy.iter().map(|(name, field)| (*name, field));
-                self.records(legacy, new, Walk::views);
-            }
-            (Some(View::List(legacy)), Some(Value::List(new))) => {
-                self.lists(legacy.iter(), new, Walk::views);
-            }
-            (Some(legacy), new) => {
-                let legacy = legacy.to_value(self.levels_left());
-                self.report(Some(legacy), new);
-            }
-        }
+    fn down(rules: &'a Rules, legacy: &'a Value, new: &'a Value) -> Vec<FieldDiff> {
+        let mut walk = Walk {
+            rules,
+            path: Vec::new(),
+            found: Vec::new(),
+            pairs: MAX_PAIRS,
+        };
+        walk.compare(Some(legacy), Some(new));
+        walk.found
     }
 
-    fn values(&mut self, legacy: Option<&'a Value>, new: Option<&'a Value>) {
+    /// Goes one step down.
+    fn at(&mut self, segment: Segment<'a>, legacy: Option<&'a Value>, new: Option<&'a Value>) {
+        self.path.push(segment);
+        self.compare(legacy, new);
+        self.path.pop();
+    }
+
+    /// Does with the field here what the rules say.
+    fn compare(&mut self, legacy: Option<&'a Value>, new: Option<&'a Value>) {
+        let said = self.rules.say(&self.path, legacy, new);
         let open = self.levels_left() > 0;
         match (legacy, new) {
+            _ if said == Said::Equal => {}
             (Some(Value::Record(legacy)), Some(Value::Record(new)))
                 if open || (legacy.is_empty() && new.is_empty()) =>
             {
-                let legacy = legacy.iter().map(|(name, field)| (name.as_str(), field));
-                self.records(legacy, new, Walk::values);
+                self.records(legacy, new);
             }
             (Some(Value::List(legacy)), Some(Value::List(new)))
                 if open || (legacy.is_empty() && new.is_empty()) =>
             {
-                self.lists(legacy.iter(), new, Walk::values);
+                match said {
+                    Said::Unordered => self.unordered(legacy, new),
+                    _ => self.lists(legacy, new),
+                }
             }
             (Some(legacy), Some(new)) if same_scalar(legacy, new) => {}
-            (legacy, new) => {
-                let legacy = legacy.map(|legacy| cut(legacy, self.levels_left()));
-                self.report(legacy, new);
-            }
+            (legacy, new) => self.report(legacy, new),
         }
     }
 
     /// Merges the fields of two records, both in the order of their names.
-    fn records<A>(
-        &mut self,
-        legacy: impl Iterator<Item = (&'a str, A)>,
-        new: &'a BTreeMap<String, Value>,
-        compare: Compare<'a, A>,
-    ) {
-        let mut legacy = legacy.peekable();
-        let mut new = new
-            .iter()
-            .map(|(name, field)| (name.as_str(), field))
-            .peekable();
+    fn records(&mut self, legacy: &'a BTreeMap<String, Value>, new: &'a BTreeMap<String, Value>) {
+        let (mut legacy, mut new) = (legacy.iter().peekable(), new.iter().peekable());
         loop {
             let (name, order) = match (legacy.peek(), new.peek()) {
                 (None, None) => break,
@@ -237,67 +222,60 @@ impl<'a> Walk<'a> {
             let in_legacy = if order.is_le() { legacy.next() } else { None };
             let in_new = if order.is_ge() { new.next() } else { None };
             let (in_legacy, in_new) = (in_legacy.map(|field| field.1), in_new.map(|field| field.1));
-            self.at(Segment::Field(name), in_legacy, in_new, compare);
+            self.at(Segment::Field(name), in_legacy, in_new);
         }
     }
 
-    fn lists<A>(
-        &mut self,
-        mut legacy: impl ExactSizeIterator<Item = A>,
-        new: &'a [Value],
-        compare: Compare<'a, A>,
-    ) {
+    fn lists(&mut self, legacy: &'a [Value], new: &'a [Value]) {
         for index in 0..legacy.len().max(new.len()) {
-            self.at(
-                Segment::Index(index),
-                legacy.next(),
-                new.get(index),
-                compare,
-            );
+            self.at(Segment::Index(index), legacy.get(index), new.get(index));
         }
     }
 
-    /// Goes one step down, and does there what the rules say.
-    fn at<A>(
-        &mut self,
-        segment: Segment<'a>,
-        legacy: Option<A>,
-        new: Option<&'a Value>,
-        compare: Compare<'a, A>,
-    ) {
-        self.path.push(segment);
-        match self.rules.treatment(&self.path) {
-            Some(Treatment::Ignore) => {}
-            None => compare(self, legacy, new),
+    fn unordered(&mut self, legacy: &'a [Value], new: &'a [Value]) {
+        let same = Rules::new();
+        let same = |one: &Value, other: &Value| Walk::down(&same, one, other).is_empty();
+        let mut left = without_same(legacy, new, same);
+        let pairs = left.in_legacy.len().saturating_mul(left.in_new.len());
+        if let Some(pairs) = self.pairs.checked_sub(pairs) {
+            self.pairs = pairs;
+            left = without_alike(left, |one, other| {
+                let known = self.found.len();
+                self.at(
+                    Segment::Index(one.min(other)),
+                    legacy.get(one),
+                    new.get(other),
+                );
+                let alike = self.found.len() == known;
+                self.found.truncate(known);
+                alike
+            });
         }
-        self.path.pop();
+        let Left { in_legacy, in_new } = left;
+        if let ([one], [other]) = (&in_legacy[..], &in_new[..]) {
+            let (in_legacy, in_new) = (legacy.get(*one), new.get(*other));
+            return self.at(Segment::Index(*one.min(other)), in_legacy, in_new);
+        }
+        for index in in_legacy {
+            self.at(Segment::Index(index), legacy.get(index), None);
+        }
+        for index in in_new {
+            self.at(Segment::Index(index), None, new.get(index));
+        }
     }
 
-    fn report(&mut self, legacy: Option<Value>, new: Option<&Value>) {
-        let new = new.map(|new| cut(new, self.levels_left()));
+    fn report(&mut self, legacy: Option<&Value>, new: Option<&Value>) {
+        let levels = self.levels_left();
+        let kept = |value: Option<&Value>| value.map(|value| cut(value, levels));
         self.found.push(FieldDiff {
             path: join(&self.path),
-            legacy,
-            new,
+            legacy: kept(legacy),
+            new: kept(new),
         });
     }
 
     fn levels_left(&self) -> usize {
         MAX_DEPTH.saturating_sub(self.path.len())
-    }
-}
-
-/// Whether two values that hold no others are the same. Two lists or records never are, here.
-fn same_scalar(legacy: &Value, new: &Value) -> bool {
-    match (legacy, new) {
-        (Value::Null, Value::Null) => true,
-        (Value::Boolean(legacy), Value::Boolean(new)) => legacy == new,
-        (Value::Integer(legacy), Value::Integer(new)) => legacy == new,
-        (Value::Float(legacy), Value::Float(new)) => legacy.to_bits() == new.to_bits(),
-        (Value::Decimal(legacy), Value::Decimal(new)) => legacy == new,
-        (Value::Text(legacy), Value::Text(new)) => legacy == new,
-        (Value::Bytes(legacy), Value::Bytes(new)) => legacy == new,
-        _ => false,
     }
 }
 

@@ -74,8 +74,7 @@ mod observe;
 mod value;
 
 mod path;
-mod rename;
-mod rules;
+pub mod rules;
 
 mod diff;
 
@@ -93,7 +92,7 @@ pub use list::{Elements, ListDiff, ListLook, judge_lists};
 pub use observe::{Json, Observe};
 pub use redact::{Evidence, Redaction};
 pub use reservoir::{FieldSample, Reservoir, Samples};
-pub use rules::{BadRule, Rules};
+pub use rules::{BadRule, Rules, Tolerance};
 pub use tally::{Tally, Ticket, Totals};
 pub use value::Value;
 pub use verdict::{Class, Verdict};

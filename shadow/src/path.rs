@@ -1,11 +1,11 @@
 //! Field paths: how a field inside a value is named in rules, diffs and evidence.
 //!
 //! The segments of a path are joined by `.`; a segment is a field's name or the number of a list's
-//! item, from 0. In a rule a segment `*` stands for any one of either. Inside a name `\`, `.` and
-//! `*` are written with a `\` before them, and the empty name is written `\e`. The empty path is the
+//! item, from 0. In a rule a segment `*` stands for any one of either, and `**` for any number of them,
+//! none included. Inside a name `\`, `.` and `*` are written with a `\` before them, and the empty name is written `\e`. The empty path is the
 //! root.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use crate::{BadRule, MAX_DEPTH};
 
@@ -45,10 +45,30 @@ fn push_escaped(text: &mut String, name: &str) {
     }
 }
 
+/// A rule's path as it is written.
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::new();
+        for (position, step) in self.0.iter().enumerate() {
+            if position > 0 {
+                text.push('.');
+            }
+            match step {
+                Step::Any => text.push('*'),
+                Step::AnyDepth => text.push_str("**"),
+                Step::Name(name, _) => push_escaped(&mut text, name),
+            }
+        }
+        f.write_str(&text)
+    }
+}
+
 /// One step of a rule's path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
     Any,
+    /// Any number of steps.
+    AnyDepth,
     /// A field's name, and the item's number it can also mean.
     Name(String, Option<usize>),
 }
@@ -65,14 +85,10 @@ impl Step {
 
     pub(crate) fn matches(&self, segment: Segment<'_>) -> bool {
         match (self, segment) {
-            (Step::Any, _) => true,
+            (Step::Any | Step::AnyDepth, _) => true,
             (Step::Name(name, _), Segment::Field(field)) => name == field,
             (Step::Name(_, index), Segment::Index(item)) => *index == Some(item),
         }
-    }
-
-    fn covers(&self, other: &Step) -> bool {
-        *self == Step::Any || self == other
     }
 }
 
@@ -101,27 +117,41 @@ impl Pattern {
 
     /// Whether this names exactly the field at `segments`.
     pub(crate) fn matches(&self, segments: &[Segment<'_>]) -> bool {
-        self.0.len() == segments.len() && self.matches_start_of(segments)
+        reaches(
+            &self.0,
+            segments,
+            |step, segment| step.matches(*segment),
+            <[_]>::is_empty,
+        )
     }
 
     /// Whether this names the field at `segments` or one that holds it.
     pub(crate) fn matches_start_of(&self, segments: &[Segment<'_>]) -> bool {
-        self.0.len() <= segments.len()
-            && self
-                .0
-                .iter()
-                .zip(segments)
-                .all(|(step, segment)| step.matches(*segment))
+        reaches(
+            &self.0,
+            segments,
+            |step, segment| step.matches(*segment),
+            |_| true,
+        )
     }
 
     /// Whether every field that `other` names is named by this, or lies inside one that is.
     pub(crate) fn covers(&self, other: &Pattern) -> bool {
-        self.0.len() <= other.0.len()
-            && self
-                .0
-                .iter()
-                .zip(&other.0)
-                .all(|(step, other)| step.covers(other))
+        let covers = |step: &Step, other: &Step| match (step, other) {
+            (Step::AnyDepth, _) => true,
+            (_, Step::AnyDepth) => false,
+            (step, other) => *step == Step::Any || step == other,
+        };
+        reaches(&self.0, &other.0, covers, |_| true)
+    }
+
+    /// Whether some step is a name.
+    pub(crate) fn names_a_field(&self) -> bool {
+        self.0.iter().any(|step| matches!(step, Step::Name(..)))
+    }
+
+    pub(crate) fn has_any_depth(&self) -> bool {
+        self.0.contains(&Step::AnyDepth)
     }
 
     pub(crate) fn ends_in_wildcard(&self) -> bool {
@@ -141,11 +171,52 @@ impl Pattern {
             }
             match step {
                 Step::Any | Step::Name(_, Some(_)) => text.push('*'),
+                Step::AnyDepth => text.push_str("**"),
                 Step::Name(name, None) => push_escaped(&mut text, name),
             }
         }
         text
     }
+}
+
+/// Walks down `path` by `steps`, of which an [`Step::AnyDepth`] may take any number; `end` says whether
+/// the rest of the path may be left when the steps are used up. Only the last such step is ever taken
+/// up again, so it takes time in the product of both lengths at most.
+fn reaches<T>(
+    steps: &[Step],
+    path: &[T],
+    fits: impl Fn(&Step, &T) -> bool,
+    end: impl Fn(&[T]) -> bool,
+) -> bool {
+    let (mut steps_left, mut path_left) = (steps, path);
+    let mut again: Option<(&[Step], &[T])> = None;
+    loop {
+        match (steps_left, path_left) {
+            ([], rest) if end(rest) => return true,
+            ([Step::AnyDepth, rest @ ..], path) => {
+                again = Some((rest, path));
+                steps_left = rest;
+                continue;
+            }
+            ([step, steps @ ..], [segment, path @ ..]) if fits(step, segment) => {
+                (steps_left, path_left) = (steps, path);
+                continue;
+            }
+            _ => {}
+        }
+        match again {
+            Some((steps, [_, path @ ..])) => {
+                again = Some((steps, path));
+                (steps_left, path_left) = (steps, path);
+            }
+            _ => return false,
+        }
+    }
+}
+
+/// The field that a reported path is counted under: one for all items of a list.
+pub(crate) fn field_of(path: &str) -> String {
+    Pattern::parse(path).map_or_else(|_| path.to_owned(), |path| path.without_numbers())
 }
 
 /// The raw segments, cut at each `.` that no `\` stands before.
@@ -167,6 +238,7 @@ fn step(segment: &str, path: &str) -> Result<Step, BadRule> {
             });
         }
         "*" => return Ok(Step::Any),
+        "**" => return Ok(Step::AnyDepth),
         r"\e" => return Ok(Step::name(String::new())),
         _ => {}
     }

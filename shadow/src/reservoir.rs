@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 use serde::Serialize;
 
 use crate::Evidence;
-use crate::path::Pattern;
+use crate::path::field_of;
 
 /// A bounded sample of [`Evidence`], per field path.
 ///
@@ -104,8 +104,7 @@ impl Reservoir {
 
     /// Offers one piece of evidence, which is kept or not.
     pub fn offer(&self, evidence: Evidence) {
-        let path = Pattern::parse(&evidence.path)
-            .map_or_else(|_| evidence.path.clone(), |path| path.without_numbers());
+        let path = field_of(&evidence.path);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State {
             rng,

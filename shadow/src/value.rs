@@ -154,6 +154,13 @@ impl From<BTreeMap<String, Value>> for Value {
     }
 }
 
+/// [`Value::Null`].
+impl From<()> for Value {
+    fn from((): ()) -> Value {
+        Value::Null
+    }
+}
+
 /// `None` is [`Value::Null`].
 impl<V: Into<Value>> From<Option<V>> for Value {
     fn from(value: Option<V>) -> Value {

@@ -5,8 +5,14 @@ use std::collections::BTreeMap;
 use std::mem;
 
 use crate::Value;
-use crate::path::{Segment, Step};
-use crate::rules::Rename;
+use crate::path::{Pattern, Segment, Step};
+
+/// Moves what is at `from` to `to`; the n-th `*` means the same on both sides.
+#[derive(Debug, Clone)]
+pub(crate) struct Rename {
+    pub(crate) from: Pattern,
+    pub(crate) to: Pattern,
+}
 
 /// A legacy value as the rename rules show it.
 #[derive(Debug)]
@@ -192,7 +198,7 @@ fn target<'a>(rule: &'a Rename, from: &[Segment<'a>]) -> Vec<Segment<'a>> {
         .filter(|(step, _)| **step == Step::Any)
         .map(|(_, segment)| *segment);
     let target = rule.to.steps().iter().filter_map(|step| match step {
-        Step::Any => met.next(),
+        Step::Any | Step::AnyDepth => met.next(),
         Step::Name(name, _) => Some(Segment::Field(name)),
     });
     target.collect()
