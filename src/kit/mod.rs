@@ -86,7 +86,8 @@
 //! # Not promised
 //!
 //! - A rule is tried on the rows that are there, at most [`Options::keys`] of them.
-//! - A clock that moves by the day looks the same in two readings.
+//! - A clock that moves by the day looks the same in two readings. Where the mapping's SQL names one
+//!   (`current_date`), the report says that it was not tried; in a mapping in Rust nobody sees it.
 //! - A lookup on the new side is asked as it is; what happens when its rows come later is not tried.
 //! - SQLite does not tell of a transaction that stays open without having written.
 //! - The checks of writes show an order of events by suspending your closures between polls; what

@@ -267,11 +267,14 @@ impl Trial<'_> {
         // Twice: a write that goes on without its caller may not have begun at the first look.
         while quiet < 2 {
             sleep(LOOK).await;
-            let open = self.contract.open_transactions().await?;
-            let dirty = if open.is_empty() {
-                self.contract.drain().await?.dirty
-            } else {
-                self.held
+            let (open, dirty) = match self.look().await {
+                Ok(seen) => seen,
+                // What is in the way may be the write itself, which goes on without its caller.
+                Err(error) if error.is_transient() && Instant::now() < until => {
+                    quiet = 0;
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
             let rests = open.is_empty() && dirty <= self.held;
             quiet = if rests { quiet + 1 } else { 0 };
@@ -300,6 +303,15 @@ impl Trial<'_> {
         });
         self.broken(rule, doing, &found);
         Ok(false)
+    }
+
+    /// Transactions that are open, and how many keys are dirty after a pass over them.
+    async fn look(&self) -> Result<(Vec<String>, u64), StoreError> {
+        let open = self.contract.open_transactions().await?;
+        if open.is_empty() {
+            return Ok((open, self.contract.drain().await?.dirty));
+        }
+        Ok((open, self.held))
     }
 
     fn broken(&mut self, rule: Rule, doing: &str, found: &str) {

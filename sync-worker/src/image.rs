@@ -30,21 +30,25 @@ impl Image {
     }
 
     /// The image as a value, for comparing two of them field by field: by target, row (its slot, or
-    /// its number) and column. What a lookup or an id will answer stands as what it is asked by.
+    /// its number among rows without one) and column, whatever the order of rows. What a lookup or an id will answer stands as what it is asked by.
     #[must_use]
     pub fn to_value(&self, shape: &Shape) -> Value {
         let targets = self.targets.iter().zip(&shape.targets);
         Value::record(targets.map(|(rows, target)| {
-            let rows = rows.iter().enumerate().map(|(number, row)| {
+            let row = |row: &ImageRow| {
                 let cells = target.columns.iter().zip(&row.cells);
                 let cells = cells.map(|(column, cell)| (column.as_str(), cell.to_value()));
-                let named = match row.slot.as_str() {
-                    "" => number.to_string(),
-                    slot => slot.to_owned(),
-                };
-                (named, Value::record(cells))
+                (row.slot.clone(), Value::record(cells))
+            };
+            let mut rows: Vec<(String, Value)> = rows.iter().map(row).collect();
+            // A database answers rows in any order.
+            rows.sort_by_cached_key(|(slot, row)| (slot.clone(), format!("{row:?}")));
+            let numbered = rows.into_iter().enumerate();
+            let named = numbered.map(|(number, (slot, row))| match slot.as_str() {
+                "" => (number.to_string(), row),
+                _ => (slot, row),
             });
-            (target.name.as_str(), Value::record(rows))
+            (target.name.as_str(), Value::record(named))
         }))
     }
 }
@@ -88,5 +92,47 @@ impl Cell {
             Cell::Lookup { by, .. } => by.clone(),
             Cell::Row { slot, .. } => Value::Text(slot.clone()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mapping::{Belongs, Identity, Ownership, Target};
+
+    #[test]
+    fn images_of_the_same_rows_are_one_value_in_any_order() {
+        let shape = Shape {
+            targets: vec![Target {
+                name: "picture".into(),
+                table: "pictures".into(),
+                columns: vec!["url".into()],
+                ownership: Ownership::Owned {
+                    belongs: Belongs::Key(vec![]),
+                    identity: Identity::Columns(vec![]),
+                },
+            }],
+            ..Shape::default()
+        };
+        let image = |rows: &[(&str, &str)]| {
+            let rows = rows.iter().map(|(slot, url)| ImageRow {
+                slot: (*slot).into(),
+                cells: vec![Cell::Value(Value::Text((*url).into()))],
+            });
+            let targets = vec![rows.collect()];
+            Image { targets }.to_value(&shape)
+        };
+        for slots in [["", ""], ["1", "2"]] {
+            let [one, two] = slots;
+            assert_eq!(
+                image(&[(one, "a"), (two, "b")]),
+                image(&[(two, "b"), (one, "a")])
+            );
+            assert_ne!(image(&[(one, "a"), (two, "b")]), image(&[(one, "a")]));
+        }
+        assert_ne!(
+            image(&[("1", "a"), ("2", "b")]),
+            image(&[("1", "b"), ("2", "a")])
+        );
     }
 }

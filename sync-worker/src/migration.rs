@@ -36,7 +36,7 @@ pub struct Migration {
     pub(crate) mapping: Arc<dyn Mapping>,
     pub(crate) legacy: Database,
     pub(crate) new: Database,
-    catalog: Arc<Catalog>,
+    pub(crate) catalog: Arc<Catalog>,
     pub(crate) authority: SqlAuthority,
     follower: SqlFollower,
     copier: Copier,

@@ -148,13 +148,12 @@ async fn a_transaction_that_stays_open_is_named() {
                 }
             });
         let report = kit.check().await;
-        // SQLite tells of a transaction only once it has written.
-        let words = if topology.is_postgres() {
-            ["leaves a transaction open: pid ", "worker::guard"]
-        } else {
-            ["within a transaction", "worker::guard"]
-        };
-        assert_broken(&report, Rule::Cancelled, Some("1"), &words);
+        assert_broken(&report, Rule::Cancelled, Some("1"), &["worker::guard"]);
+        // SQLite tells of a transaction only once it has written; before, the next one fails.
+        let told = report.to_string();
+        let open = told.contains("leaves a transaction open: ");
+        let next = !topology.is_postgres() && told.contains("within a transaction");
+        assert!(open || next, "{report}");
     }
 }
 
@@ -264,6 +263,25 @@ async fn a_lost_answer_that_is_told_as_done_is_named() {
     let report = kit.check().await;
     let words = ["retitle, its answer lost: was told to its caller as done"];
     assert_broken(&report, Rule::LostAnswers, Some("1"), &words);
+}
+
+/// What the new tables refuse for good stays dirty for ever.
+#[tokio::test]
+async fn a_key_that_stays_dirty_is_named() {
+    for topology in BOTH {
+        let market = market(topology).await;
+        let (legacy, _) = Shop::pair(&market);
+        let kit = open(&market, MAPPING)
+            .await
+            .writes("forbid", move |key, _| {
+                let id = id(&key);
+                let sql = format!("UPDATE listings SET status = 'forbidden' WHERE id = {id}");
+                legacy.clone().run(sql)
+            });
+        let report = kit.check().await;
+        let words = ["forbid, undisturbed: leaves 1 keys dirty that no copy makes clean"];
+        assert_broken(&report, Rule::Cancelled, Some("1"), &words);
+    }
 }
 
 /// What a team did not give is not tried, and says what to give.

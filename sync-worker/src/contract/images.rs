@@ -1,19 +1,23 @@
 //! Images: read twice, copied, found again, deleted and brought back.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use changeover_flags::Key;
 use changeover_shadow::Value;
 use tokio::time::Instant;
 
-use super::{Contract, Finding, Report, Rule, Sample};
+use super::{Contract, Finding, Report, Rule, Sample, clock};
 use crate::copy::CopySource;
 use crate::image::Image;
-use crate::store::{Applied, Authority as _, HoldKind, Observed, Stamped, StoreError};
+use crate::store::{Applied, Authority as _, Hold, HoldKind, Observed, Stamped, StoreError};
 use crate::verify::Class;
 
 /// SQLite's clock shows whole seconds.
 const BETWEEN_READINGS: Duration = Duration::from_millis(1_100);
+
+/// Pages whose images are kept between the readings.
+const PAGES_BETWEEN_READINGS: usize = 50;
 
 /// Passes in which keys that wait for their parents are tried again.
 const PASSES: usize = 3;
@@ -28,13 +32,29 @@ impl Contract {
     ///
     /// As [`sample`](Contract::sample).
     pub async fn images(&self, sample: &Sample, report: &mut Report) -> Result<Sample, StoreError> {
+        let mut resting = Vec::new();
+        // A part at a time: its images stay in memory between the readings.
+        for keys in sample.keys.chunks(Self::PAGE * PAGES_BETWEEN_READINGS) {
+            resting.extend(self.read_twice(keys, report).await?);
+        }
+        for word in clock::by_day(self.migration.mapping.shape()) {
+            let why = "it moves by the day, or tells sessions apart: two readings within seconds do not show it; take it out of the mapping";
+            report.add_not_tried(Rule::Deterministic, word, why);
+        }
+        Ok(Sample {
+            keys: resting,
+            of: sample.of,
+        })
+    }
+
+    async fn read_twice(&self, keys: &[Key], report: &mut Report) -> Result<Vec<Key>, StoreError> {
         let (first, second) = (
             self.migration.authority.apart(1),
             self.migration.authority.apart(1),
         );
         let began = Instant::now();
         let mut readings = Vec::new();
-        for keys in sample.keys.chunks(Self::PAGE) {
+        for keys in keys.chunks(Self::PAGE) {
             readings.push(first.read(keys).await?);
         }
         tokio::time::sleep_until(began + BETWEEN_READINGS).await;
@@ -59,10 +79,7 @@ impl Contract {
                 }
             }
         }
-        Ok(Sample {
-            keys: resting,
-            of: sample.of,
-        })
+        Ok(resting)
     }
 
     fn moved(&self, before: &Stamped, after: &Stamped) -> Option<String> {
@@ -87,74 +104,41 @@ impl Contract {
         sample: &Sample,
         report: &mut Report,
     ) -> Result<Vec<Key>, StoreError> {
-        let copier = self.migration.copier();
-        for _ in 0..PASSES {
-            let mut left = 0;
-            for keys in sample.keys.chunks(Self::PAGE) {
-                left += copier.copy(keys, CopySource::Backfill).await?.left.len();
-            }
-            if left == 0 {
-                break;
-            }
-        }
+        self.copy(&sample.keys).await?;
         report.try_on(Rule::Total, sample.keys.len());
-        let mut copied = Vec::new();
-        for keys in sample.keys.chunks(Self::PAGE) {
-            let held = self.held(keys, sample, report).await?;
-            copied.extend(keys.iter().filter(|key| !held.contains(key)).cloned());
-        }
+        let held = self.held(sample, report).await?;
+        let taken = sample.keys.iter().filter(|key| !held.contains(*key));
+        let copied: Vec<Key> = taken.cloned().collect();
         self.compare(&copied, Rule::RoundTrip, report).await?;
-        for keys in copied.chunks(Self::PAGE) {
-            self.delete_and_bring_back(keys, report).await?;
-        }
+        self.delete(&copied, sample, report).await?;
+        self.migration.copier().authority().touch(&copied).await?;
+        self.copy(&copied).await?;
         self.compare(&copied, Rule::Deletes, report).await?;
         Ok(copied)
     }
 
-    /// Those of `keys` that the new tables do not take, told.
+    /// Those of the sample's keys that the new tables do not take, told.
     async fn held(
         &self,
-        keys: &[Key],
         sample: &Sample,
         report: &mut Report,
-    ) -> Result<Vec<Key>, StoreError> {
+    ) -> Result<BTreeSet<Key>, StoreError> {
         let authority = self.migration.copier().authority();
-        let mut held = Vec::new();
-        let dirty = authority.dirty_among(keys).await?;
-        if dirty.is_empty() {
-            return Ok(held);
-        }
-        let holds = authority.dirty(None, u32::MAX >> 1).await?;
-        for one in holds.into_iter().filter(|one| keys.contains(&one.key)) {
-            let Some(hold) = one.hold else { continue };
-            held.push(one.key.clone());
-            let waits = hold.kind == HoldKind::Waiting;
-            if waits && (sample.keys.len() as u64) < sample.of {
-                let what = format!("key {}", one.key);
-                let why = format!(
-                    "it waits for a key that is not in the sample: {}",
-                    hold.reason
-                );
-                report.add_not_tried(Rule::Total, what, why);
-                continue;
-            }
-            let remedy = if waits {
-                "bring the parents or the lookup's rows that it waits for to the new side, or map to what is there"
-            } else {
-                "map every row to what the new tables allow, or correct the row"
+        let sampled: BTreeSet<&Key> = sample.keys.iter().collect();
+        let mut held = BTreeSet::new();
+        let mut after = None;
+        loop {
+            let page = authority.dirty(after.as_ref(), Self::KEY_PAGE).await?;
+            let Some(last) = page.last() else {
+                return Ok(held);
             };
-            report.add(Finding {
-                rule: Rule::Total,
-                key: Some(one.key.to_string()),
-                found: format!(
-                    "it is {} and cannot be copied: {}",
-                    hold.kind.as_str(),
-                    hold.reason
-                ),
-                remedy: remedy.into(),
-            });
+            after = Some(last.key.clone());
+            for one in page.into_iter().filter(|one| sampled.contains(&one.key)) {
+                let Some(hold) = one.hold else { continue };
+                tell_held(&one.key, &hold, sample, report);
+                held.insert(one.key);
+            }
         }
-        Ok(held)
     }
 
     async fn compare(
@@ -194,56 +178,138 @@ impl Contract {
         Ok(())
     }
 
-    /// A delete is a copy of an image without rows. It is written at a version of its own, and so
-    /// is the image that follows.
-    async fn delete_and_bring_back(
+    /// Copies `keys`, those that wait for others once more.
+    async fn copy(&self, keys: &[Key]) -> Result<(), StoreError> {
+        for _ in 0..PASSES {
+            let mut left = 0;
+            for keys in keys.chunks(Self::PAGE) {
+                let copier = self.migration.copier();
+                left += copier.copy(keys, CopySource::Backfill).await?.left.len();
+            }
+            if left == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// A delete is a copy of an image without rows, at a version of its own. Keys to whose rows others
+    /// refer are tried again after those.
+    async fn delete(
+        &self,
+        keys: &[Key],
+        sample: &Sample,
+        report: &mut Report,
+    ) -> Result<(), StoreError> {
+        for keys in keys.chunks(Self::PAGE) {
+            self.migration.copier().authority().touch(keys).await?;
+        }
+        let mut waiting: Vec<(Key, String)> = Vec::new();
+        for pass in 0..PASSES {
+            let keys = match pass {
+                0 => keys.to_vec(),
+                _ => waiting.drain(..).map(|(key, _)| key).collect(),
+            };
+            for keys in keys.chunks(Self::PAGE) {
+                waiting.extend(self.delete_page(keys, report).await?);
+            }
+        }
+        for (key, reason) in waiting {
+            if (sample.keys.len() as u64) < sample.of {
+                let why = format!("rows that are not of the sample refer to it: {reason}");
+                report.add_not_tried(Rule::Deletes, format!("key {key}"), why);
+            } else {
+                undeletable(
+                    report,
+                    &key,
+                    format!("the new tables refuse its delete: {reason}"),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers the keys that have to wait, and why.
+    async fn delete_page(
         &self,
         keys: &[Key],
         report: &mut Report,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<(Key, String)>, StoreError> {
         let copier = self.migration.copier();
-        copier.authority().touch(keys).await?;
         let mut empty = copier.authority().read(keys).await?;
         for one in &mut empty {
             one.image = Ok(Image::empty(self.migration.mapping.shape().targets.len()));
         }
         let applied = copier.follower().apply(&empty, None).await?;
         let observed = copier.follower().observe(&empty).await?;
+        let mut waiting = Vec::new();
         for ((one, applied), seen) in empty.iter().zip(applied).zip(observed) {
-            let found = match applied {
-                Applied::Applied if !remains(&seen) => continue,
-                Applied::Applied => "rows of it remain after its delete".to_owned(),
-                Applied::Held(hold) if hold.kind == HoldKind::Blocked => {
-                    format!("the new tables refuse its delete: {}", hold.reason)
+            match applied {
+                Applied::Applied if remains(&seen) => {
+                    undeletable(
+                        report,
+                        &one.key,
+                        "rows of it remain after its delete".into(),
+                    );
+                }
+                Applied::Applied => {}
+                Applied::Held(hold) if hold.kind == HoldKind::Waiting => {
+                    waiting.push((one.key.clone(), hold.reason));
                 }
                 Applied::Held(hold) => {
-                    let why = format!("rows of other keys refer to it: {}", hold.reason);
-                    report.add_not_tried(Rule::Deletes, format!("key {}", one.key), why);
-                    continue;
+                    let found = format!("the new tables refuse its delete: {}", hold.reason);
+                    undeletable(report, &one.key, found);
                 }
                 other => {
                     let why = format!(
                         "its delete was not taken ({other:?}): somebody writes to these databases"
                     );
                     report.add_not_tried(Rule::Deletes, format!("key {}", one.key), why);
-                    continue;
                 }
-            };
-            report.add(Finding {
-                rule: Rule::Deletes,
-                key: Some(one.key.to_string()),
-                found,
-                remedy: "let every new table that refers to the key's rows be a target of the mapping, and let no trigger bring rows back".into(),
-            });
+            }
         }
-        copier.authority().touch(keys).await?;
-        copier.copy(keys, CopySource::Repair).await?;
-        Ok(())
+        Ok(waiting)
     }
+}
+
+fn undeletable(report: &mut Report, key: &Key, found: String) {
+    report.add(Finding {
+        rule: Rule::Deletes,
+        key: Some(key.to_string()),
+        found,
+        remedy: "let every new table that refers to the key's rows be a target of the mapping, and let no trigger bring rows back".into(),
+    });
 }
 
 fn remains(seen: &Observed) -> bool {
     seen.expected
         .as_ref()
         .is_ok_and(|expected: &Value| *expected != seen.actual)
+}
+
+fn tell_held(key: &Key, hold: &Hold, sample: &Sample, report: &mut Report) {
+    let waits = hold.kind == HoldKind::Waiting;
+    if waits && (sample.keys.len() as u64) < sample.of {
+        let why = format!(
+            "it waits for a key that is not in the sample: {}",
+            hold.reason
+        );
+        report.add_not_tried(Rule::Total, format!("key {key}"), why);
+        return;
+    }
+    let remedy = if waits {
+        "bring the parents or the lookup's rows that it waits for to the new side, or map to what is there"
+    } else {
+        "map every row to what the new tables allow, or correct the row"
+    };
+    report.add(Finding {
+        rule: Rule::Total,
+        key: Some(key.to_string()),
+        found: format!(
+            "it is {} and cannot be copied: {}",
+            hold.kind.as_str(),
+            hold.reason
+        ),
+        remedy: remedy.into(),
+    });
 }

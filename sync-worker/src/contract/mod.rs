@@ -13,9 +13,10 @@
 //! # Not promised
 //!
 //! That a mapping keeps a rule on rows that the checks have not seen. A clock that moves by the day
-//! looks the same in two readings; an image that depends on a table through a row which no change
+//! looks the same in two readings (where SQL names one, that is told); an image that depends on a table through a row which no change
 //! reached looks as if it did not.
 
+mod clock;
 mod images;
 mod report;
 mod stamps;

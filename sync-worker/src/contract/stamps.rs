@@ -10,6 +10,7 @@ use changeover_flags::Key;
 use super::{Contract, Finding, Report, Rule, Sample};
 use crate::dialect::authority::{Trials, Unstamped};
 use crate::dialect::catalog::Table;
+use crate::dialect::session::DbError;
 use crate::mapping::{KeyExpression, Shape};
 use crate::store::StoreError;
 
@@ -39,16 +40,19 @@ impl Contract {
             report.add_not_tried(Rule::Stamps, "every table", "there is no key to watch");
             return Ok(());
         }
+        let beside_new = self.one_database().await?;
         for name in self.migration.authority.tables().await? {
-            if self.is_new(&name) {
-                continue;
-            }
             let Some(table) = self.migration.authority.describe(&name).await? else {
                 let why = "the database does not describe it under this name";
                 report.add_not_tried(Rule::Stamps, format!("table {name}"), why);
                 continue;
             };
-            let declared = declared(shape, &table);
+            let same = |known: &&Table| known.canonical == table.canonical;
+            let catalog = &self.migration.catalog;
+            if beside_new && catalog.follower.iter().any(|known| same(&known)) {
+                continue;
+            }
+            let declared = declared(shape, catalog.authority.iter().find(same));
             let belongs = match &declared {
                 Declared::Root(columns) | Declared::Source(KeyExpression::Columns(columns)) => {
                     Some(columns.as_slice())
@@ -66,15 +70,21 @@ impl Contract {
         Ok(())
     }
 
-    /// Whether the table is one of the new side, which may be in the same database.
-    fn is_new(&self, name: &str) -> bool {
-        if self.migration.legacy.dialect().place_name() != self.migration.new.dialect().place_name()
-        {
-            return false;
+    /// Whether both sides are one database, in which the new tables stand beside the legacy ones.
+    async fn one_database(&self) -> Result<bool, StoreError> {
+        let mut places = Vec::new();
+        for database in [&self.migration.legacy, &self.migration.new] {
+            let identity = async {
+                let mut lease = database.session().await?;
+                let identity = database.dialect().identity(lease.session()).await?;
+                lease.give_back();
+                Ok(identity)
+            };
+            let identity: Result<String, DbError> = identity.await;
+            let store = database.dialect().place_name();
+            places.push(identity.map_err(|error| error.at(store, "asking which database it is"))?);
         }
-        let shape = self.migration.mapping.shape();
-        shape.targets.iter().any(|target| target.table == name)
-            || shape.lookups.iter().any(|lookup| lookup.table == name)
+        Ok(places.first() == places.last())
     }
 }
 
@@ -84,16 +94,16 @@ fn spread(keys: &[Key], limit: usize) -> Vec<Key> {
     keys.iter().step_by(step).cloned().collect()
 }
 
-fn declared(shape: &Shape, table: &Table) -> Declared {
-    let is = |name: &str| {
-        name == table.name
-            || name.rsplit('.').next() == Some(table.name.as_str())
-            || name.eq_ignore_ascii_case(&table.canonical)
+/// What the mapping says of a table that it names as `known`.
+fn declared(shape: &Shape, known: Option<&Table>) -> Declared {
+    let Some(known) = known else {
+        return Declared::Nothing;
     };
-    if is(&shape.root.table) {
+    if known.name == shape.root.table {
         return Declared::Root(shape.root.key.clone());
     }
-    let source = shape.sources.iter().find(|source| is(&source.table));
+    let mut sources = shape.sources.iter();
+    let source = sources.find(|source| source.table == known.name);
     source.map_or(Declared::Nothing, |source| {
         Declared::Source(source.key.clone())
     })

@@ -10,7 +10,6 @@ use super::{SqlAuthority, integer};
 use crate::dialect::catalog::{Column, Table};
 use crate::dialect::session::{DbError, ErrorClass, Session, on_session};
 use crate::dialect::statement::Statement;
-use crate::image::Image;
 use crate::store::Answer;
 
 /// How many of the values tried in a column have to be accepted before the next column's turn.
@@ -52,13 +51,16 @@ pub(crate) struct Unstamped {
     pub(crate) fields: Vec<String>,
 }
 
+/// An image as a value, or why there is none.
+type Seen = Result<Value, String>;
+
 /// One table under trial.
 struct Ground<'a> {
     table: &'a Table,
     /// What names a row: (expression, type).
     id: Vec<(String, String)>,
     watched: &'a [Key],
-    images: Vec<Result<Image, String>>,
+    images: Vec<Seen>,
     versions: Vec<Version>,
 }
 
@@ -280,7 +282,9 @@ impl SqlAuthority {
             .iter()
             .zip(before)
             .zip(&images)
-            .filter(|((_, (before, _)), after)| before != after)
+            .filter(|((_, (before, _)), after)| {
+                before != after && !fields(before, after).is_empty()
+            })
             .collect();
         if changed.is_empty() {
             return Ok(());
@@ -298,38 +302,24 @@ impl SqlAuthority {
                 key: key.clone(),
                 row: name_of(ground, row),
                 column: column.map(str::to_owned),
-                fields: self.fields(before, after),
+                fields: fields(before, after),
             });
         }
         Ok(())
     }
 
     /// Images within a transaction that goes on when an expression fails on a row.
-    async fn watch(
-        &self,
-        session: &mut dyn Session,
-        keys: &[Key],
-    ) -> Result<Vec<Result<Image, String>>, DbError> {
+    async fn watch(&self, session: &mut dyn Session, keys: &[Key]) -> Result<Vec<Seen>, DbError> {
         session.script("SAVEPOINT changeover_images").await?;
         let images = self.images_in(session, keys).await?;
         session
             .script("RELEASE SAVEPOINT changeover_images")
             .await?;
-        Ok(images)
-    }
-
-    fn fields(&self, before: &Result<Image, String>, after: &Result<Image, String>) -> Vec<String> {
-        let (Ok(before), Ok(after)) = (before, after) else {
-            return vec!["whether there is an image".to_owned()];
-        };
         let shape = self.mapping.shape();
-        let found = diff(
-            &before.to_value(shape),
-            &after.to_value(shape),
-            &Rules::new(),
-        );
-        let paths = found.into_iter().map(|field| field.path);
-        paths.take(FIELDS).collect()
+        let values = images.into_iter();
+        Ok(values
+            .map(|image| image.map(|image| image.to_value(shape)))
+            .collect())
     }
 
     /// The primary key, or what the engine itself tells rows by.
@@ -408,6 +398,16 @@ impl SqlAuthority {
         }
         Ok(found)
     }
+}
+
+/// Some of the fields that differ.
+fn fields(before: &Seen, after: &Seen) -> Vec<String> {
+    let (Ok(before), Ok(after)) = (before, after) else {
+        return vec!["whether there is an image".to_owned()];
+    };
+    let found = diff(before, after, &Rules::new());
+    let paths = found.into_iter().map(|field| field.path);
+    paths.take(FIELDS).collect()
 }
 
 /// What tells an operator which row it was.
