@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use changeover::closures::Closures;
 use changeover::kit::Rule;
+use changeover::shadow::{Rules, Value};
 use changeover::worker::guard;
 use futures_util::FutureExt as _;
 use sqlx::postgres::PgPoolOptions;
@@ -41,6 +42,42 @@ async fn null_as_nothing_is_named() {
         assert_broken(&report, Rule::Reads, Some("5"), &words);
         assert_eq!(report.findings().len(), 2, "{report}");
     }
+}
+
+/// A difference that is meant is said by a rule, and what counts is the observer's.
+#[tokio::test]
+async fn what_is_meant_to_differ_is_said_by_a_rule() {
+    let market = market(Topology::SqliteTwoFiles).await;
+    let (legacy, _) = Shop::pair(&market);
+    let other = legacy.clone();
+    let observe = |shown: &Option<Shown>| {
+        let shown = shown.as_ref()?;
+        Some(Value::record([
+            (
+                "title",
+                Value::from(shown.title.clone().unwrap_or_default()),
+            ),
+            ("status", shown.status.as_str().into()),
+        ]))
+    };
+    let loud = |shown: Shown| Shown {
+        status: shown.status.to_uppercase(),
+        title: Some(shown.title.unwrap_or_default()),
+        urls: Vec::new(),
+    };
+    let kit = open(&market, MAPPING).await.reads_agree_by(
+        "get",
+        observe,
+        Rules::new().ignore("status"),
+        move |key| legacy.clone().get(id(&key)),
+        move |key| {
+            let read = other.clone().get(id(&key));
+            read.map(move |answer| answer.map(|shown| shown.map(loud)))
+        },
+    );
+    let report = kit.check().await;
+    report.assert_holds();
+    assert_eq!(report.tried(Rule::Reads), 13, "{report}");
 }
 
 #[tokio::test]

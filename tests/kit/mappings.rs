@@ -272,6 +272,29 @@ async fn a_table_of_which_one_row_is_read_is_named() {
     }
 }
 
+/// What constraints refuse, and what is not there, is not tried.
+#[tokio::test]
+async fn a_column_that_takes_no_other_value_is_not_tried() {
+    for topology in BOTH {
+        let market = market(topology).await;
+        market
+            .legacy
+            .run("CREATE TABLE modes (id bigint PRIMARY KEY NOT NULL, mode text NOT NULL CHECK (mode = 'on')); INSERT INTO modes VALUES (1, 'on'); CREATE TABLE empties (id bigint)")
+            .await;
+        let report = open(&market, MAPPING).await.check().await;
+        report.assert_holds();
+        let why = |what: &str| {
+            let mut not = report.not_tried().iter();
+            not.find(|one| one.what == what).map(|one| one.why.as_str())
+        };
+        assert!(
+            why("modes.mode").is_some_and(|why| why.contains("check")),
+            "{report}"
+        );
+        assert_eq!(why("table empties"), Some("it has no rows"), "{report}");
+    }
+}
+
 /// A source of which no row that was changed shows in a watched image is not called kept.
 #[tokio::test]
 async fn what_a_sample_cannot_see_is_not_tried() {
