@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
+use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use changeover_flags::{Flags, Percent, Refused};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::Shared;
 use super::problem::{Code, Problem};
 use super::status::reads;
+use super::{Name, Shared};
 
 /// How long an answer waits for a disk.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -63,7 +63,7 @@ impl Changed {
 
 pub(super) async fn kill(
     State(shared): State<Arc<Shared>>,
-    Path(entity): Path<String>,
+    entity: Name,
     body: Body,
 ) -> Result<Json<Changed>, Problem> {
     let reason = reason(body)?;
@@ -91,7 +91,7 @@ pub(super) async fn kill_all(
 
 pub(super) async fn unkill(
     State(shared): State<Arc<Shared>>,
-    Path(entity): Path<String>,
+    entity: Name,
 ) -> Result<Json<Changed>, Problem> {
     let flags = shared.subject(&entity)?.handle.flags();
     changed(flags, Flags::clear_kill).await
@@ -99,13 +99,13 @@ pub(super) async fn unkill(
 
 pub(super) async fn percent(
     State(shared): State<Arc<Shared>>,
-    Path(entity): Path<String>,
+    entity: Name,
     body: Body,
 ) -> Result<Json<Changed>, Problem> {
     let flags = shared.subject(&entity)?.handle.flags();
     let PercentBody { read_new } = parsed(&bytes(body)?, r#"{"read_new": 25.0}"#)?;
     let answer = changed(flags, move |flags| flags.set_read_new(read_new)).await?;
-    tracing::warn!(%entity, %read_new, "read percentage set over HTTP");
+    tracing::warn!(entity = %flags.entity(), %read_new, "read percentage set over HTTP");
     Ok(answer)
 }
 

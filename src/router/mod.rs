@@ -61,6 +61,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -95,6 +96,9 @@ struct Subject {
     wiring: Option<Wiring>,
     lag: LastLag,
 }
+
+/// An entity as it stands in a path, which may be no text at all.
+type Name = Result<Path<String>, PathRejection>;
 
 /// What the handlers share.
 struct Shared {
@@ -259,8 +263,9 @@ fn subjects(all: Vec<Subject>) -> Result<BTreeMap<String, Subject>, BadConsole> 
 }
 
 impl Shared {
-    fn subject(&self, entity: &str) -> Result<&Subject, Problem> {
-        let subject = self.subjects.get(entity);
+    fn subject(&self, name: &Name) -> Result<&Subject, Problem> {
+        let name = name.as_ref().ok();
+        let subject = name.and_then(|Path(name)| self.subjects.get(name));
         subject.ok_or_else(|| Problem::of(Code::UnknownEntity))
     }
 }
@@ -272,14 +277,14 @@ async fn every_status(State(shared): State<Arc<Shared>>) -> Json<Vec<Status>> {
 
 async fn one_status(
     State(shared): State<Arc<Shared>>,
-    Path(entity): Path<String>,
+    entity: Name,
 ) -> Result<Json<Status>, Problem> {
     Ok(Json(Status::of(shared.subject(&entity)?).await))
 }
 
 async fn differences(
     State(shared): State<Arc<Shared>>,
-    Path(entity): Path<String>,
+    entity: Name,
 ) -> Result<Json<Differences>, Problem> {
     Ok(Json(Differences::of(&shared.subject(&entity)?.handle)))
 }
