@@ -15,4 +15,5 @@ mod refusals;
 mod replace;
 mod revisions;
 mod rust_mapping;
+mod sets;
 mod sizes;

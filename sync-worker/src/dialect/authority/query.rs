@@ -19,6 +19,8 @@ pub(super) struct Query {
     pub(super) sql_where: String,
     /// The same condition, but its filter is asked of the keys' own rows alone.
     pub(super) sql_where_own: String,
+    /// Whether it may answer more rows, or fewer, than it reads.
+    alone: bool,
 }
 
 /// What one of the mapping's queries selects.
@@ -55,6 +57,7 @@ impl Query {
             sql_select: "SELECT changeover_keys.changeover_key".to_owned(),
             sql_where: format!(" CROSS JOIN {from} WHERE {matches}{filter}"),
             sql_where_own: format!(" CROSS JOIN {from} WHERE {matches}{own_filter}"),
+            alone: false,
         }
     }
 
@@ -65,12 +68,16 @@ impl Query {
             let new = Query::new(dialect, &shape.root, query);
             let fits = |other: &Query| {
                 let columns: usize = other.answers.iter().map(|one| one.types.len()).sum();
-                other.sql_where == new.sql_where && columns + types.len() <= MAX_COLUMNS
+                !other.alone
+                    && other.sql_where == new.sql_where
+                    && columns + types.len() <= MAX_COLUMNS
             };
-            let mut into = match queries.iter().position(fits) {
+            let alone = !query.select.iter().all(|(_, one)| is_scalar(one));
+            let mut into = match queries.iter().position(fits).filter(|_| !alone) {
                 Some(position) => queries.remove(position),
                 None => new,
             };
+            into.alone |= alone;
             for (_, expression) in &query.select {
                 let _ = write!(into.sql_select, ", {}", dialect.exact(expression));
             }
@@ -87,5 +94,127 @@ impl Query {
             query.sql_select.push_str(" FROM ");
         }
         queries
+    }
+}
+
+/// Words that stand before a parenthesis and answer one value for one row.
+const SCALAR: [&str; 40] = [
+    "abs",
+    "and",
+    "as",
+    "between",
+    "by",
+    "case",
+    "cast",
+    "char",
+    "coalesce",
+    "concat",
+    "decimal",
+    "else",
+    "greatest",
+    "in",
+    "ifnull",
+    "is",
+    "least",
+    "length",
+    "like",
+    "lower",
+    "ltrim",
+    "max",
+    "min",
+    "not",
+    "nullif",
+    "numeric",
+    "on",
+    "or",
+    "replace",
+    "round",
+    "rtrim",
+    "substr",
+    "substring",
+    "then",
+    "trim",
+    "upper",
+    "varchar",
+    "when",
+    "iif",
+    "instr",
+];
+
+/// Whether an expression is known to answer one value for each row. One that answers a set, as
+/// `unnest(tags)` does, would take away or multiply the rows of every query it is merged with; so
+/// what is not known is asked by itself.
+fn is_scalar(expression: &str) -> bool {
+    let mut word = String::new();
+    let mut rest = expression.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\'' | '"' => {
+                // A doubled quote ends one quoted text and begins the next.
+                if !rest.by_ref().any(|other| other == c) {
+                    return false;
+                }
+                word.clear();
+                word.push(c);
+            }
+            '\\' | '$' => return false,
+            '(' if !word.trim_end().is_empty() && !SCALAR.contains(&word.trim_end()) => {
+                return false;
+            }
+            c if c.is_whitespace() => {
+                if !word.ends_with(' ') && !word.is_empty() {
+                    word.push(' ');
+                }
+            }
+            c if c.is_alphanumeric() || c == '_' => {
+                if word.ends_with(' ')
+                    || !word.starts_with(|c: char| c.is_alphanumeric() || c == '_')
+                {
+                    word.clear();
+                }
+                word.extend(c.to_lowercase());
+                if word == "select" {
+                    return false;
+                }
+            }
+            _ => word.clear(),
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_scalar;
+
+    #[test]
+    fn what_may_answer_a_set_is_not_merged() {
+        for one in [
+            "id",
+            "lower(trim(status))",
+            "price * (1 + 2)",
+            "CASE WHEN (a) THEN trim (b) ELSE 'unnest(' END",
+            "replace(nullif(lower(trim(category)), ''), ' ', '-')",
+            "'it''s (so)'",
+            "cast(price as numeric(12,2))::text",
+            "a IN (1, 2) AND (b)",
+        ] {
+            assert!(is_scalar(one), "{one}");
+        }
+        for set in [
+            "unnest(tags)",
+            "lower(unnest(tags))",
+            "jsonb_array_elements (list)",
+            "\"unnest\"(tags)",
+            "pg_catalog.unnest(tags)",
+            "(SELECT max(x) FROM y)",
+            "generate_series(1, 3)",
+            "my_own(id)",
+            "max(id)",
+            "E'\\'' || unnest(tags)",
+            "$$'$$ || unnest(tags)",
+        ] {
+            assert!(!is_scalar(set), "{set}");
+        }
     }
 }

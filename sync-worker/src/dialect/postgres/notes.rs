@@ -19,7 +19,7 @@ pub(super) async fn expand(
 ) -> Result<u64, DbError> {
     let mut after = 0;
     while count_notes(dialect, session, entity, place).await? > 0 {
-        let last = expand_some(dialect, session, entity, place, after).await?;
+        let last = expand_one(dialect, session, entity, place, after).await?;
         match last {
             Some(last) => after = last,
             None => break,
@@ -54,7 +54,15 @@ pub(super) async fn noted(
              WHERE e.entity = '{entity}' AND e.place = '{place}' AND e.source = {source} AND "
         );
         let of = Statement::of(dialect, &of).key_in("d.key", keys.iter().map(Key::as_str));
-        noted.extend(session.fetch(of).await?);
+        match session.fetch(of).await {
+            Ok(keys) => noted.extend(keys),
+            // Which keys depend on it cannot be told: it may be any.
+            Err(error) if error.class == ErrorClass::Data => {
+                let text = |key: &Key| vec![Value::Text(key.as_str().to_owned())];
+                return Ok(keys.iter().map(text).collect());
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(noted)
 }
@@ -79,8 +87,10 @@ async fn count_notes(
     })
 }
 
-/// Works on some notes after `after`; answers the last one, or `None` when there was none to be had.
-async fn expand_some(
+/// Works on the first note after `after` that is to be had; answers which one it was. Each has a
+/// transaction of its own: a stamped key stays locked until its end, and an application that waits
+/// for it must never wait for the notes that follow.
+async fn expand_one(
     dialect: &Postgres,
     session: &mut dyn Session,
     entity: &str,
@@ -88,7 +98,7 @@ async fn expand_some(
     after: i64,
 ) -> Result<Option<i64>, DbError> {
     session.script(dialect.begin_write()).await?;
-    let rows = Statement::of(
+    let note = Statement::of(
         dialect,
         "SELECT id, source::bigint, source_row::text FROM changeover_expand WHERE entity = ",
     )
@@ -97,34 +107,35 @@ async fn expand_some(
     .text(place)
     .sql(" AND id > ")
     .int(after)
-    .sql(" ORDER BY id LIMIT 200 FOR UPDATE SKIP LOCKED");
-    let rows = session.fetch(rows).await?;
-    let mut last = None;
-    for row in rows {
-        let [Value::Integer(id), Value::Integer(source), source_row] = row.as_slice() else {
-            continue;
-        };
-        last = Some(*id);
-        session.script("SAVEPOINT note").await?;
-        let call = Statement::of(
-            dialect,
-            &format!("SELECT changeover_expand_{place}_{entity}_{source}("),
-        )
-        .bind(source_row.clone(), "jsonb")
-        .sql(")");
-        match session.fetch(call).await {
-            Ok(_) => {
-                let done =
-                    Statement::of(dialect, "DELETE FROM changeover_expand WHERE id = ").int(*id);
-                session.execute(done).await?;
-            }
-            // A dependant is being written: its note stays, and the next ones are worked on.
-            Err(error) if error.class == ErrorClass::Busy => {
-                session.script("ROLLBACK TO SAVEPOINT note").await?;
-            }
-            Err(error) => return Err(error),
+    .sql(" ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED");
+    let rows = session.fetch(note).await?;
+    let Some([Value::Integer(id), Value::Integer(source), source_row]) =
+        rows.first().map(Vec::as_slice)
+    else {
+        session.script("COMMIT").await?;
+        return Ok(None);
+    };
+    let call = Statement::of(
+        dialect,
+        &format!("SELECT changeover_expand_{place}_{entity}_{source}("),
+    )
+    .bind(source_row.clone(), "jsonb")
+    .sql(")");
+    match session.fetch(call).await {
+        Ok(_) => {
+            let done = Statement::of(dialect, "DELETE FROM changeover_expand WHERE id = ").int(*id);
+            session.execute(done).await?;
+            session.script("COMMIT").await?;
         }
+        // A dependant is being written, or the query fails on one: the note stays, and the next
+        // ones are worked on.
+        Err(error) if matches!(error.class, ErrorClass::Busy | ErrorClass::Data) => {
+            if error.class == ErrorClass::Data {
+                tracing::warn!(entity, place, source, %error, "the keys that depend on a changed row cannot be told");
+            }
+            session.script("ROLLBACK").await?;
+        }
+        Err(error) => return Err(error),
     }
-    session.script("COMMIT").await?;
-    Ok(last)
+    Ok(Some(*id))
 }
