@@ -39,6 +39,8 @@ pub struct Limits {
     pub shed_over: Duration,
     /// The most elements of a list that is compared; a longer one is shed. Default 1,000.
     pub list_elements: usize,
+    /// How often a difference is put before the comparison, which must see it. Default 60 s.
+    pub canary_every: Duration,
     /// How often pins without a copy are asked after. Default 1 s.
     pub sweep_every: Duration,
     /// How many keys one such question names. Default 1,000.
@@ -60,6 +62,7 @@ impl Default for Limits {
             second_look_after: Duration::from_millis(500),
             shed_over: Duration::from_secs(1),
             list_elements: 1_000,
+            canary_every: Duration::from_secs(60),
             sweep_every: Duration::from_secs(1),
             sweep_keys: 1_000,
         }

@@ -15,13 +15,19 @@ use crate::port::Follow;
 use crate::refused::Refused;
 use crate::route::{Circumstances, Route, route};
 
+/// What an answer looks like to the comparison.
+pub(crate) type Eye<Res, E> = dyn Fn(&Result<Res, E>) -> Answer + Send + Sync;
+
+/// The application's name for a class of errors.
+pub(crate) type ErrorClass<E> = dyn Fn(&E) -> Option<&'static str> + Send + Sync;
+
 /// Whether an answer shows the row that was asked for.
 pub(crate) type Found<Res> = Box<dyn Fn(&Res) -> bool + Send + Sync>;
 
 pub(crate) struct Plan<Req, Res, E> {
     pub(crate) desk: Arc<Desk>,
     pub(crate) classify: Box<dyn Classify<Req, Res>>,
-    pub(crate) observe: Arc<dyn Observe<Res>>,
+    pub(crate) eye: Arc<Eye<Res, E>>,
     pub(crate) found: Found<Res>,
     pub(crate) follow: Arc<dyn Follow<Req>>,
     pub(crate) duplicate: Arc<dyn Duplicate<Req>>,
@@ -129,9 +135,9 @@ impl<Req: 'static, Res: 'static, E: 'static> Plan<Req, Res, E> {
         }
     }
 
-    /// What an answer looks like to the comparison. A panic of the observer is a failed look.
+    /// What an answer looks like to the comparison.
     pub(crate) fn observed(&self, answer: &Result<Res, E>) -> Answer {
-        observed(self.observe.as_ref(), answer)
+        (self.eye)(answer)
     }
 
     /// What an error of a write means; a panic of the hook means nothing.
@@ -151,13 +157,16 @@ fn copies(snapshot: &Snapshot) -> bool {
     snapshot.serving().is_ok_and(|stage| stage.copies())
 }
 
-/// What an answer looks like to the comparison. A panic of the observer is a failed look.
-pub(crate) fn observed<Res, E>(observe: &dyn Observe<Res>, answer: &Result<Res, E>) -> Answer {
-    match answer {
-        Ok(answer) => {
-            let observed = catch_unwind(AssertUnwindSafe(|| observe.observe(answer)));
-            observed.map_or(Answer::Failed, Answer::from)
-        }
-        Err(_) => Answer::Failed,
-    }
+/// Looks at answers by `observe` and at errors by `class`. A panic of either is a failed look.
+pub(crate) fn eye<Res: 'static, E: 'static>(
+    observe: Arc<dyn Observe<Res>>,
+    class: Box<ErrorClass<E>>,
+) -> Arc<Eye<Res, E>> {
+    Arc::new(move |answer| {
+        let look = || match answer {
+            Ok(answer) => Answer::from(observe.observe(answer)),
+            Err(error) => class(error).map_or(Answer::Failed, Answer::Refused),
+        };
+        catch_unwind(AssertUnwindSafe(look)).unwrap_or(Answer::Failed)
+    })
 }

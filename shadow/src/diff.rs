@@ -79,6 +79,20 @@ pub fn diff(legacy: &Value, new: &Value, rules: &Rules) -> Vec<FieldDiff> {
     found
 }
 
+/// The fields in which two answers of the legacy side differ, by new names: what [`diff`] would compare,
+/// if the new side had answered the second.
+#[must_use]
+pub fn diff_legacy(one: &Value, other: &Value, rules: &Rules) -> Vec<FieldDiff> {
+    let moved = |value| rename(value, rules.renames()).view.to_value(MAX_DEPTH + 1);
+    Walk::down(rules, &moved(one), &moved(other))
+}
+
+/// The fields in which two answers of the new side differ.
+#[must_use]
+pub fn diff_new(one: &Value, other: &Value, rules: &Rules) -> Vec<FieldDiff> {
+    Walk::down(rules, one, other)
+}
+
 /// What [`diff_sets`] found. `Debug` prints counts alone, since keys can be personal too.
 #[derive(Clone, PartialEq)]
 pub struct SetDiff<K> {

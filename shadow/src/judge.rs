@@ -13,6 +13,9 @@ pub enum Answer {
     Found(Value),
     /// The side was asked, answered, and has no such row.
     Absent,
+    /// The side answered with an error, of a class that the application names: one that the data calls
+    /// for (`sold_out`), and never a side in trouble.
+    Refused(&'static str),
     /// The side failed or could not be reached. It may have the row or not: never an absence.
     Failed,
     /// The side did not answer in time. Never an absence either.
@@ -31,6 +34,7 @@ impl fmt::Debug for Answer {
         match self {
             Answer::Found(value) => write!(f, "Found({})", value.kind()),
             Answer::Absent => f.write_str("Absent"),
+            Answer::Refused(class) => write!(f, "Refused({class})"),
             Answer::Failed => f.write_str("Failed"),
             Answer::TimedOut => f.write_str("TimedOut"),
         }
@@ -62,14 +66,15 @@ pub enum Judgement {
 ///
 /// One look (rows: legacy, columns: new):
 ///
-/// | | found | absent | failed | timed out |
-/// | --- | --- | --- | --- | --- |
-/// | **found** | equal or *differs* | *missing in new* | error in new | timeout |
-/// | **absent** | *extra in new* | equal | error in new | timeout |
-/// | **failed** | error in legacy | error in legacy | error in both | timeout |
-/// | **timed out** | timeout | timeout | timeout | timeout |
+/// | | found | absent | refused | failed | timed out |
+/// | --- | --- | --- | --- | --- | --- |
+/// | **found** | equal or *differs* | *missing in new* | *errors differ* | error in new | timeout |
+/// | **absent** | *extra in new* | equal | *errors differ* | error in new | timeout |
+/// | **refused** | *errors differ* | *errors differ* | errors alike or *differ* | error in both | timeout |
+/// | **failed** | error in legacy | error in legacy | error in both | error in both | timeout |
+/// | **timed out** | timeout | timeout | timeout | timeout | timeout |
 ///
-/// 1. Errors and timeouts are final at either look. They say something of that call and nothing of
+/// 1. Failures, errors alike and timeouts are final at either look. They say something of that call and nothing of
 ///    the data, so there is nothing to confirm, and a store in trouble is not asked twice.
 /// 2. Equal at the first look is [`Verdict::Match`], at the second [`Verdict::Healed`].
 /// 3. A difference (in italics) at the first look is always [`Judgement::LookAgain`].
@@ -119,12 +124,21 @@ enum Seen {
 }
 
 fn seen(look: &Look, rules: &Rules) -> Seen {
-    use Answer::{Absent, Failed, Found, TimedOut};
+    use Answer::{Absent, Failed, Found, Refused, TimedOut};
+    let differ = |legacy, new| Seen::Differs(Verdict::ErrorsDiffer { legacy, new });
     match (&look.legacy, &look.new) {
         (TimedOut, _) | (_, TimedOut) => Seen::Unanswered(Verdict::Timeout),
-        (Failed, Failed) => Seen::Unanswered(Verdict::ErrorInBoth),
+        (Failed, Failed | Refused(_)) | (Refused(_), Failed) => {
+            Seen::Unanswered(Verdict::ErrorInBoth)
+        }
         (Failed, Found(_) | Absent) => Seen::Unanswered(Verdict::ErrorInLegacy),
         (Found(_) | Absent, Failed) => Seen::Unanswered(Verdict::ErrorInNew),
+        (Refused(legacy), Refused(new)) if legacy == new => {
+            Seen::Unanswered(Verdict::ErrorsAlike(legacy))
+        }
+        (Refused(legacy), Refused(new)) => differ(Some(*legacy), Some(*new)),
+        (Refused(legacy), Found(_) | Absent) => differ(Some(*legacy), None),
+        (Found(_) | Absent, Refused(new)) => differ(None, Some(*new)),
         (Absent, Absent) => Seen::Equal,
         (Found(_), Absent) => Seen::Differs(Verdict::MissingInNew),
         (Absent, Found(_)) => Seen::Differs(Verdict::ExtraInNew),
@@ -150,12 +164,14 @@ fn in_motion(first: &Look, second: &Look) -> bool {
 mod tests {
     use super::*;
 
-    fn answers() -> [Answer; 5] {
+    fn answers() -> [Answer; 7] {
         let found = |number: i64| Answer::Found(number.into());
         [
             found(1),
             found(2),
             Answer::Absent,
+            Answer::Refused("full"),
+            Answer::Refused("closed"),
             Answer::Failed,
             Answer::TimedOut,
         ]
@@ -173,7 +189,10 @@ mod tests {
     }
 
     fn answered(answer: &Answer) -> bool {
-        matches!(answer, Answer::Found(_) | Answer::Absent)
+        matches!(
+            answer,
+            Answer::Found(_) | Answer::Absent | Answer::Refused(_)
+        )
     }
 
     fn verdict(first: &Look, second: Option<&Look>) -> Option<Verdict> {
@@ -188,7 +207,14 @@ mod tests {
         for look in looks(None) {
             let got = verdict(&look, None);
             let both = answered(&look.legacy) && answered(&look.new);
-            if both && look.legacy == look.new {
+            if matches!((&look.legacy, &look.new), (Answer::Refused(one), Answer::Refused(other)) if one == other)
+            {
+                assert_eq!(
+                    got.map(|got| got.class()),
+                    Some(crate::Class::ErrorsAlike),
+                    "{look:?}"
+                );
+            } else if both && look.legacy == look.new {
                 assert_eq!(got, Some(Verdict::Match), "{look:?}");
             } else if both {
                 assert_eq!(got, None, "a difference needs a second look: {look:?}");
@@ -210,9 +236,14 @@ mod tests {
                 let both = answered(&second.legacy) && answered(&second.new);
                 let differs = both && second.legacy != second.new;
                 assert_eq!(got.confirmed(), differs, "{second:?} gave {got:?}");
+                let alike = got.class() == crate::Class::ErrorsAlike;
+                assert_eq!(
+                    alike,
+                    second.legacy == second.new && matches!(second.new, Answer::Refused(_))
+                );
                 assert_eq!(
                     got == Verdict::Healed,
-                    both && !differs,
+                    both && !differs && !alike,
                     "{second:?} gave {got:?}"
                 );
             }

@@ -82,15 +82,25 @@ mod judge;
 mod list;
 mod verdict;
 
+mod canary;
+mod noise;
+
 mod redact;
 mod reservoir;
 mod tally;
 
-pub use diff::{FieldDiff, MAX_DEPTH, SetDiff, diff, diff_sets};
+mod latency;
+mod report;
+
+pub use canary::altered;
+pub use diff::{FieldDiff, MAX_DEPTH, SetDiff, diff, diff_legacy, diff_new, diff_sets};
 pub use judge::{Answer, Judgement, Look, judge};
+pub use latency::{Latency, Quantiles};
 pub use list::{Elements, ListDiff, ListLook, judge_lists};
+pub use noise::{Noise, NoiseFloor, NoisyField};
 pub use observe::{Json, Observe};
 pub use redact::{Evidence, Redaction};
+pub use report::{CanaryReport, Compared, Findings, Report, ShadowReport};
 pub use reservoir::{FieldSample, Reservoir, Samples};
 pub use rules::{BadRule, Rules, Tolerance};
 pub use tally::{Tally, Ticket, Totals};

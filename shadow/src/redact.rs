@@ -133,6 +133,13 @@ impl Redaction {
         match verdict {
             Verdict::MissingInNew => Box::new(once(of(key, alone("found", "absent")))),
             Verdict::ExtraInNew => Box::new(once(of(key, alone("absent", "found")))),
+            Verdict::ErrorsDiffer { legacy, new } => {
+                let text = |class: &Option<&str>| match class {
+                    Some(class) => format!("error {class}"),
+                    None => "answered".to_owned(),
+                };
+                Box::new(once(of(key, alone(&text(legacy), &text(new)))))
+            }
             Verdict::Elements(found) => {
                 let fields = found.different.iter().flat_map(move |(key, fields)| {
                     fields

@@ -25,6 +25,20 @@ pub enum Verdict {
     /// These elements of a list differ, twice: see [`judge_lists`](crate::judge_lists). Its class is
     /// that of the first kind found: mismatch, missing in new, extra in new.
     Elements(SetDiff<String>),
+    /// The same in all fields but these, in which the authority differs from itself: see
+    /// [`NoiseFloor`](crate::NoiseFloor). Neither a match nor confirmed.
+    Noise(Vec<FieldDiff>),
+    /// Both sides answered with an error of this class, by the application's name for it. The
+    /// data may be right, but no data was compared.
+    ErrorsAlike(&'static str),
+    /// An error that the application names on one side, and on the other a different one, or an answer
+    /// (`None`), twice.
+    ErrorsDiffer {
+        /// The class of legacy's error.
+        legacy: Option<&'static str>,
+        /// The class of new's error.
+        new: Option<&'static str>,
+    },
     /// Legacy failed, new answered.
     ErrorInLegacy,
     /// New failed, legacy answered.
@@ -57,6 +71,9 @@ impl Verdict {
                     Class::ExtraInNew
                 }
             }
+            Verdict::Noise(_) => Class::Noise,
+            Verdict::ErrorsAlike(_) => Class::ErrorsAlike,
+            Verdict::ErrorsDiffer { .. } => Class::ErrorsDiffer,
             Verdict::ErrorInLegacy => Class::ErrorInLegacy,
             Verdict::ErrorInNew => Class::ErrorInNew,
             Verdict::ErrorInBoth => Class::ErrorInBoth,
@@ -96,6 +113,12 @@ pub enum Class {
     MissingInNew,
     /// See [`Verdict::ExtraInNew`].
     ExtraInNew,
+    /// See [`Verdict::Noise`].
+    Noise,
+    /// See [`Verdict::ErrorsAlike`].
+    ErrorsAlike,
+    /// See [`Verdict::ErrorsDiffer`].
+    ErrorsDiffer,
     /// See [`Verdict::ErrorInLegacy`].
     ErrorInLegacy,
     /// See [`Verdict::ErrorInNew`].
@@ -113,13 +136,16 @@ pub enum Class {
 
 impl Class {
     /// Every class, in the order of declaration.
-    pub const ALL: [Class; 12] = [
+    pub const ALL: [Class; 15] = [
         Class::Match,
         Class::Lagging,
         Class::Healed,
         Class::Mismatch,
         Class::MissingInNew,
         Class::ExtraInNew,
+        Class::Noise,
+        Class::ErrorsAlike,
+        Class::ErrorsDiffer,
         Class::ErrorInLegacy,
         Class::ErrorInNew,
         Class::ErrorInBoth,
@@ -138,6 +164,9 @@ impl Class {
             Class::Mismatch => "mismatch",
             Class::MissingInNew => "missing_in_new",
             Class::ExtraInNew => "extra_in_new",
+            Class::Noise => "noise",
+            Class::ErrorsAlike => "errors_alike",
+            Class::ErrorsDiffer => "errors_differ",
             Class::ErrorInLegacy => "error_in_legacy",
             Class::ErrorInNew => "error_in_new",
             Class::ErrorInBoth => "error_in_both",
@@ -152,7 +181,7 @@ impl Class {
     pub const fn confirmed(self) -> bool {
         matches!(
             self,
-            Class::Mismatch | Class::MissingInNew | Class::ExtraInNew
+            Class::Mismatch | Class::MissingInNew | Class::ExtraInNew | Class::ErrorsDiffer
         )
     }
 }
@@ -181,14 +210,19 @@ mod tests {
     }
 
     #[test]
-    fn three_classes_count_against_a_gate() {
+    fn four_classes_count_against_a_gate() {
         let confirmed: Vec<_> = Class::ALL
             .into_iter()
             .filter(|class| class.confirmed())
             .collect();
         assert_eq!(
             confirmed,
-            [Class::Mismatch, Class::MissingInNew, Class::ExtraInNew]
+            [
+                Class::Mismatch,
+                Class::MissingInNew,
+                Class::ExtraInNew,
+                Class::ErrorsDiffer
+            ]
         );
     }
 }

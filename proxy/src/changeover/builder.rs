@@ -2,26 +2,29 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use changeover_flags::Flags;
-use changeover_shadow::{BadRule, Observe, Redaction, Reservoir, Rules, Tally};
+use changeover_flags::{Flags, Percent};
+use changeover_shadow::{BadRule, Observe, Redaction, Report, Reservoir, Rules, Tally};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::ChangeoverLayer;
 use crate::call::{Ack, Classify, Duplicate, Failure, KeylessReads, Outcome};
-use crate::desk::Desk;
+use crate::desk::{Desk, Instrument};
 use crate::dual_write::DualWriteLayer;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::pins::Pins;
-use crate::plan::{Found, Plan};
+use crate::plan::{ErrorClass, Found, Plan, eye};
 use crate::port::{Follow, NoFollow, NoVersions, Versions, Written};
 use crate::shadow_read::ShadowReadLayer;
 
 /// The fields and field paths of which a layer keeps examples.
 const EXAMPLES_PER_FIELD: usize = 10;
 const FIELDS_WITH_EXAMPLES: usize = 100;
+
+/// The share of control reads, in ten thousandths.
+const CONTROL: u16 = 100;
 
 /// What a layer is built from. What is not said: nothing follows a write
 /// ([`NoFollow`]), nobody keeps versions ([`NoVersions`]), every error of a write is unknown,
@@ -36,8 +39,11 @@ pub struct Builder<N, Req, Res, E> {
     versions: Box<dyn Versions>,
     duplicate: Arc<dyn Duplicate<Req>>,
     outcome: Box<dyn Outcome<E>>,
+    error_class: Box<ErrorClass<E>>,
     rules: Rules,
     redaction: Redaction,
+    control: Percent,
+    report: Option<Box<dyn Report>>,
     limits: Limits,
     operations: Vec<&'static str>,
     keyless: KeylessReads,
@@ -77,8 +83,11 @@ where
             versions: Box::new(NoVersions),
             duplicate: Arc::new(duplicate),
             outcome: Box::new(|_: &E| Failure::Unknown),
+            error_class: Box::new(|_: &E| None),
             rules: Rules::new(),
             redaction: Redaction::new(),
+            control: Percent::from_ten_thousandths(CONTROL).unwrap_or(Percent::ZERO),
+            report: None,
             limits: Limits::default(),
             operations: Vec::new(),
             keyless: KeylessReads::default(),
@@ -100,8 +109,11 @@ where
             versions: self.versions,
             duplicate: self.duplicate,
             outcome: self.outcome,
+            error_class: self.error_class,
             rules: self.rules,
             redaction: self.redaction,
+            control: self.control,
+            report: self.report,
             limits: self.limits,
             operations: self.operations,
             keyless: self.keyless,
@@ -172,6 +184,35 @@ where
     #[must_use]
     pub fn redaction(mut self, redaction: Redaction) -> Self {
         self.redaction = redaction;
+        self
+    }
+
+    /// Names the class of an error that the data calls for (`sold_out`), so that errors are compared,
+    /// too: alike they are no difference, and no match either; an error on one side alone, or two of
+    /// different classes, is a difference. `None`, the default for every error, for a side in
+    /// trouble, which says nothing of the data. The name is shown and must not hold data.
+    #[must_use]
+    pub fn error_class(
+        mut self,
+        class: impl Fn(&E) -> Option<&'static str> + Send + Sync + 'static,
+    ) -> Self {
+        self.error_class = Box::new(class);
+        self
+    }
+
+    /// Of the shadow reads by key, the share that is followed by a control read: the authority
+    /// asked twice, within the budget of shadow reads. Fields in which it differs from itself are
+    /// noise; see [`NoiseFloor`](changeover_shadow::NoiseFloor). Default 1 %.
+    #[must_use]
+    pub fn control(mut self, share: Percent) -> Self {
+        self.control = share;
+        self
+    }
+
+    /// Who is told of each shadow read when it is over.
+    #[must_use]
+    pub fn report(mut self, report: impl Report + 'static) -> Self {
+        self.report = Some(Box::new(report));
         self
     }
 
@@ -278,6 +319,7 @@ where
             redaction: self.redaction,
             tally: Arc::new(Tally::new()),
             reservoir: Reservoir::seeded(EXAMPLES_PER_FIELD, FIELDS_WITH_EXAMPLES, seed),
+            instrument: Instrument::new(self.control, self.report),
             seed,
             draws: AtomicU64::new(0),
             write_room: room(limits.writes.max(1)),
@@ -294,7 +336,7 @@ where
         let plan = Plan {
             desk: Arc::new(desk),
             classify,
-            observe,
+            eye: eye(observe, self.error_class),
             found,
             follow,
             duplicate: self.duplicate,

@@ -1,6 +1,7 @@
 //! What all clones of a layer share, whatever the type of their calls: [`Handle`].
 
 mod drain;
+mod instrument;
 mod keys;
 mod sweep;
 
@@ -21,6 +22,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 pub use drain::Drained;
+pub(crate) use instrument::Instrument;
 
 use crate::call::{Kind, Operation, Touched};
 use crate::limits::Limits;
@@ -52,6 +54,7 @@ pub(crate) struct Desk {
     pub(crate) redaction: Redaction,
     pub(crate) tally: Arc<Tally>,
     pub(crate) reservoir: Reservoir,
+    pub(crate) instrument: Instrument,
     pub(crate) seed: u64,
     pub(crate) draws: AtomicU64,
     pub(crate) write_room: Arc<Semaphore>,
@@ -176,9 +179,14 @@ impl Desk {
         if percent == Percent::ZERO || percent == Percent::HUNDRED {
             return percent == Percent::HUNDRED;
         }
-        let number = self.draws.fetch_add(1, Ordering::Relaxed);
-        let mut random = SmallRng::seed_from_u64(self.seed.wrapping_add(number));
+        let mut random = SmallRng::seed_from_u64(self.number());
         percent.draw(random.random_range(0..10_000))
+    }
+
+    /// A number that is not given twice, from the seed on.
+    pub(crate) fn number(&self) -> u64 {
+        self.seed
+            .wrapping_add(self.draws.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Asks the freshness port, within the time that a caller can wait for it.

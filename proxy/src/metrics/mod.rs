@@ -9,6 +9,8 @@
 //! | `changeover_fallbacks_total` | `entity`, `reason` | `not_found`, `error`, `timeout`, `panic` |
 //! | `changeover_follows_total` | `entity`, `outcome` | what the follower saw of a write at once: every write of a copying stage ends in exactly one of `applied`, `replayed` (best effort: sent once more, and answered), `left`, `timeout`, `panic`, `skipped`, `abandoned`. The worker's `changeover_copies_total` counts keys instead, those of these writes among them |
 //! | `changeover_compares_total` | `entity`, `class` | every sampled read that was answered ends in exactly one |
+//! | `changeover_canary_total` | `entity`, `outcome` | differences put before the comparison: `seen`, `missed` |
+//! | `changeover_controls_total` | `entity`, `outcome` | the authority asked twice: `still` (it agrees with itself), `noise`, `moved` (a write may explain it, or nobody keeps versions), `unanswered` |
 //! | `changeover_shed_total` | `entity`, `reason` | `copies`: no room for a copy; `no_runtime`; `shadows`: no room for a shadow read; `slow`: the authority was slow; `long`: a list of too many elements; `closing` |
 //! | `changeover_writes_abandoned_total` | `entity` | writes whose caller left while they ran |
 //! | `changeover_tasks_in_flight` | `entity`, `kind` | `write`, `copy`, `shadow` |
@@ -82,6 +84,16 @@ labels!(
 );
 
 labels!(
+    /// Whether an injected difference was seen.
+    CanaryEnd { Seen => "seen", Missed => "missed" }
+);
+
+labels!(
+    /// What a control read told.
+    ControlEnd { Still => "still", Noise => "noise", Moved => "moved", Unanswered => "unanswered" }
+);
+
+labels!(
     /// What a store was asked for.
     StoreKind { Read => "read", Write => "write", Shadow => "shadow" }
 );
@@ -108,6 +120,8 @@ pub(crate) struct Metrics {
     fallbacks: Vec<Counter>,
     copies: Vec<Counter>,
     compares: Vec<Counter>,
+    canaries: Vec<Counter>,
+    controls: Vec<Counter>,
     shed: Vec<Counter>,
     pub(crate) abandoned: Counter,
     pub(crate) writes_in_flight: Gauge,
@@ -149,6 +163,14 @@ impl Metrics {
             compares: zeroes(
                 &Class::ALL,
                 |class| counter!("changeover_compares_total", "entity" => entity.clone(), "class" => class.as_str()),
+            ),
+            canaries: zeroes(
+                CanaryEnd::ALL,
+                |end| counter!("changeover_canary_total", "entity" => entity.clone(), "outcome" => end.as_str()),
+            ),
+            controls: zeroes(
+                ControlEnd::ALL,
+                |end| counter!("changeover_controls_total", "entity" => entity.clone(), "outcome" => end.as_str()),
             ),
             shed: zeroes(
                 Shed::ALL,
@@ -195,6 +217,14 @@ impl Metrics {
 
     pub(crate) fn shed(&self, reason: Shed) {
         count(&self.shed, reason as usize);
+    }
+
+    pub(crate) fn canary(&self, end: CanaryEnd) {
+        count(&self.canaries, end as usize);
+    }
+
+    pub(crate) fn control(&self, end: ControlEnd) {
+        count(&self.controls, end as usize);
     }
 
     pub(crate) fn compared(&self, class: Class) {

@@ -2,10 +2,12 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use changeover_flags::{Key, Place};
 use changeover_shadow::{
-    Answer, Elements, Judgement, ListDiff, Look, Rules, Value, Verdict, diff, judge, judge_lists,
+    Answer, Class, Compared, Elements, Evidence, Judgement, ListDiff, Look, Rules, Value, Verdict,
+    diff, judge, judge_lists,
 };
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join};
@@ -24,7 +26,11 @@ pub(super) struct Looking<Req> {
     pub(super) request: Option<Req>,
     /// For the second look; `None` if the request could be copied once and not again.
     pub(super) again: Option<(Req, Req)>,
+    /// For the control read, if this read was drawn for one.
+    pub(super) control: Option<(Req, Req)>,
     pub(super) sides: Arc<dyn Sides<Req>>,
+    /// How long the first answers took, legacy's and new's.
+    pub(super) took: [Option<Duration>; 2],
 }
 
 /// Whether the answer is a list of more elements than are compared.
@@ -34,13 +40,54 @@ pub(super) fn too_long(desk: &Desk, operation: &Operation, answer: &Answer) -> b
 }
 
 impl<Req: Send + 'static> Looking<Req> {
+    /// Judges what `place` answered the caller after `took`, and tells all who are to know.
+    pub(super) async fn run(
+        mut self,
+        place: Place,
+        answer: Answer,
+        took: Duration,
+        count: impl FnOnce(Class),
+    ) {
+        let desk = Arc::clone(&self.desk);
+        self.measured(place, took);
+        let verdict = self.judged(place, answer).await;
+        let verdict = desk.instrument.floor.settled(verdict);
+        let key = match self.operation.touched.as_keys() {
+            [key] => Some(key.as_str()),
+            _ => None,
+        };
+        let evidence: Vec<Evidence> = desk.redaction.evidence(&verdict, key).collect();
+        for piece in &evidence {
+            desk.reservoir.offer(piece.clone());
+        }
+        count(verdict.class());
+        desk.instrument.tell(&Compared {
+            entity: desk.flags.entity().as_str(),
+            operation: self.operation.name,
+            class: verdict.class(),
+            evidence: &evidence,
+            legacy: self.took[0],
+            new: self.took[1],
+        });
+        self.control().await;
+    }
+
+    fn measured(&mut self, place: Place, took: Duration) {
+        self.desk.instrument.took(place, took);
+        if let Some(slot) = self.took.get_mut(place as usize) {
+            *slot = Some(took);
+        }
+    }
+
     /// The verdict on what `place` answered the caller.
-    pub(super) async fn judged(mut self, place: Place, answer: Answer) -> Verdict {
+    async fn judged(&mut self, place: Place, answer: Answer) -> Verdict {
         let Some(request) = self.request.take() else {
             return Verdict::Shed;
         };
+        let began = Instant::now();
         let other = self.sides.ask(place.other(), request);
         let other = asked(&self.desk, place.other(), other).await;
+        self.measured(place.other(), began.elapsed());
         let first = match place {
             Place::Legacy => look(answer, other),
             Place::New => look(other, answer),
@@ -48,13 +95,18 @@ impl<Req: Send + 'static> Looking<Req> {
         if self.sheds(&first) {
             return Verdict::Shed;
         }
+        if self.desk.canary_is_due()
+            && let Some(seen) = self.sees_a_canary(&first)
+        {
+            self.desk.canary(seen);
+        }
         match self.listed(first) {
             Ok(found) => self.by_key(found).await,
             Err(first) => self.whole(first).await,
         }
     }
 
-    async fn whole(mut self, mut first: Look) -> Verdict {
+    async fn whole(&mut self, mut first: Look) -> Verdict {
         let desk = Arc::clone(&self.desk);
         if let Judgement::Final(verdict) = judge(&first, None, &desk.rules) {
             return verdict;
@@ -90,7 +142,7 @@ impl<Req: Send + 'static> Looking<Req> {
     }
 
     /// A list whose elements have keys: the second look is at the keys that differed.
-    async fn by_key(mut self, found: ListDiff) -> Verdict {
+    async fn by_key(&mut self, found: ListDiff) -> Verdict {
         let desk = Arc::clone(&self.desk);
         if found.is_empty() {
             return Verdict::Match;
@@ -131,7 +183,7 @@ impl<Req: Send + 'static> Looking<Req> {
         Some(look(legacy, new)).filter(|look| !self.sheds(look))
     }
 
-    fn pinned(&self) -> bool {
+    pub(super) fn pinned(&self) -> bool {
         let Operation {
             touched, routing, ..
         } = &self.operation;
@@ -148,7 +200,7 @@ impl<Req: Send + 'static> Looking<Req> {
     }
 
     /// How the elements differ, where both sides answered a list whose elements have keys.
-    fn listed(&self, look: Look) -> Result<ListDiff, Look> {
+    pub(super) fn listed(&self, look: Look) -> Result<ListDiff, Look> {
         let Operation {
             keyed_by, ordered, ..
         } = &self.operation;
@@ -197,7 +249,7 @@ fn same(one: &Answer, other: &Answer) -> bool {
 }
 
 /// One call of a shadow read: within its time, its panics contained, measured.
-async fn asked(
+pub(super) async fn asked(
     desk: &Desk,
     place: Place,
     answer: BoxFuture<'static, (StoreEnd, Answer)>,

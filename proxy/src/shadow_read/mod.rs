@@ -18,7 +18,14 @@
 //!    at all is dirty and both sides answer the same as before.
 //! 4. A difference that may be lag is never confirmed: where versions are kept and were not told it
 //!    counts as a timeout, and where none are kept, what is pinned counts as lagging.
-//! 5. Every sampled read that was answered ends in exactly one class; what had no room, came
+//! 5. A difference in a field in which the authority differs from itself is noise, not confirmed: some
+//!    reads by key are followed by a control read ([`Builder::control`](crate::Builder::control)) that
+//!    finds such fields. Control reads need versions, and are not made of lists.
+//! 6. Now and then ([`Limits::canary_every`](crate::Limits::canary_every)) equal answers are compared
+//!    once more with a difference put into one of them, which must be seen; until it was, and whenever
+//!    it was not, the [report](crate::Handle::report) is not clean. No counter or sample knows of it
+//!    but `changeover_canary_total`.
+//! 7. Every sampled read that was answered ends in exactly one class; what had no room, came
 //!    while the answering side was slow, or is a list longer than
 //!    [`Limits::list_elements`](crate::Limits::list_elements), is shed and counted as such.
 //!
@@ -27,6 +34,7 @@
 //! time, or a missing element of a list while anything is written, is ever confirmed: it is lagging,
 //! and a verify of the tables finds it.
 
+mod control;
 mod future;
 mod layer;
 mod looking;

@@ -4,17 +4,17 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use changeover_flags::Place;
-use changeover_shadow::{Answer, Class, Observe};
+use changeover_shadow::{Answer, Class};
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle as Runtime;
 use tower_service::Service;
 
 use super::looking::{Looking, too_long};
-use crate::call::Operation;
+use crate::call::{Kind, Operation};
 use crate::desk::Desk;
 use crate::metrics::{InFlight, Shed, StoreEnd};
 use crate::pins::lock;
-use crate::plan::{Plan, observed};
+use crate::plan::{Eye, Plan};
 use crate::ready::Taken;
 
 /// Asks one of the two sides of a layer, for its shadow reads. One for all clones of a service, so
@@ -26,13 +26,13 @@ pub(crate) trait Sides<Req>: Send + Sync {
 /// The sides of a service and its clones, made by the first shadow read.
 pub(crate) type LazySides<Req> = Arc<OnceLock<Arc<dyn Sides<Req>>>>;
 
-struct Both<L, N, Res> {
+struct Both<L, N, Res, E> {
     /// Locked to be cloned: services need not be `Sync`.
     services: Mutex<(L, N)>,
-    observe: Arc<dyn Observe<Res>>,
+    eye: Arc<Eye<Res, E>>,
 }
 
-impl<L, N, Req, Res, E> Sides<Req> for Both<L, N, Res>
+impl<L, N, Req, Res, E> Sides<Req> for Both<L, N, Res, E>
 where
     L: Service<Req, Response = Res, Error = E> + Clone + Send + 'static,
     L::Future: Send + 'static,
@@ -43,10 +43,10 @@ where
     E: Send + 'static,
 {
     fn ask(&self, place: Place, request: Req) -> BoxFuture<'static, (StoreEnd, Answer)> {
-        let observe = Arc::clone(&self.observe);
+        let eye = Arc::clone(&self.eye);
         match place {
-            Place::Legacy => looked(Taken::clone_of(&lock(&self.services).0), request, observe),
-            Place::New => looked(Taken::clone_of(&lock(&self.services).1), request, observe),
+            Place::Legacy => looked(Taken::clone_of(&lock(&self.services).0), request, eye),
+            Place::New => looked(Taken::clone_of(&lock(&self.services).1), request, eye),
         }
     }
 }
@@ -54,7 +54,7 @@ where
 fn looked<S, Req>(
     side: Taken<S>,
     request: Req,
-    observe: Arc<dyn Observe<S::Response>>,
+    eye: Arc<Eye<S::Response, S::Error>>,
 ) -> BoxFuture<'static, (StoreEnd, Answer)>
 where
     S: Service<Req> + Clone + Send + 'static,
@@ -65,7 +65,7 @@ where
 {
     Box::pin(async move {
         let answer = side.call(request).await;
-        (StoreEnd::of(&answer), observed(observe.as_ref(), &answer))
+        (StoreEnd::of(&answer), eye(&answer))
     })
 }
 
@@ -135,7 +135,7 @@ where
         let sides = sides.get_or_init(|| {
             Arc::new(Both {
                 services: Mutex::new((legacy.clone(), new.clone())),
-                observe: Arc::clone(&plan.observe),
+                eye: Arc::clone(&plan.eye),
             })
         });
         Some(Box::new(Shadow {
@@ -172,18 +172,12 @@ where
         let in_flight = InFlight::new(&desk.metrics.shadows_in_flight);
         let (tracker, runtime) = (desk.shadows.clone(), self.runtime.clone());
         let task = async move {
-            let desk = Arc::clone(&self.plan.desk);
-            let operation = self.operation.clone();
             // Boxed here: what is moved into the task, while the caller waits, stays small.
-            let verdict = Box::pin(self.looking().judged(place, answer)).await;
-            let key = match operation.touched.as_keys() {
-                [key] => Some(key.as_str()),
-                _ => None,
-            };
-            for evidence in desk.redaction.evidence(&verdict, key) {
-                desk.reservoir.offer(evidence);
-            }
-            compare.finish(verdict.class());
+            Box::pin(
+                self.looking()
+                    .run(place, answer, took, |class| compare.finish(class)),
+            )
+            .await;
             drop((room, in_flight));
         };
         drop(tracker.spawn_on(task, &runtime));
@@ -191,8 +185,13 @@ where
 
     fn looking(self) -> Looking<Req> {
         let second = || self.plan.duplicate.duplicate(&self.request);
+        let single =
+            self.operation.kind == Kind::Read && self.operation.touched.as_keys().len() == 1;
+        let control = single && self.plan.desk.draw(self.plan.desk.instrument.control);
         Looking {
             again: second().zip(second()),
+            control: control.then(|| second().zip(second())).flatten(),
+            took: [None; 2],
             desk: Arc::clone(&self.plan.desk),
             operation: self.operation,
             request: Some(self.request),

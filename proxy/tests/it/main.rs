@@ -19,5 +19,7 @@ mod listed;
 mod shape;
 /// Transactions of the application.
 mod transactions;
+/// Noise, canary, errors, reports: whether no difference means anything.
+mod trusted;
 /// Outcomes, two writers, bulk writes, generated ids, overflow.
 mod writes;

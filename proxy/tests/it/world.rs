@@ -425,6 +425,7 @@ impl World {
             .new_service(new.clone())
             .follow(FencedCopy::new(port.clone()))
             .versions(port.clone())
+            .control(Percent::ZERO)
             .seed(7);
         let layer: Layer = change(builder).build().unwrap();
         let service = layer.layer(legacy.clone());

@@ -435,6 +435,24 @@ mod meaning {
         }
 
         #[test]
+        fn what_is_near_is_near_both_ways(
+            one in -9_i64..9, other in -9_i64..9, near in 0.0..0.99_f64, share in any::<bool>(),
+            seconds in 0..3_u64,
+        ) {
+            let tolerance = if share { Tolerance::Relative(near) } else { Tolerance::Absolute(near * 9.0) };
+            let instant = |number: i64| Value::Text(format!("2024-01-01T00:00:{:02}Z", number + 9));
+            let decimal = |number: i64| Value::Decimal(format!("{number}.0"));
+            let time = Tolerance::Time(Duration::from_secs(seconds));
+            for (tolerance, one, other) in [
+                (tolerance, one.into(), decimal(other)),
+                (time, instant(one), instant(other)),
+            ] {
+                let equal = |one, other| diff(one, other, &Rules::new().tolerate("**", tolerance)).is_empty();
+                prop_assert_eq!(equal(&one, &other), equal(&other, &one));
+            }
+        }
+
+        #[test]
         fn rules_come_back_from_toml_as_they_were(
             one in tree(), other in tree(), adds in proptest::collection::vec(rule(), 0..8),
             from in "[ab]{1,2}(\\.\\*\\.[cd])?", to in "[xy]{1,2}(\\.\\*\\.[zw])?",
