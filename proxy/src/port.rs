@@ -154,11 +154,12 @@ pub trait Versions: Send + Sync + 'static {
     /// Those of `keys` that are dirty, waiting or blocked at the authority: one indexed look-up.
     fn dirty(&self, keys: Vec<Key>) -> BoxFuture<'static, Result<Vec<Key>, BoxError>>;
 
-    /// Whether any key of the entity is.
+    /// Whether any key of the entity is, or history is still on its way.
     fn any_dirty(&self) -> BoxFuture<'static, Result<bool, BoxError>>;
 
     /// The version of each of `keys`, in their order, as the authority or the follower holds it;
-    /// `None` for a key that never came there.
+    /// `None` for a key that never came there and may still come. One that should have come is told
+    /// at the authority's version: nothing explains its absence.
     fn held(
         &self,
         role: Role,

@@ -83,6 +83,8 @@ pub struct ListDiff {
     pub elements: SetDiff<String>,
     /// The keys in both orders, where order matters and is all that differs.
     pub order: Option<FieldDiff>,
+    /// Keys of which the lists show another number of elements.
+    pub uneven: BTreeSet<String>,
 }
 
 impl ListDiff {
@@ -97,7 +99,24 @@ impl ListDiff {
             legacy: Some(Value::list(legacy.order.iter().map(String::as_str))),
             new: Some(Value::list(new.order.iter().map(String::as_str))),
         });
-        ListDiff { elements, order }
+        let count = |side: &Elements| {
+            let mut count: BTreeMap<String, usize> = BTreeMap::new();
+            for key in &side.order {
+                *count.entry(key.clone()).or_default() += 1;
+            }
+            count
+        };
+        let (in_legacy, in_new) = (count(legacy), count(new));
+        let uneven = in_legacy
+            .into_iter()
+            .filter(|(key, count)| in_new.get(key).is_some_and(|other| other != count))
+            .map(|(key, _)| key)
+            .collect();
+        ListDiff {
+            elements,
+            order,
+            uneven,
+        }
     }
 
     /// Whether the lists are equal.
@@ -147,7 +166,7 @@ impl fmt::Debug for ListLook {
 ///    difference at the first look is [`Judgement::LookAgain`].
 /// 2. An element that both lists have is confirmed to differ if its key is settled, whatever other
 ///    keys do.
-/// 3. An element that one list has alone may have been pushed out of the other's page by another
+/// 3. An element that one list has alone, or more often, may have been pushed out of the other's page by another
 ///    key, seen or unseen. It is confirmed only if every key that differs is settled, both looks miss
 ///    the same elements, and all was quiet at both.
 /// 4. Another order is confirmed if it is the same at both looks, and all was quiet at both.
@@ -183,11 +202,14 @@ fn confirmed(first: &ListLook, second: &ListLook) -> Option<Verdict> {
     let (before, mut now) = (&first.found.elements, second.found.elements.clone());
     let same =
         before.missing_in_new == now.missing_in_new && before.extra_in_new == now.extra_in_new;
-    if !(quiet && same && now.keys().all(settled)) {
+    let still = quiet && same && now.keys().all(settled);
+    if !still {
         now.missing_in_new.clear();
         now.extra_in_new.clear();
     }
-    now.different.retain(|(key, _)| settled(key));
+    let pushed = |key: &String| !still && second.found.uneven.contains(key);
+    now.different
+        .retain(|(key, _)| settled(key) && !pushed(key));
     (!now.is_empty()).then_some(Verdict::Elements(now))
 }
 

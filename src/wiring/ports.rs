@@ -1,10 +1,12 @@
 //! The proxy's ports, answered by the worker's copy.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use changeover_flags::{Key, Role, Version};
 use changeover_proxy::{BoxError, Copied, CopyKeys, Versions};
 use changeover_sync_worker::copy::{Copier, CopySource};
+use changeover_sync_worker::store::StoreError;
 use futures_util::future::BoxFuture;
 
 /// The worker's copy as the proxy's port.
@@ -51,8 +53,11 @@ impl Versions for KnownVersions {
     }
 
     fn any_dirty(&self) -> BoxFuture<'static, Result<bool, BoxError>> {
-        let authority = Arc::clone(self.0.authority());
-        Box::pin(async move { Ok(authority.lag().await?.dirty > 0) })
+        let copier = self.0.clone();
+        Box::pin(async move {
+            let dirty = copier.authority().lag().await?.dirty > 0;
+            Ok(dirty || !copier.follower().cursor().await?.done)
+        })
     }
 
     fn held(
@@ -67,7 +72,7 @@ impl Versions for KnownVersions {
                     let held = copier.authority().versions(&keys).await?;
                     held.into_iter().map(Some).collect()
                 }
-                Role::Follower => copier.follower().versions(&keys).await?,
+                Role::Follower => held_by_follower(&copier, &keys).await?,
             })
         })
     }
@@ -84,4 +89,33 @@ impl Versions for KnownVersions {
             Ok(all.then(|| dirty.into_iter().map(|one| one.key).collect()))
         })
     }
+}
+
+/// The follower's versions. A key that never came is told at the authority's once the backfill has
+/// passed it and nothing says that it is dirty.
+async fn held_by_follower(
+    copier: &Copier,
+    keys: &[Key],
+) -> Result<Vec<Option<Version>>, StoreError> {
+    let mut held = copier.follower().versions(keys).await?;
+    let never: Vec<Key> = keys
+        .iter()
+        .zip(&held)
+        .filter(|(_, held)| held.is_none())
+        .map(|(key, _)| key.clone())
+        .collect();
+    if never.is_empty() || !copier.follower().cursor().await?.done {
+        return Ok(held);
+    }
+    let dirty = copier.authority().dirty_among(&never).await?;
+    let versions = copier.authority().versions(&never).await?;
+    let due: BTreeMap<Key, Version> = never
+        .into_iter()
+        .zip(versions)
+        .filter(|(key, _)| !dirty.contains_key(key))
+        .collect();
+    for (key, held) in keys.iter().zip(&mut held) {
+        *held = held.or_else(|| due.get(key).copied());
+    }
+    Ok(held)
 }

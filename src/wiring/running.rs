@@ -23,8 +23,9 @@ pub struct RunOptions {
     pub watch_every: Duration,
     /// How long the backfill or the verify rests after it failed, or found differences.
     pub retry_after: Duration,
-    /// How often both sides are compared once the new side is ready. A difference takes the
-    /// readiness away: reads go to legacy until a later comparison is clean.
+    /// How often both sides are compared once the new side is ready. A difference, or a key that is
+    /// held, takes the readiness away: reads go to legacy, and the percentage is 0 until somebody
+    /// raises it again after a clean comparison.
     pub verify_every: Duration,
     /// How long a layer has to end before the worker is stopped.
     pub stop_within: Duration,

@@ -177,7 +177,7 @@ impl Backfill {
         } = self.options;
         let mut backoff = Backoff::new(first_pause, longest_pause, seed);
         let mut cursor = loop {
-            match self.copier.follower().cursor().await {
+            match self.begin().await {
                 Ok(cursor) => break cursor,
                 Err(error) => self.wait(&mut backoff, error).await?,
             }
@@ -223,6 +223,16 @@ impl Backfill {
         }
         self.show(&progress);
         Ok(progress)
+    }
+
+    /// Where the sweep stands, recorded if it is at its beginning.
+    async fn begin(&self) -> Result<Cursor, StoreError> {
+        let follower = self.copier.follower();
+        let cursor = follower.cursor().await?;
+        if cursor.passed == 0 && !cursor.done {
+            follower.save_cursor(&cursor).await?;
+        }
+        Ok(cursor)
     }
 
     /// Passes one page; `None` when some of its keys could neither be copied nor held. `ahead` is

@@ -224,7 +224,8 @@ pub trait Follower: Send + Sync {
     /// How far the backfill of this mapping revision has come.
     fn cursor(&self) -> Answer<'_, Cursor>;
 
-    /// Records how far the backfill has come, without data.
+    /// Records how far the backfill has come, without data. A cursor that has passed something is
+    /// kept only where the beginning of its sweep was recorded, and no later one.
     fn save_cursor<'a>(&'a self, cursor: &'a Cursor) -> Answer<'a, ()>;
 }
 

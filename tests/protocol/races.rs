@@ -308,6 +308,10 @@ mod scenario {
             passed,
             done,
         };
+        // A sweep whose row is gone: the new side was lost under it, and what it passed is not there.
+        follower.save_cursor(&cursor("4", 4, false)).await.unwrap();
+        assert_eq!(follower.cursor().await.unwrap(), Cursor::default());
+        follower.save_cursor(&Cursor::default()).await.unwrap();
         follower.save_cursor(&cursor("4", 4, false)).await.unwrap();
         follower.save_cursor(&cursor("2", 2, false)).await.unwrap();
         assert_eq!(follower.cursor().await.unwrap(), cursor("4", 4, false));

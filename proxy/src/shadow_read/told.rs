@@ -22,8 +22,7 @@ pub(super) async fn versions(
     let [key] = operation.touched.as_keys() else {
         let time = desk.limits.shadow_time;
         let dirty = desk.ask_within(time, |versions| versions.any_dirty());
-        let dirty = dirty.await.map(|dirty| dirty || history_is_missing(desk));
-        return kept(dirty.map(|dirty| (i64::from(dirty), 0)));
+        return kept(dirty.await.map(|dirty| (i64::from(dirty), 0)));
     };
     let held = held(desk, vec![key.clone()]).await?;
     Ok(held.and_then(|held| held.first().copied()))
@@ -53,8 +52,7 @@ pub(super) async fn motion(
     let time = desk.limits.shadow_time;
     let dirty = desk.ask_within(time, |versions| versions.any_dirty());
     let dirty = match kept(dirty.await) {
-        Ok(Some(dirty)) => dirty || history_is_missing(desk),
-        Ok(None) => false,
+        Ok(dirty) => dirty.unwrap_or(false),
         Err(untold) => return (look, Err(untold)),
     };
     let pinned = |touched: &Touched| desk.pins.holds(touched, operation.routing.as_deref());
@@ -87,19 +85,12 @@ async fn held(desk: &Desk, keys: Vec<Key>) -> Result<Option<Vec<(i64, i64)>>, Un
     };
     let authority = ask(Role::Authority).await?;
     Ok(authority.map(|authority| {
-        // Until history has come, a key that never came is on its way. Afterwards nothing explains
-        // it.
-        let never = if history_is_missing(desk) { -1 } else { 0 };
-        let number = |version: Option<Version>| version.map_or(never, |version| version.0);
+        // A key that may still come is behind whatever the authority holds.
+        let number = |version: Option<Version>| version.map_or(-1, |version| version.0);
         let both = authority.into_iter().zip(follower);
         both.map(|(authority, follower)| (number(authority), number(follower)))
             .collect()
     }))
-}
-
-/// Whether rows may be absent from the new side because no backfill has brought them yet.
-fn history_is_missing(desk: &Desk) -> bool {
-    !desk.flags.load().ready
 }
 
 fn kept<T>(told: Result<T, BoxError>) -> Result<Option<T>, Untold> {

@@ -98,12 +98,11 @@ impl Query {
 }
 
 /// Words that stand before a parenthesis and answer one value for one row.
-const SCALAR: [&str; 40] = [
+const SCALAR: [&str; 37] = [
     "abs",
     "and",
     "as",
     "between",
-    "by",
     "case",
     "cast",
     "char",
@@ -112,16 +111,16 @@ const SCALAR: [&str; 40] = [
     "decimal",
     "else",
     "greatest",
-    "in",
     "ifnull",
+    "iif",
+    "in",
+    "instr",
     "is",
     "least",
     "length",
     "like",
     "lower",
     "ltrim",
-    "max",
-    "min",
     "not",
     "nullif",
     "numeric",
@@ -137,8 +136,6 @@ const SCALAR: [&str; 40] = [
     "upper",
     "varchar",
     "when",
-    "iif",
-    "instr",
 ];
 
 /// Whether an expression is known to answer one value for each row. One that answers a set, as

@@ -213,6 +213,29 @@ impl SqlFollower {
             .last
             .as_ref()
             .map_or(Value::Null, |key| Value::Text(key.as_str().into()));
+        let (revision, passed) = (
+            self.mapping.shape().revision,
+            i64::try_from(cursor.passed).unwrap_or(i64::MAX),
+        );
+        if cursor.passed > 0 {
+            // Only a sweep that begins makes the row: where it is gone, so is what was copied.
+            let statement = Statement::of(self.dialect(), "UPDATE ")
+                .table(tables::BACKFILL)
+                .sql(" SET cursor = ")
+                .bind(last, "text")
+                .sql(", passed = ")
+                .int(passed)
+                .sql(&format!(
+                    ", done = {} WHERE NOT done AND passed <= ",
+                    self.dialect().boolean(cursor.done)
+                ))
+                .int(passed)
+                .sql(" AND revision = ")
+                .int(revision)
+                .sql(" AND ");
+            session.execute(self.here(statement, "")).await?;
+            return Ok(());
+        }
         let statement = Statement::of(self.dialect(), "INSERT INTO ")
             .table(tables::BACKFILL)
             .sql(" AS b (entity, place, revision, cursor, passed, done) SELECT ")
@@ -220,11 +243,11 @@ impl SqlFollower {
             .sql(", ")
             .text(self.place.as_str())
             .sql(", ")
-            .int(self.mapping.shape().revision)
+            .int(revision)
             .sql(", ")
             .bind(last, "text")
             .sql(", ")
-            .int(i64::try_from(cursor.passed).unwrap_or(i64::MAX))
+            .int(passed)
             .sql(&format!(", {}", self.dialect().boolean(cursor.done)))
             .sql(
                 " WHERE true ON CONFLICT (entity, place) DO UPDATE SET revision = excluded.revision, \
