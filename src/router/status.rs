@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use changeover_flags::{Fixable, Flags, Percent, Place, Snapshot, Stage};
 use changeover_proxy::Handle;
-use changeover_shadow::{FieldSample, Totals};
+use changeover_shadow::{CanaryReport, FieldSample};
 use serde::Serialize;
 
 use super::Subject;
@@ -84,6 +84,8 @@ pub struct Shadowed {
     /// Confirmed differences out of the reads that settled something, from 0 to 1; `null` when
     /// nothing did, which is no pass.
     pub mismatch_ratio: Option<f64>,
+    /// Whether and when the comparison last saw a difference that was put before it.
+    pub canary: CanaryReport,
 }
 
 /// What differs, as far as it may be shown.
@@ -124,7 +126,7 @@ impl Status {
             pinned: handle.pins().total(),
             lag,
             verified: verified.map(|last| Verified::of(&last)),
-            compared: Shadowed::of(&handle.compared()),
+            compared: Shadowed::of(handle),
         }
     }
 }
@@ -145,7 +147,8 @@ impl Verified {
 }
 
 impl Shadowed {
-    fn of(totals: &Totals) -> Shadowed {
+    fn of(handle: &Handle) -> Shadowed {
+        let totals = handle.compared();
         Shadowed {
             total: totals.total,
             in_flight: totals.in_flight(),
@@ -154,6 +157,7 @@ impl Shadowed {
                 .map(|(class, reads)| (class.as_str(), reads))
                 .collect(),
             mismatch_ratio: totals.mismatch_ratio(),
+            canary: handle.canary(),
         }
     }
 }
@@ -163,7 +167,7 @@ impl Differences {
         let samples = handle.samples();
         Differences {
             entity: handle.entity().to_string(),
-            compared: Shadowed::of(&handle.compared()),
+            compared: Shadowed::of(handle),
             fields: samples.fields,
             overflow: samples.overflow,
         }

@@ -105,6 +105,12 @@ impl Desk {
 }
 
 impl Handle {
+    /// Whether the comparison sees the differences that are put before it, and when it last did.
+    #[must_use]
+    pub fn canary(&self) -> CanaryReport {
+        self.desk.instrument.canary()
+    }
+
     /// Everything that shadow reads found so far, redacted; as JSON and as Markdown by its methods.
     #[must_use]
     pub fn report(&self) -> ShadowReport {
@@ -113,7 +119,7 @@ impl Handle {
         ShadowReport::from(Findings {
             entity: self.entity().to_string(),
             totals: self.compared(),
-            canary: instrument.canary(),
+            canary: self.canary(),
             noise: instrument.floor.snapshot(),
             ignored: desk.rules.ignored(),
             legacy: instrument.legacy.quantiles(),
