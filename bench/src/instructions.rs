@@ -29,9 +29,9 @@ pub fn calls(name: &str, calls: usize) {
     let runtime = crate::current_thread();
     let _inside = runtime.enter();
     let mut contender = reads::contender(name).expect("the name of a contender");
-    for _ in 0..calls / CALLS[0] {
+    for _ in 0..calls / reads::CALLS {
         runtime.block_on(async {
-            contender.sample(CALLS[0]).await;
+            contender.sample(reads::CALLS).await;
         });
         runtime.block_on(contender.settle());
     }

@@ -56,6 +56,7 @@ impl Percent {
     /// # Errors
     ///
     /// [`BadPercent`] above 10,000.
+    #[inline]
     pub fn from_ten_thousandths(steps: u16) -> Result<Percent, BadPercent> {
         if steps <= Self::HUNDRED.0 {
             Ok(Percent(steps))
@@ -74,6 +75,7 @@ impl Percent {
 
     /// The number of 1/10,000, 0 to 10,000.
     #[must_use]
+    #[inline]
     pub const fn ten_thousandths(self) -> u16 {
         self.0
     }
@@ -81,6 +83,7 @@ impl Percent {
     /// Whether this share of the keys holds `bucket`. A larger share holds all that a smaller one
     /// holds: growing adds keys and takes none away.
     #[must_use]
+    #[inline]
     pub const fn covers(self, bucket: Bucket) -> bool {
         bucket.number() < self.0
     }

@@ -54,6 +54,7 @@ impl Snapshot {
     ///
     /// [`UnknownStage`] while it was never learnt. There is no default: after the end of a
     /// changeover the legacy tables are out of date, before its start the new ones are empty.
+    #[inline]
     pub const fn serving(&self) -> Result<Stage, UnknownStage> {
         if self.known {
             Ok(self.stage)

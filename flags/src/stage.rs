@@ -40,6 +40,7 @@ impl Stage {
 
     /// The place that takes writes in this stage.
     #[must_use]
+    #[inline]
     pub const fn authority(self) -> Place {
         match self {
             Stage::Legacy | Stage::DualWrite => Place::Legacy,
@@ -49,12 +50,14 @@ impl Stage {
 
     /// The other place. It takes copies where [`Stage::copies`] says so, and nothing otherwise.
     #[must_use]
+    #[inline]
     pub const fn follower(self) -> Place {
         self.authority().other()
     }
 
     /// Whether the authority's writes are copied to the follower.
     #[must_use]
+    #[inline]
     pub const fn copies(self) -> bool {
         matches!(self, Stage::DualWrite | Stage::Cutover)
     }

@@ -91,6 +91,7 @@ pub enum Reason {
 /// # Errors
 ///
 /// [`UnknownStage`]: neither side may be asked, since either could be retired.
+#[inline]
 pub fn route(
     snapshot: &Snapshot,
     kind: Kind,

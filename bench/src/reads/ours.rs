@@ -115,7 +115,7 @@ impl Layered {
         }
         let limits = Limits {
             shadows,
-            shadow_time: Duration::from_millis(if stage == Stage::Silent { 20 } else { 1_000 }),
+            shadow_time: Duration::from_millis(if stage == Stage::Silent { 2 } else { 1_000 }),
             ..Limits::default()
         };
         let new = if stage == Stage::Silent {
@@ -148,8 +148,12 @@ impl Layered {
     pub fn rest(&self) -> impl Future<Output = ()> + Send + 'static {
         let handle = self.layer.handle();
         async move {
-            while handle.compared().in_flight() > 0 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+            for turn in 0.. {
+                match handle.compared().in_flight() {
+                    0 => break,
+                    _ if turn < 100 => tokio::task::yield_now().await,
+                    _ => tokio::time::sleep(Duration::from_millis(1)).await,
+                }
             }
         }
     }

@@ -150,6 +150,7 @@ impl Flags {
 
     /// All flags at this instant, without a lock. Take one per call.
     #[must_use]
+    #[inline]
     pub fn load(&self) -> Snapshot {
         let word = self.inner.snapshot.load();
         // An epoch number that fits into no word is read under the lock.

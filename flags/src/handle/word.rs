@@ -31,6 +31,7 @@ impl Word {
     }
 
     /// `None` if the snapshot does not fit.
+    #[inline]
     pub(super) fn load(&self) -> Option<Snapshot> {
         unpack(self.0.load(Ordering::Acquire))
     }
@@ -59,6 +60,7 @@ fn pack(snapshot: &Snapshot) -> u64 {
         | epoch << 33
 }
 
+#[inline]
 fn unpack(word: u64) -> Option<Snapshot> {
     if word == WIDE {
         return None;

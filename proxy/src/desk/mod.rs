@@ -159,6 +159,7 @@ impl fmt::Debug for Handle {
 
 impl Desk {
     /// The one snapshot of a call.
+    #[inline]
     pub(crate) fn snapshot(&self) -> Snapshot {
         let snapshot = self.flags.load();
         self.metrics.believe(&snapshot);

@@ -130,10 +130,12 @@ impl Call {
     }
 
     /// Ends a call that took `took`: the clock is not asked once more.
+    #[inline]
     pub(crate) fn end_after(mut self, end: End, took: Duration) {
         self.count(end, took);
     }
 
+    #[inline]
     fn count(&mut self, end: End, took: Duration) {
         self.counted = true;
         let counters = self.metrics.operations.get(self.operation);

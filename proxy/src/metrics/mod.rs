@@ -204,6 +204,7 @@ impl Metrics {
     }
 
     /// A store answered after `took`.
+    #[inline]
     pub(crate) fn store(&self, store: Place, kind: StoreKind, end: StoreEnd, took: Duration) {
         let index = (store as usize * StoreKind::ALL.len() + kind as usize) * StoreEnd::ALL.len();
         if let Some(histogram) = self.stores.get(index + end as usize) {
@@ -249,6 +250,7 @@ impl Metrics {
     }
 
     /// Publishes what this instance believes, when it changed.
+    #[inline]
     pub(crate) fn believe(&self, flags: &Snapshot) {
         let packed = u32::from(flags.read_new.ten_thousandths()) << 1 | u32::from(flags.kill);
         // Looked at first: a swap by every call would pass the line from core to core.
