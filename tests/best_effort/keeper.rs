@@ -55,7 +55,7 @@ struct Kept {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the HTTP service that the tests of best effort start and kill"]
+#[ignore = "a process, not a test: `cargo test --test integration best_effort` starts and kills it"]
 async fn process() {
     let Ok(folder) = std::env::var(FOLDER).map(PathBuf::from) else {
         return;

@@ -64,7 +64,7 @@ fn limits() -> Limits {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the application that the kill harness starts, kills and stops"]
+#[ignore = "a process, not a test: `cargo test --test integration kill` starts, kills and stops it"]
 async fn application() {
     let Ok(orders) = std::env::var(ORDERS) else {
         return;

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Answers the orders on its standard input. It waits for them without leaving its runtime's one
 /// thread, as an application does that is stuck: nothing but a thread of its own can hear a signal.
 #[tokio::test]
-#[ignore = "the application that the signals are sent to"]
+#[ignore = "a process, not a test: `cargo test --test integration operate::signal` sends it signals"]
 async fn application() {
     if std::env::var_os(CHILD).is_none() {
         return;

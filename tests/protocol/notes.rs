@@ -4,7 +4,10 @@
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
 
-use super::market::{Market, Topology, drain};
+use changeover::flags::Key;
+use changeover::worker::store::Dirt;
+
+use super::market::{MAPPING, Market, Topology, backfill, drain};
 use super::races::{ready, settle};
 
 const NOTES: &str = "SELECT source_row ->> 'id' FROM changeover_expand ORDER BY id";
@@ -65,4 +68,72 @@ async fn a_note_that_somebody_else_is_at_counts_as_dirty() {
     assert_eq!(authority.lag().await.unwrap().dirty, 2);
     drop(other);
     settle(&market, &migration).await;
+}
+
+/// An application writes a dependant of one note while the worker waits for a dependant of the next
+/// one, which the same transaction holds. The worker must not hold the first one then: the database
+/// would see a deadlock, and end the application's transaction.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_application_is_no_deadlocks_victim() {
+    let (market, migration) = noted().await;
+    for _ in 0..5 {
+        market
+            .legacy
+            .run("UPDATE tenants SET name = 'renamed again' WHERE id = 2")
+            .await;
+    }
+    // Of tenant 2, as all odd ids are: the notes of tenant 1 come first.
+    let held =
+        "SET LOCAL deadlock_timeout = '50ms'; UPDATE listings SET title = 'long' WHERE id = 1";
+    let mut writer = holding(&market, held).await;
+    let authority = migration.copier().authority().clone();
+    let asking = tokio::spawn(async move { authority.lag().await });
+    let waits = "SELECT CAST(count(*) AS text) FROM pg_stat_activity WHERE application_name = 'changeover' \
+                 AND wait_event_type = 'Lock' AND datname = current_database()";
+    while market.legacy.text(waits).await == "0" {
+        assert!(!asking.is_finished(), "the worker never waited");
+    }
+    writer
+        .execute("UPDATE listings SET title = 'too' WHERE id = 2")
+        .await
+        .expect("the worker holds no key while it waits for another");
+    writer.execute("COMMIT").await.unwrap();
+    asking.await.unwrap().unwrap();
+    settle(&market, &migration).await;
+}
+
+/// The query that names a lookup's dependants fails on one of them: its note stays, every other key
+/// is told and copied, and until the row is mended any key may depend on the change.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_note_that_fails_stops_nothing() {
+    let market = Market::start(Topology::PostgresTwoDatabases).await;
+    market.fill(6).await;
+    let all = "WHERE tenant_id = $row.id";
+    let mapping = MAPPING.replace(all, &format!("{all} AND 1 / (stock - 13) IS NOT NULL"));
+    assert_ne!(mapping, MAPPING);
+    let migration = market.open_with(Market::mapping(&mapping)).await;
+    migration.install().await.unwrap();
+    migration.start_copying().await.unwrap();
+    backfill(&migration).await;
+    market
+        .legacy
+        .run("UPDATE tenants SET name = 'renamed' WHERE id = 1")
+        .await;
+    market
+        .legacy
+        .run("INSERT INTO listings (id, tenant_id, title, status, stock) VALUES (80, 1, 'poison', 'ACTIVE', 13)")
+        .await;
+    let authority = migration.copier().authority();
+    assert_eq!(authority.lag().await.unwrap().dirty, 4 + 2);
+    drain(&migration).await;
+    assert_eq!(market.dirty().await, Vec::<String>::new());
+    let keys = [Key::from("1"), Key::from("80")];
+    let dirty = authority.dirty_among(&keys).await.unwrap();
+    assert!(dirty.values().all(|dirt| *dirt == Dirt::Noted) && dirty.len() == 2);
+    market
+        .legacy
+        .run("UPDATE listings SET stock = 0 WHERE id = 80")
+        .await;
+    settle(&market, &migration).await;
+    assert_eq!(market.legacy.texts(NOTES).await, Vec::<String>::new());
 }

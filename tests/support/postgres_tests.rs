@@ -140,7 +140,7 @@ async fn every_call_for_a_fresh_database_gives_another_one() {
 
 /// Not a test: [`a_killed_test_process_leaves_no_server`] runs it in a process of its own.
 #[test]
-#[ignore = "runs inside another test"]
+#[ignore = "a process, not a test: `cargo test --test integration a_killed_test_process` runs it"]
 fn holds_a_server_until_killed() {
     let server = Postgres::start();
     println!(
