@@ -67,7 +67,7 @@ pub struct DemoOptions {
     #[arg(long)]
     pub json: bool,
     /// How long each step of the ramp lasts, in milliseconds
-    #[arg(long, default_value_t = 1_000, value_name = "MS", hide = true)]
+    #[arg(long, default_value_t = 500, value_name = "MS", hide = true)]
     pub step_ms: u64,
     /// Make a defect on purpose; the demo must then fail
     #[arg(long, value_enum, hide = true)]

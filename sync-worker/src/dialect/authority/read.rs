@@ -150,16 +150,15 @@ impl SqlAuthority {
         session: &mut dyn Session,
         keys: &[Key],
     ) -> Result<Vec<Version>, DbError> {
+        // A subquery and not a join: a planner without statistics takes an entity for one row, and
+        // would walk through all of it once per key.
         let statement = Statement::of(self.dialect(), "SELECT r.key, ");
         let statement = self
             .base(statement)
-            .sql(", c.version FROM ")
-            .keys("r", keys);
-        let statement = statement
-            .sql(" LEFT JOIN ")
+            .sql(", (SELECT c.version FROM ")
             .table(tables::KEY)
-            .sql(" c ON c.key = r.key AND ");
-        let statement = self.here(statement, "c.");
+            .sql(" c WHERE c.key = r.key AND ");
+        let statement = self.here(statement, "c.").sql(") FROM ").keys("r", keys);
         let mut found = HashMap::new();
         for row in session.fetch(statement).await? {
             if let [Value::Text(key), base, version] = row.as_slice() {
