@@ -85,6 +85,10 @@ impl Dialect for Mutant {
         })
     }
 
+    fn few_keys(&self) -> Option<&'static str> {
+        self.shipped.few_keys()
+    }
+
     fn engine(&self) -> &'static str {
         self.shipped.engine()
     }

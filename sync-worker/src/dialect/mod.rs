@@ -76,6 +76,9 @@ pub trait Dialect: Send + Sync + Debug + 'static {
     /// A new connection of the worker's own, set up for exact text.
     fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Session>, DbError>>;
 
+    /// What to set on a connection whose statements are about few keys each; `None` for nothing.
+    fn few_keys(&self) -> Option<&'static str>;
+
     /// `name` quoted as an identifier.
     fn quote(&self, name: &str) -> String;
 

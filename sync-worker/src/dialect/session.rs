@@ -103,6 +103,7 @@ pub struct Database {
     dialect: Arc<dyn Dialect>,
     permits: Arc<Semaphore>,
     idle: Arc<Mutex<VecDeque<Box<dyn Session>>>>,
+    few_keys: bool,
 }
 
 impl std::fmt::Debug for Database {
@@ -124,14 +125,19 @@ impl Database {
             dialect,
             permits: Arc::new(Semaphore::new(limit.max(1))),
             idle: Arc::default(),
+            few_keys: false,
         }
     }
 
     /// The same database through connections of their own, at most `limit` at once: work that
-    /// waits for a connection here does not wait for work there.
+    /// waits for a connection here does not wait for work there. They are for calls, which touch
+    /// few keys each, where [`new`](Database::new) is for pages.
     #[must_use]
     pub fn apart(&self, limit: usize) -> Database {
-        Database::new(Arc::clone(&self.dialect), limit)
+        Database {
+            few_keys: true,
+            ..Database::new(Arc::clone(&self.dialect), limit)
+        }
     }
 
     /// The engine's dialect.
@@ -198,13 +204,23 @@ impl Database {
             .pop_front();
         let session = match idle {
             Some(session) => session,
-            None => self.dialect.connect().await?,
+            None => self.connect().await?,
         };
         Ok(Lease {
             session,
             home: Arc::clone(&self.idle),
             _permit: permit,
         })
+    }
+
+    async fn connect(&self) -> Result<Box<dyn Session>, DbError> {
+        let mut session = self.dialect.connect().await?;
+        if self.few_keys
+            && let Some(settings) = self.dialect.few_keys()
+        {
+            session.script(settings).await?;
+        }
+        Ok(session)
     }
 
     /// Drops the idle connections.

@@ -100,6 +100,10 @@ impl Dialect for Sqlite {
         .boxed()
     }
 
+    fn few_keys(&self) -> Option<&'static str> {
+        None
+    }
+
     fn quote(&self, name: &str) -> String {
         format!("\"{}\"", name.replace('"', "\"\""))
     }
