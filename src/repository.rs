@@ -153,6 +153,15 @@ impl fmt::Debug for Answer {
 /// One of the two repositories, as a service of [`Call`]s.
 pub struct Methods<R: ?Sized>(Arc<R>);
 
+impl<R: ?Sized> Methods<R> {
+    /// A repository for a layer to ask: say, one over a small pool of its own, for
+    /// [`Builder::probe`].
+    #[must_use]
+    pub fn of(repository: Arc<R>) -> Methods<R> {
+        Methods(repository)
+    }
+}
+
 impl<R: ?Sized> Clone for Methods<R> {
     fn clone(&self) -> Self {
         Methods(Arc::clone(&self.0))

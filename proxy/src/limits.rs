@@ -33,6 +33,12 @@ pub struct Limits {
     pub shadows: usize,
     /// How long each call of a shadow read, and each of its questions, may take. Default 1 s.
     pub shadow_time: Duration,
+    /// The most shadow reads a second, on the average: of the reads that the flags' percentage draws, a
+    /// share is compared that follows the load, the same for all reads of about a second. A
+    /// sudden rise costs twice as many, or ten. What is left out counts as shed (`rate`), but not in the
+    /// tally: it was not sampled. 0 compares nothing. Default: no bound but the percentage and
+    /// [`shadows`](Limits::shadows).
+    pub shadows_per_second: Option<u32>,
     /// How long a difference has to heal before the second look. Default 500 ms.
     pub second_look_after: Duration,
     /// A shadow read is shed when the caller's own answer took longer. Default 1 s.
@@ -59,6 +65,7 @@ impl Default for Limits {
             ask_time: Duration::from_millis(100),
             shadows: 64,
             shadow_time: Duration::from_secs(1),
+            shadows_per_second: None,
             second_look_after: Duration::from_millis(500),
             shed_over: Duration::from_secs(1),
             list_elements: 1_000,

@@ -10,10 +10,11 @@ use tokio::runtime::Handle as Runtime;
 
 use crate::call::{Ack, Classify, Duplicate, Failure, KeylessReads, Operation, Outcome};
 use crate::desk::Desk;
-use crate::metrics::{Call, End};
+use crate::metrics::{Call, End, Shed};
 use crate::port::Follow;
 use crate::refused::Refused;
 use crate::route::{Circumstances, Route, route};
+use crate::shadow_read::Sides;
 
 /// What an answer looks like to the comparison.
 pub(crate) type Eye<Res, E> = dyn Fn(&Result<Res, E>) -> Answer + Send + Sync;
@@ -28,6 +29,8 @@ pub(crate) struct Plan<Req, Res, E> {
     pub(crate) desk: Arc<Desk>,
     pub(crate) classify: Box<dyn Classify<Req, Res>>,
     pub(crate) eye: Arc<Eye<Res, E>>,
+    /// Where shadow reads ask, if not the sides that answer callers.
+    pub(crate) probe: Option<Arc<dyn Sides<Req>>>,
     pub(crate) found: Found<Res>,
     pub(crate) follow: Arc<dyn Follow<Req>>,
     pub(crate) duplicate: Arc<dyn Duplicate<Req>>,
@@ -86,6 +89,9 @@ impl<Req: 'static, Res: 'static, E: 'static> Plan<Req, Res, E> {
             runtime = Runtime::try_current().ok();
             circumstances = self.circumstances(operation, &snapshot)?;
             circumstances.plain = runtime.is_none();
+            if runtime.is_none() && std::mem::take(&mut circumstances.sampled) {
+                self.desk.not_compared(Shed::NoRuntime);
+            }
         }
         let route = route(&snapshot, operation.kind, circumstances);
         let route = route.map_err(|source| Refused::UnknownStage {
@@ -115,7 +121,7 @@ impl<Req: 'static, Res: 'static, E: 'static> Plan<Req, Res, E> {
         Ok(Circumstances {
             pinned,
             covered: decides && self.covered(operation, snapshot)?,
-            sampled: self.desk.draw(snapshot.sample),
+            sampled: self.desk.samples(snapshot.sample),
             ..Circumstances::default()
         })
     }

@@ -79,6 +79,9 @@ pub struct Shadowed {
     pub total: u64,
     /// Reads under way.
     pub in_flight: u64,
+    /// Of the reads that `sample` draws, the share that is compared, from 0 to 1: less than 1 while the
+    /// target rate is reached.
+    pub share: f64,
     /// Reads by class; they sum to `total`.
     pub classes: BTreeMap<&'static str, u64>,
     /// Confirmed differences out of the reads that settled something, from 0 to 1; `null` when
@@ -152,6 +155,7 @@ impl Shadowed {
         Shadowed {
             total: totals.total,
             in_flight: totals.in_flight(),
+            share: handle.sample_share(),
             classes: totals
                 .by_class()
                 .map(|(class, reads)| (class.as_str(), reads))

@@ -1,4 +1,5 @@
-//! Guards for the application's own pools: a connection never comes back inside a transaction.
+//! Guards for the application's own pools: a connection never comes back inside a transaction, and
+//! [`waiting`] says when one has none left.
 //!
 //! A driver may hand a connection back to its pool inside a transaction when the future that opens
 //! the transaction is dropped half-way (sqlx 0.8.4 to 0.9.0, upstream issue 4385). The next
@@ -19,6 +20,7 @@
 //! # Ok(()) }
 //! ```
 
+use sqlx::Pool;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::SqlitePoolOptions;
 
@@ -46,4 +48,12 @@ pub fn sqlite(options: SqlitePoolOptions) -> SqlitePoolOptions {
             Ok(true)
         })
     })
+}
+
+/// Says whether `pool` has no connection left, so that whoever asks next waits: for
+/// `Builder::pool_waiting`, which then sheds shadow reads. A connection on its way back counts as
+/// taken, so a pool of one or two says so often.
+pub fn waiting<DB: sqlx::Database>(pool: &Pool<DB>) -> impl Fn() -> bool + Send + Sync + use<DB> {
+    let pool = pool.clone();
+    move || pool.num_idle() == 0 && pool.size() >= pool.options().get_max_connections()
 }

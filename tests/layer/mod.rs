@@ -13,6 +13,8 @@ use crate::protocol::market::{Market, Topology, backfill, drain, verify};
 
 pub mod shop;
 
+/// Shadow reads and the connections of callers.
+mod budget;
 /// Rows that no backfill has brought yet.
 mod history;
 /// Lists, compared by key.

@@ -7,17 +7,18 @@ use changeover_shadow::{BadRule, Observe, Redaction, Report, Reservoir, Rules, T
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
+use tower_service::Service;
 
 use super::ChangeoverLayer;
 use crate::call::{Ack, Classify, Duplicate, Failure, KeylessReads, Outcome};
-use crate::desk::{Desk, Instrument};
+use crate::desk::{Budget, Desk, Instrument, PoolWaiting};
 use crate::dual_write::DualWriteLayer;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::pins::Pins;
 use crate::plan::{ErrorClass, Found, Plan, eye};
 use crate::port::{Follow, NoFollow, NoVersions, Versions, Written};
-use crate::shadow_read::ShadowReadLayer;
+use crate::shadow_read::{Probe, ShadowReadLayer, probe};
 
 /// The fields and field paths of which a layer keeps examples.
 const EXAMPLES_PER_FIELD: usize = 10;
@@ -44,6 +45,8 @@ pub struct Builder<N, Req, Res, E> {
     redaction: Redaction,
     control: Percent,
     report: Option<Box<dyn Report>>,
+    probe: Option<Probe<Req, Res, E>>,
+    pool_waiting: Option<PoolWaiting>,
     limits: Limits,
     operations: Vec<&'static str>,
     keyless: KeylessReads,
@@ -88,6 +91,8 @@ where
             redaction: Redaction::new(),
             control: Percent::from_ten_thousandths(CONTROL).unwrap_or(Percent::ZERO),
             report: None,
+            probe: None,
+            pool_waiting: None,
             limits: Limits::default(),
             operations: Vec::new(),
             keyless: KeylessReads::default(),
@@ -114,6 +119,8 @@ where
             redaction: self.redaction,
             control: self.control,
             report: self.report,
+            probe: self.probe,
+            pool_waiting: self.pool_waiting,
             limits: self.limits,
             operations: self.operations,
             keyless: self.keyless,
@@ -213,6 +220,61 @@ where
     #[must_use]
     pub fn report(mut self, report: impl Report + 'static) -> Self {
         self.report = Some(Box::new(report));
+        self
+    }
+
+    /// Asks `legacy` and `new` in shadow reads, and in all their looks, instead of the services that
+    /// answer callers: the same queries over connections of their own. A caller then never waits for
+    /// a connection that a shadow read holds, and an application's cache in front of its service is
+    /// neither filled nor evicted by reads that nobody made, nor believed at the second look.
+    ///
+    /// The first look at the side that answered is the caller's own answer. What the layer asks for
+    /// versions goes where [`versions`](Builder::versions) says.
+    ///
+    /// ```
+    /// # use changeover_flags::{Entity, Flags};
+    /// # use changeover_proxy::{Changeover, Operation, Refused};
+    /// # use changeover_shadow::Json;
+    /// # use std::future::{Ready, ready};
+    /// # fn repository(pool: &str) -> impl tower::Service<i64, Response = Option<String>, Error = Refused,
+    /// #     Future = Ready<Result<Option<String>, Refused>>> + Clone + Send + 'static + use<> {
+    /// #     let pool = pool.to_owned();
+    /// #     tower::service_fn(move |id| ready(Ok(Some(format!("{id} from {pool}")))))
+    /// # }
+    /// # let flags = Flags::memory(Entity::new("listings")?);
+    /// # let (pools, small_pools) = (["legacy", "new"], ["legacy", "new"]);
+    /// // `pools` serve the callers; `small_pools` have two connections each, and no cache in front.
+    /// let [legacy, new] = pools.map(|pool| repository(pool));
+    /// let [probe_legacy, probe_new] = small_pools.map(|pool| repository(pool));
+    /// let layer = Changeover::builder(flags)
+    ///     .classify(|id: &i64| Operation::read("title", *id))
+    ///     .observe(Json)
+    ///     .new_service(new)
+    ///     .probe(probe_legacy, probe_new)
+    ///     .build()?;
+    /// let titles = tower::Layer::layer(&layer, legacy);
+    /// # assert_eq!(titles.handle().sample_share(), 1.0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn probe<L, P>(mut self, legacy: L, new: P) -> Self
+    where
+        L: Service<Req, Response = Res, Error = E> + Clone + Send + 'static,
+        L::Future: Send + 'static,
+        P: Service<Req, Response = Res, Error = E> + Clone + Send + 'static,
+        P::Future: Send + 'static,
+    {
+        self.probe = Some(probe(legacy, new));
+        self
+    }
+
+    /// Whether callers wait for a connection, or the next one will: shadow reads, and their second
+    /// looks, are then shed and counted (`pool`). Asked on the caller's task once its answer is
+    /// there, so it must be quick and not block; a panic is taken for *yes*. For sqlx,
+    /// `changeover::worker::guard::waiting(&pool)`; for several pools, `move || one() || other()`.
+    #[must_use]
+    pub fn pool_waiting(mut self, waiting: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        self.pool_waiting = Some(Box::new(waiting));
         self
     }
 
@@ -320,6 +382,7 @@ where
             tally: Arc::new(Tally::new()),
             reservoir: Reservoir::seeded(EXAMPLES_PER_FIELD, FIELDS_WITH_EXAMPLES, seed),
             instrument: Instrument::new(self.control, self.report),
+            budget: Budget::new(limits.shadows_per_second, self.pool_waiting),
             seed,
             draws: AtomicU64::new(0),
             write_room: room(limits.writes.max(1)),
@@ -332,11 +395,13 @@ where
             flags: self.flags,
             limits,
         };
-        desk.snapshot();
+        desk.publish();
+        let eye = eye(observe, self.error_class);
         let plan = Plan {
             desk: Arc::new(desk),
             classify,
-            eye: eye(observe, self.error_class),
+            probe: self.probe.map(|probe| probe(Arc::clone(&eye))),
+            eye,
             found,
             follow,
             duplicate: self.duplicate,

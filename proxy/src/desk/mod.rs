@@ -1,5 +1,6 @@
 //! What all clones of a layer share, whatever the type of their calls: [`Handle`].
 
+mod budget;
 mod drain;
 mod instrument;
 mod keys;
@@ -21,6 +22,7 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use budget::{Budget, PoolWaiting};
 pub use drain::Drained;
 pub(crate) use instrument::Instrument;
 
@@ -55,6 +57,7 @@ pub(crate) struct Desk {
     pub(crate) tally: Arc<Tally>,
     pub(crate) reservoir: Reservoir,
     pub(crate) instrument: Instrument,
+    pub(crate) budget: Budget,
     pub(crate) seed: u64,
     pub(crate) draws: AtomicU64,
     pub(crate) write_room: Arc<Semaphore>,
@@ -164,6 +167,12 @@ impl Desk {
         let snapshot = self.flags.load();
         self.metrics.believe(&snapshot);
         snapshot
+    }
+
+    /// Publishes the gauges that change seldom, so that they are there from the start.
+    pub(crate) fn publish(&self) {
+        self.snapshot();
+        self.metrics.sample_share(self.budget.share());
     }
 
     /// Whether this process knows that what is read is ahead of the follower.

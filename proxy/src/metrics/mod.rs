@@ -11,7 +11,8 @@
 //! | `changeover_compares_total` | `entity`, `class` | every sampled read that was answered ends in exactly one |
 //! | `changeover_canary_total` | `entity`, `outcome` | differences put before the comparison: `seen`, `missed` |
 //! | `changeover_controls_total` | `entity`, `outcome` | the authority asked twice: `still` (it agrees with itself), `noise`, `moved` (a write may explain it, or nobody keeps versions), `unanswered` |
-//! | `changeover_shed_total` | `entity`, `reason` | `copies`: no room for a copy; `no_runtime`; `shadows`: no room for a shadow read; `slow`: the authority was slow; `long`: a list of too many elements; `closing` |
+//! | `changeover_shed_total` | `entity`, `reason` | `copies`: no room for a copy; `no_runtime`. Of shadow reads, which end in class `shed`: `shadows`: no room; `slow`: the answering side was; `pool`: callers wait for connections, or nearly; `long`: a list of too many elements; `plain`: the request cannot be copied, or not often enough; `unanswered`: the caller left, or its call panicked; `closing`. And `rate`: left out for the target rate, and in no class |
+//! | `changeover_sample_share` | `entity` | of the reads that the percentage draws, the share that is compared, 0 to 1 |
 //! | `changeover_writes_abandoned_total` | `entity` | writes whose caller left while they ran |
 //! | `changeover_tasks_in_flight` | `entity`, `kind` | `write`, `copy`, `shadow` |
 //! | `changeover_pins` | `entity`, `kind` | `key`, `scope` |
@@ -76,9 +77,13 @@ labels!(
     Shed {
         Copies => "copies",
         NoRuntime => "no_runtime",
+        Rate => "rate",
         Shadows => "shadows",
         Slow => "slow",
+        Pool => "pool",
         Long => "long",
+        Plain => "plain",
+        Unanswered => "unanswered",
         Closing => "closing",
     }
 );
@@ -131,6 +136,7 @@ pub(crate) struct Metrics {
     pinned_scopes: Gauge,
     read_percent: Gauge,
     kill_switch: Gauge,
+    sample_share: Gauge,
     /// The percentage and the kill switch as last published, packed.
     believed: AtomicU32,
 }
@@ -184,6 +190,7 @@ impl Metrics {
             pinned_scopes: gauge!("changeover_pins", "entity" => entity.clone(), "kind" => "scope"),
             read_percent: gauge!("changeover_read_percent", "entity" => entity.clone()),
             kill_switch: gauge!("changeover_kill_switch", "entity" => entity.clone()),
+            sample_share: gauge!("changeover_sample_share", "entity" => entity.clone()),
             believed: AtomicU32::new(u32::MAX),
         };
         metrics.abandoned.absolute(0);
@@ -247,6 +254,10 @@ impl Metrics {
     pub(crate) fn pins(&self, pins: PinCount) {
         self.pinned_keys.set(pins.keys as f64);
         self.pinned_scopes.set(pins.scopes as f64);
+    }
+
+    pub(crate) fn sample_share(&self, share: f64) {
+        self.sample_share.set(share);
     }
 
     /// Publishes what this instance believes, when it changed.

@@ -64,6 +64,9 @@ impl<Req: Send + 'static> Looking<Req> {
             return;
         };
         let desk = Arc::clone(&self.desk);
+        if desk.pool_waits() {
+            return desk.metrics.control(ControlEnd::Unanswered);
+        }
         let Ok(stage) = desk.snapshot().serving() else {
             return desk.metrics.control(ControlEnd::Unanswered);
         };

@@ -13,7 +13,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::shadow::Sides;
+use super::sides::Sides;
 use super::told::{Untold, motion, versions};
 use crate::call::{Kind, Operation};
 use crate::desk::Desk;
@@ -23,7 +23,6 @@ use crate::metrics::{Shed, StoreEnd, StoreKind};
 pub(super) struct Looking<Req> {
     pub(super) desk: Arc<Desk>,
     pub(super) operation: Operation,
-    pub(super) request: Option<Req>,
     /// For the second look; `None` if the request could be copied once and not again.
     pub(super) again: Option<(Req, Req)>,
     /// For the control read, if this read was drawn for one.
@@ -43,6 +42,7 @@ impl<Req: Send + 'static> Looking<Req> {
     /// Judges what `place` answered the caller after `took`, and tells all who are to know.
     pub(super) async fn run(
         mut self,
+        request: Req,
         place: Place,
         answer: Answer,
         took: Duration,
@@ -50,7 +50,7 @@ impl<Req: Send + 'static> Looking<Req> {
     ) {
         let desk = Arc::clone(&self.desk);
         self.measured(place, took);
-        let verdict = self.judged(place, answer).await;
+        let verdict = self.judged(request, place, answer).await;
         let verdict = desk.instrument.floor.settled(verdict);
         let key = match self.operation.touched.as_keys() {
             [key] => Some(key.as_str()),
@@ -80,21 +80,19 @@ impl<Req: Send + 'static> Looking<Req> {
     }
 
     /// The verdict on what `place` answered the caller.
-    async fn judged(&mut self, place: Place, answer: Answer) -> Verdict {
-        let Some(request) = self.request.take() else {
-            return Verdict::Shed;
-        };
+    async fn judged(&mut self, request: Req, place: Place, answer: Answer) -> Verdict {
         let began = Instant::now();
         let other = self.sides.ask(place.other(), request);
         let other = asked(&self.desk, place.other(), other).await;
         self.measured(place.other(), began.elapsed());
-        let first = match place {
+        let first = self.within(match place {
             Place::Legacy => look(answer, other),
             Place::New => look(other, answer),
+        });
+        let first = match first {
+            Ok(first) => first,
+            Err(shed) => return shed,
         };
-        if self.sheds(&first) {
-            return Verdict::Shed;
-        }
         if self.desk.canary_is_due()
             && let Some(seen) = self.sees_a_canary(&first)
         {
@@ -114,15 +112,14 @@ impl<Req: Send + 'static> Looking<Req> {
         let before = versions(&desk, &self.operation).await;
         first.versions = before.unwrap_or(None);
         let pinned = self.pinned();
-        let Some(mut second) = self.both_again().await else {
-            return Verdict::Shed;
+        let mut second = match self.both_again().await {
+            Ok(second) => second,
+            Err(shed) => return shed,
         };
         // After the answers: a copy that came between them shows as versions that moved.
         let told = versions(&desk, &self.operation).await;
         second.versions = told.unwrap_or(None);
-        let Judgement::Final(verdict) = judge(&first, Some(&second), &desk.rules) else {
-            return Verdict::Shed;
-        };
+        let verdict = settled(judge(&first, Some(&second), &desk.rules));
         if !verdict.confirmed() {
             return verdict;
         }
@@ -148,8 +145,9 @@ impl<Req: Send + 'static> Looking<Req> {
             return Verdict::Match;
         }
         let before = motion(&desk, &self.operation, found).await;
-        let Some(second) = self.both_again().await else {
-            return Verdict::Shed;
+        let second = match self.both_again().await {
+            Ok(second) => second,
+            Err(shed) => return shed,
         };
         let found = match self.listed(second) {
             Ok(found) => found,
@@ -163,24 +161,26 @@ impl<Req: Send + 'static> Looking<Req> {
             }
         };
         let after = motion(&desk, &self.operation, found).await;
-        match judge_lists(&before.0, Some(&after.0)) {
-            Judgement::Final(Verdict::Healed) => Verdict::Healed,
-            Judgement::Final(verdict) => {
-                before.1.and(after.1).map_or(Verdict::Timeout, |()| verdict)
-            }
-            Judgement::LookAgain => Verdict::Shed,
+        match settled(judge_lists(&before.0, Some(&after.0))) {
+            Verdict::Healed => Verdict::Healed,
+            verdict => before.1.and(after.1).map_or(Verdict::Timeout, |()| verdict),
         }
     }
 
-    /// Both sides anew, after a while; `None` when they are not asked, or the answer is too long.
-    async fn both_again(&mut self) -> Option<Look> {
+    /// Both sides anew, after a while; the verdict when they are not asked, or the answer is too long.
+    async fn both_again(&mut self) -> Result<Look, Verdict> {
         sleep(self.desk.limits.second_look_after).await;
-        let (to_legacy, to_new) = self.again.take()?;
+        let Some((to_legacy, to_new)) = self.again.take() else {
+            return Err(self.shed(Shed::Plain));
+        };
+        if self.desk.pool_waits() {
+            return Err(self.shed(Shed::Pool));
+        }
         let legacy = self.sides.ask(Place::Legacy, to_legacy);
         let new = self.sides.ask(Place::New, to_new);
         let legacy = asked(&self.desk, Place::Legacy, legacy);
         let (legacy, new) = join(legacy, asked(&self.desk, Place::New, new)).await;
-        Some(look(legacy, new)).filter(|look| !self.sheds(look))
+        self.within(look(legacy, new))
     }
 
     pub(super) fn pinned(&self) -> bool {
@@ -190,13 +190,18 @@ impl<Req: Send + 'static> Looking<Req> {
         self.desk.pins.holds(touched, routing.as_deref())
     }
 
-    fn sheds(&self, look: &Look) -> bool {
+    /// A look at what is short enough to be compared.
+    fn within(&self, look: Look) -> Result<Look, Verdict> {
         let long = |answer| too_long(&self.desk, &self.operation, answer);
-        let shed = long(&look.legacy) || long(&look.new);
-        if shed {
-            self.desk.metrics.shed(Shed::Long);
+        if long(&look.legacy) || long(&look.new) {
+            return Err(self.shed(Shed::Long));
         }
-        shed
+        Ok(look)
+    }
+
+    fn shed(&self, reason: Shed) -> Verdict {
+        self.desk.metrics.shed(reason);
+        Verdict::Shed
     }
 
     /// How the elements differ, where both sides answered a list whose elements have keys.
@@ -229,6 +234,15 @@ impl<Req: Send + 'static> Looking<Req> {
                 versions,
             }),
         }
+    }
+}
+
+/// What two looks say.
+fn settled(judgement: Judgement) -> Verdict {
+    match judgement {
+        Judgement::Final(verdict) => verdict,
+        // Not said after a second look; if it were, nothing would be settled.
+        Judgement::LookAgain => Verdict::Lagging,
     }
 }
 

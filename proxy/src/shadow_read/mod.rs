@@ -25,12 +25,17 @@
 //!    once more with a difference put into one of them, which must be seen; until it was, and whenever
 //!    it was not, the [report](crate::Handle::report) is not clean. No counter or sample knows of it
 //!    but `changeover_canary_total`.
-//! 7. Every sampled read that was answered ends in exactly one class; what had no room, came
-//!    while the answering side was slow, or is a list longer than
-//!    [`Limits::list_elements`](crate::Limits::list_elements), is shed and counted as such.
+//! 7. Every sampled read ends in exactly one class. What had no room ([`Limits::shadows`](crate::Limits::shadows)),
+//!    came while the answering side was slow ([`Limits::shed_over`](crate::Limits::shed_over)) or while
+//!    [callers wait for connections](crate::Builder::pool_waiting), is a list longer than
+//!    [`Limits::list_elements`](crate::Limits::list_elements), or was left by its caller, is shed,
+//!    and counted by its reason (`changeover_shed_total`).
+//! 8. A [target rate](crate::Limits::shadows_per_second) lowers the sampled share while there are more reads
+//!    than that, and never raises it.
+//! 9. Shadow reads ask the services that answer callers, or, where these must not notice,
+//!    a [`probe`](crate::Builder::probe) of its own.
 //!
-//! Not promised: that a read whose caller left before the answer is compared, or one whose request
-//! cannot be copied: neither counts as sampled. Nor that a difference in a key that is written all the
+//! Not promised: that a difference in a key that is written all the
 //! time, or a missing element of a list while anything is written, is ever confirmed: it is lagging,
 //! and a verify of the tables finds it.
 
@@ -40,9 +45,11 @@ mod layer;
 mod looking;
 mod service;
 mod shadow;
+mod sides;
 mod told;
 
 pub use future::ReadFuture;
 pub use layer::ShadowReadLayer;
 pub use service::ShadowRead;
-pub(crate) use shadow::{LazySides, Shadow};
+pub(crate) use shadow::Shadow;
+pub(crate) use sides::{LazySides, Probe, Sides, probe};

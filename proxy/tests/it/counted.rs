@@ -91,6 +91,7 @@ async fn the_counters_sum_to_the_calls() {
     let (world, metrics) = recorded(|limits| Limits {
         copies: 2,
         shadows: 3,
+        shadows_per_second: Some(60),
         ..limits
     });
     world.both(1, 7);
@@ -157,6 +158,15 @@ async fn the_counters_sum_to_the_calls() {
         totals.total as f64
     );
     assert!(totals.total > 50, "{totals:?}");
+    // Of what was shed, copies end elsewhere, and what the rate left out was not sampled.
+    let shed = |label| sum(&series, "changeover_shed_total", label);
+    assert_eq!(
+        sum(&series, "changeover_compares_total", "class=shed"),
+        shed("") - shed("reason=copies") - shed("reason=rate")
+    );
+    for label in ["copies", "rate", "shadows", "unanswered"] {
+        assert!(shed(label) > 0.0, "{label} was not reached");
+    }
     assert_eq!(sum(&series, "changeover_tasks_in_flight", ""), 0.0);
     for label in [
         "outcome=ok",

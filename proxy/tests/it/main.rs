@@ -3,6 +3,8 @@
 
 mod world;
 
+/// What shadow reads may ask for, and every loss by its reason.
+mod budget;
 /// A caller that leaves at every await.
 mod cancelled;
 /// Shadow reads and their verdicts.

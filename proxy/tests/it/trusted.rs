@@ -30,7 +30,7 @@ async fn read(world: &World, call: Call) -> Class {
     ended.expect("it ended").0
 }
 
-fn recorded(change: impl FnOnce(Built) -> Built) -> (World, Snapshotter) {
+pub(crate) fn recorded(change: impl FnOnce(Built) -> Built) -> (World, Snapshotter) {
     let recorder = DebuggingRecorder::new();
     let metrics = recorder.snapshotter();
     let world = metrics::with_local_recorder(&recorder, || World::with(change));
@@ -38,7 +38,7 @@ fn recorded(change: impl FnOnce(Built) -> Built) -> (World, Snapshotter) {
 }
 
 /// The values of a counter by its last label.
-fn counted(metrics: &Snapshotter, name: &str) -> Vec<(String, u64)> {
+pub(crate) fn counted(metrics: &Snapshotter, name: &str) -> Vec<(String, u64)> {
     let all = metrics.snapshot().into_vec().into_iter();
     let named = all.filter(|(key, ..)| key.key().name() == name);
     let mut counts: Vec<_> = named

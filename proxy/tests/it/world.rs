@@ -78,7 +78,7 @@ pub(crate) struct Store {
 pub(crate) const STEP: Duration = Duration::from_millis(1);
 
 impl Store {
-    fn new() -> Store {
+    pub(crate) fn new() -> Store {
         Store {
             ready: false,
             rows: Arc::default(),
