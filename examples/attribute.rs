@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use changeover::flags::{Entity, Epoch, Flags, Percent, Place, Version};
+use changeover::flags::{Entity, Epoch, Flags, Percent};
 use changeover::proxy::{Changeover, Refused};
 use serde::Serialize;
 
@@ -83,16 +83,7 @@ impl Listings for Store {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let flags = Flags::memory(Entity::new("listings")?);
     // What the worker reads from the legacy database.
-    flags.learn(&Epoch {
-        number: 1,
-        authority: Place::Legacy,
-        copying: true,
-        moving_to: None,
-        revision: 1,
-        base: Version::base(0),
-        backfilled: true,
-        verified: true,
-    })?;
+    flags.learn(&Epoch::READY)?;
     let (legacy, new) = (Store::default(), Store::default());
     // With a worker: `wiring.builder()`, and copies follow.
     let builder = Changeover::builder(flags.clone());

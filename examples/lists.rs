@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use changeover::flags::{Entity, Epoch, Flags, Percent, Place, Version};
+use changeover::flags::{Entity, Epoch, Flags, Percent};
 use changeover::proxy::{Changeover, Limits, Operation, Refused};
 use changeover::shadow::{Json, Redaction};
 use serde::Serialize;
@@ -23,16 +23,7 @@ type Rows = Arc<Mutex<Vec<Listing>>>;
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let flags = Flags::memory(Entity::new("listings")?);
     // What the worker reads from the legacy database.
-    flags.learn(&Epoch {
-        number: 1,
-        authority: Place::Legacy,
-        copying: true,
-        moving_to: None,
-        revision: 1,
-        base: Version::base(0),
-        backfilled: true,
-        verified: true,
-    })?;
+    flags.learn(&Epoch::READY)?;
     flags.set_sample(Percent::HUNDRED)?;
     let listing = |id, title, cents| Listing { id, title, cents };
     let legacy: Rows = Arc::new(Mutex::new(vec![

@@ -1,7 +1,7 @@
 //! The layer's metrics in the application's own Prometheus endpoint: whatever recorder of the
 //! `metrics` facade the application has is the one that is used. Serves itself once and ends.
 
-use changeover::flags::{Entity, Epoch, Flags, Percent, Place, Version};
+use changeover::flags::{Entity, Epoch, Flags, Percent};
 use changeover::proxy::{Changeover, Operation, Refused};
 use changeover::shadow::Json;
 use http_body_util::BodyExt as _;
@@ -16,16 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     metrics::counter!("http_requests_total").increment(1);
 
     let flags = Flags::memory(Entity::new("listings")?);
-    flags.learn(&Epoch {
-        number: 1,
-        authority: Place::Legacy,
-        copying: true,
-        moving_to: None,
-        revision: 1,
-        base: Version::base(0),
-        backfilled: true,
-        verified: true,
-    })?;
+    flags.learn(&Epoch::READY)?;
     let store = || service_fn(|id: i64| async move { Ok::<_, Refused>(Some(id)) });
     let listings = Changeover::builder(flags.clone())
         .classify(|id: &i64| Operation::read("get", *id))

@@ -3,7 +3,7 @@
 //! Serves on port 8081 until it is stopped. With `--self-check` it serves on a free port, is used as
 //! a person on call uses it, and ends. Needs the cargo feature `router`.
 
-use changeover::flags::{Entity, Epoch, Flags, Place, Version};
+use changeover::flags::{Entity, Epoch, Flags};
 use changeover::proxy::{Changeover, Operation, Refused};
 use changeover::router::Console;
 use changeover::shadow::Json;
@@ -22,16 +22,7 @@ async fn main() -> Result<(), Error> {
     let checked = std::env::args().any(|argument| argument == "--self-check");
     let flags = Flags::memory(Entity::new("listings")?);
     // What the worker reads from the legacy database.
-    flags.learn(&Epoch {
-        number: 1,
-        authority: Place::Legacy,
-        copying: true,
-        moving_to: None,
-        revision: 1,
-        base: Version::base(0),
-        backfilled: true,
-        verified: true,
-    })?;
+    flags.learn(&Epoch::READY)?;
     let store = |side: &'static str| {
         service_fn(move |id: i64| async move { Ok::<_, Refused>(format!("{id} from {side}")) })
     };

@@ -1,6 +1,6 @@
 //! The smallest layer, in memory: a write follows to the new store, and reads move over to it. What
 //! follows here is a replay, which is best effort; `axum_after` shows the copy that is a promise.
-use changeover::flags::{Entity, Epoch, Flags, Percent, Place, Version};
+use changeover::flags::{Entity, Epoch, Flags, Percent};
 use changeover::proxy::{Changeover, Operation, Refused, Replay};
 use std::{collections::BTreeMap, sync::Arc, sync::Mutex, time::Duration};
 use tower::{Layer as _, ServiceExt as _, service_fn};
@@ -18,10 +18,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (legacy, new) = Default::default();
     let flags = Flags::memory(Entity::new("listings")?);
     #[rustfmt::skip] // What the worker reads from the legacy database.
-    flags.learn(&Epoch {
-        number: 1, authority: Place::Legacy, copying: true, moving_to: None, revision: 1,
-        base: Version(0), backfilled: true, verified: true,
-    })?;
+    flags.learn(&Epoch::READY)?;
     let layer = Changeover::builder(flags.clone())
         .classify(|(id, row): &(i64, Option<_>)| match row {
             None => Operation::read("get", *id),

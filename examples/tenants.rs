@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use changeover::flags::{Entity, Epoch, Flags, Percent, Place, Version};
+use changeover::flags::{Entity, Epoch, Flags, Percent, Place};
 use changeover::proxy::{Changeover, Operation, Refused};
 use changeover::shadow::Json;
 use tower::{Layer as _, ServiceExt as _, service_fn};
@@ -23,16 +23,7 @@ type Answer = (Place, Vec<i64>);
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let flags = Flags::memory(Entity::new("listings")?);
     // What the worker reads from the legacy database.
-    flags.learn(&Epoch {
-        number: 1,
-        authority: Place::Legacy,
-        copying: true,
-        moving_to: None,
-        revision: 1,
-        base: Version::base(0),
-        backfilled: true,
-        verified: true,
-    })?;
+    flags.learn(&Epoch::READY)?;
     let closed = Arc::new(Mutex::new(BTreeSet::new()));
     let store = |place: Place| {
         let closed = closed.clone();

@@ -20,7 +20,7 @@
 //!
 //! ```
 //! use changeover::closures::Closures;
-//! use changeover::flags::{Entity, Epoch, Flags, Percent, Place, Version};
+//! use changeover::flags::{Entity, Epoch, Flags, Percent};
 //! use changeover::proxy::{Changeover, Refused};
 //!
 //! async fn title_in(database: &'static str, id: i64) -> Result<Option<String>, Refused> {
@@ -33,10 +33,7 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let flags = Flags::memory(Entity::new("listings")?);
-//! # flags.learn(&Epoch {
-//! #     number: 1, authority: Place::Legacy, copying: true, moving_to: None, revision: 1,
-//! #     base: Version::base(0), backfilled: true, verified: true,
-//! # })?;
+//! # flags.learn(&Epoch::READY)?;
 //! // With a worker: `wiring.builder()`.
 //! let listings = Closures::around(Changeover::builder(flags.clone()).operations(["title"]))?;
 //! let title = |id| listings.read("title", id, move || title_in("legacy", id), move || title_in("new", id));
@@ -88,18 +85,14 @@ where
     /// # Errors
     ///
     /// The authority's own error, or the layer's: [`Refused`].
-    pub fn read<T, L, N, LF, NF>(
+    pub fn read<T>(
         &self,
         name: &'static str,
         key: impl Into<Key>,
-        legacy: L,
-        new: N,
+        legacy: impl Way<T, E>,
+        new: impl Way<T, E>,
     ) -> BoxFuture<'static, Result<T, E>>
     where
-        L: Fn() -> LF + Send + Sync + 'static,
-        N: Fn() -> NF + Send + Sync + 'static,
-        LF: Future<Output = Result<T, E>> + Send + 'static,
-        NF: Future<Output = Result<T, E>> + Send + 'static,
         T: Serialize + Send + 'static,
     {
         self.call(Operation::read(name, key), legacy, new)
@@ -112,19 +105,15 @@ where
     /// # Errors
     ///
     /// The authority's own error, or the layer's: [`Refused`].
-    pub fn write<T, K, L, N, LF, NF>(
+    pub fn write<T, K>(
         &self,
         name: &'static str,
         keys: impl IntoIterator<Item = K>,
-        legacy: L,
-        new: N,
+        legacy: impl Way<T, E>,
+        new: impl Way<T, E>,
     ) -> BoxFuture<'static, Result<T, E>>
     where
         K: Into<Key>,
-        L: Fn() -> LF + Send + Sync + 'static,
-        N: Fn() -> NF + Send + Sync + 'static,
-        LF: Future<Output = Result<T, E>> + Send + 'static,
-        NF: Future<Output = Result<T, E>> + Send + 'static,
         T: Serialize + Send + 'static,
     {
         self.call(Operation::write(name, keys), legacy, new)
@@ -133,19 +122,15 @@ where
     /// A write whose key the database generates: `shown` says which key the answer shows.
     ///
     /// Cancellation safe, and with the errors of, [`write`](Closures::write).
-    pub fn insert<T, K, L, N, LF, NF>(
+    pub fn insert<T, K>(
         &self,
         name: &'static str,
-        legacy: L,
-        new: N,
+        legacy: impl Way<T, E>,
+        new: impl Way<T, E>,
         shown: impl Fn(&T) -> K + Send + Sync + 'static,
     ) -> BoxFuture<'static, Result<T, E>>
     where
         K: Into<Key>,
-        L: Fn() -> LF + Send + Sync + 'static,
-        N: Fn() -> NF + Send + Sync + 'static,
-        LF: Future<Output = Result<T, E>> + Send + 'static,
-        NF: Future<Output = Result<T, E>> + Send + 'static,
         T: Serialize + Send + 'static,
     {
         let either = either(legacy, new);
@@ -156,17 +141,13 @@ where
     /// Any other call: a list, a bulk write, a read with a token or a deadline.
     ///
     /// Cancellation safe, and with the errors of, [`write`](Closures::write).
-    pub fn call<T, L, N, LF, NF>(
+    pub fn call<T>(
         &self,
         operation: Operation,
-        legacy: L,
-        new: N,
+        legacy: impl Way<T, E>,
+        new: impl Way<T, E>,
     ) -> BoxFuture<'static, Result<T, E>>
     where
-        L: Fn() -> LF + Send + Sync + 'static,
-        N: Fn() -> NF + Send + Sync + 'static,
-        LF: Future<Output = Result<T, E>> + Send + 'static,
-        NF: Future<Output = Result<T, E>> + Send + 'static,
         T: Serialize + Send + 'static,
     {
         let either = either(legacy, new);
@@ -180,20 +161,33 @@ where
     }
 }
 
-/// The closure of the place that is asked for.
-fn either<T, E, L, N, LF, NF>(
-    legacy: L,
-    new: N,
-) -> impl Fn(Place) -> BoxFuture<'static, Result<T, E>> + Send + Sync + 'static
+/// One way of doing a call: a closure that answers a future.
+///
+/// There is nothing to implement: every `Fn() -> Future<Output = Result<T, E>>` that can be sent and
+/// shared is one.
+pub trait Way<T, E>: Send + Sync + 'static {
+    /// Begins the call. Each time it is called is a call of its own.
+    fn begin(&self) -> BoxFuture<'static, Result<T, E>>;
+}
+
+impl<T, E, F, Answered> Way<T, E> for F
 where
-    L: Fn() -> LF + Send + Sync + 'static,
-    N: Fn() -> NF + Send + Sync + 'static,
-    LF: Future<Output = Result<T, E>> + Send + 'static,
-    NF: Future<Output = Result<T, E>> + Send + 'static,
+    F: Fn() -> Answered + Send + Sync + 'static,
+    Answered: Future<Output = Result<T, E>> + Send + 'static,
 {
+    fn begin(&self) -> BoxFuture<'static, Result<T, E>> {
+        Box::pin(self())
+    }
+}
+
+/// The closure of the place that is asked for.
+fn either<T, E>(
+    legacy: impl Way<T, E>,
+    new: impl Way<T, E>,
+) -> impl Fn(Place) -> BoxFuture<'static, Result<T, E>> + Send + Sync + 'static {
     move |place| match place {
-        Place::Legacy => Box::pin(legacy()) as BoxFuture<'static, _>,
-        Place::New => Box::pin(new()),
+        Place::Legacy => legacy.begin(),
+        Place::New => new.begin(),
     }
 }
 

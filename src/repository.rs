@@ -19,7 +19,7 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use changeover::flags::{Entity, Epoch, Flags, Percent, Place, Version};
+//! use changeover::flags::{Entity, Epoch, Flags, Percent};
 //! use changeover::proxy::{Changeover, Refused};
 //! use changeover::repository::BoxFuture;
 //!
@@ -51,10 +51,7 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let flags = Flags::memory(Entity::new("listings")?);
-//! # flags.learn(&Epoch {
-//! #     number: 1, authority: Place::Legacy, copying: true, moving_to: None, revision: 1,
-//! #     base: Version::base(0), backfilled: true, verified: true,
-//! # })?;
+//! # flags.learn(&Epoch::READY)?;
 //! // With a worker: `wiring.builder()`.
 //! let builder = Changeover::builder(flags.clone());
 //! let listings = MovingListings::around(builder, Arc::new(Store("legacy")), Arc::new(Store("new")))?;
@@ -430,7 +427,7 @@ macro_rules! repository {
 mod tests {
     use std::sync::Mutex;
 
-    use changeover_flags::{Entity, Epoch, Flags, Percent, Place, Version};
+    use changeover_flags::{Entity, Epoch, Flags, Percent};
     use metrics_util::debugging::DebuggingRecorder;
 
     use super::*;
@@ -493,16 +490,7 @@ mod tests {
     fn moving(legacy: Arc<Store>, new: Arc<Store>, known: bool) -> Result<Moving, Incomplete> {
         let flags = Flags::memory(Entity::new("shops").expect("a name"));
         if known {
-            let epoch = Epoch {
-                number: 1,
-                authority: Place::Legacy,
-                copying: true,
-                moving_to: None,
-                revision: 1,
-                base: Version(0),
-                backfilled: true,
-                verified: true,
-            };
+            let epoch = Epoch::READY;
             flags.learn(&epoch).expect("memory keeps everything");
             flags.set_read_new(Percent::HUNDRED).expect("ready");
         }

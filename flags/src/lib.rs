@@ -43,9 +43,7 @@
 //! # Example
 //!
 //! ```
-//! use changeover_flags::{
-//!     Bucket, Entity, Epoch, FileStore, Flags, Percent, Place, Stage, Version,
-//! };
+//! use changeover_flags::{Bucket, Entity, Epoch, FileStore, Flags, Percent, Stage};
 //!
 //! # let directory = tempfile::tempdir()?;
 //! # let directory = directory.path();
@@ -53,16 +51,7 @@
 //! let flags = Flags::open(listings.clone(), FileStore::new(directory, &listings))?;
 //!
 //! // What the worker reads from the home row.
-//! flags.learn(&Epoch {
-//!     number: 2,
-//!     authority: Place::Legacy,
-//!     copying: true,
-//!     moving_to: None,
-//!     revision: 1,
-//!     base: Version::base(0),
-//!     backfilled: true,
-//!     verified: true,
-//! })?;
+//! flags.learn(&Epoch::READY)?;
 //! flags.set_read_new(Percent::new(25.0)?)?;
 //!
 //! let now = flags.load();

@@ -4,7 +4,7 @@
 //! use std::collections::BTreeMap;
 //! use std::sync::{Arc, Mutex};
 //!
-//! use changeover_flags::{Entity, Epoch, Flags, Percent, Place, Version};
+//! use changeover_flags::{Entity, Epoch, Flags, Percent};
 //! use changeover_proxy::{
 //!     BoxError, Changeover, Copied, CopyKeys, FencedCopy, Operation, Refused, Token,
 //! };
@@ -52,10 +52,7 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let (legacy, new) = (Rows::default(), Rows::default());
 //! let flags = Flags::memory(Entity::new("listings")?);
-//! flags.learn(&Epoch {
-//!     number: 1, authority: Place::Legacy, copying: true, moving_to: None, revision: 1,
-//!     base: Version::base(0), backfilled: true, verified: true,
-//! })?;
+//! flags.learn(&Epoch::READY)?;
 //! flags.set_read_new(Percent::HUNDRED)?;
 //!
 //! let layer = Changeover::builder(flags)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use changeover::flags::{Entity, Epoch, Flags, Percent, Place, Version};
+use changeover::flags::{Entity, Epoch, Flags, Percent};
 use changeover::proxy::{Changeover, Failure, Handle, Limits, Operation, Refused, Replay};
 use changeover::shadow::Json;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
@@ -89,18 +89,7 @@ impl Notes {
     pub fn over(tables: &Plain, folder: PathBuf) -> Notes {
         let flags = Flags::memory(Entity::new("notes").unwrap());
         // No worker: the application says itself that the two services start out equal.
-        flags
-            .learn(&Epoch {
-                number: 1,
-                authority: Place::Legacy,
-                copying: true,
-                moving_to: None,
-                revision: 1,
-                base: Version(0),
-                backfilled: true,
-                verified: true,
-            })
-            .unwrap();
+        flags.learn(&Epoch::READY).unwrap();
         flags.set_read_new(Percent::HUNDRED).unwrap();
         flags.set_sample(Percent::HUNDRED).unwrap();
         let by_new = Arc::new(AtomicUsize::new(0));
