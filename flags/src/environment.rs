@@ -5,6 +5,8 @@
 //! | `CHANGEOVER_<ENTITY>_READ_NEW` | `25`, `12.5` | percent of keys whose reads the new side answers |
 //! | `CHANGEOVER_<ENTITY>_SAMPLE` | `1` | percent of reads that are also compared |
 //! | `CHANGEOVER_<ENTITY>_KILL` | `true`, `false`, or a reason | every read to the authority |
+//! | `CHANGEOVER_<ENTITY>_ALWAYS_NEW` | `{ keys = ["42"], routed_by = ["test"] }` | keys that are read from new at any percentage |
+//! | `CHANGEOVER_<ENTITY>_NEVER_NEW` | the same | keys that are not |
 //!
 //! `<ENTITY>` is the entity's name in upper case: `CHANGEOVER_LISTINGS_KILL`.
 //!
@@ -17,12 +19,16 @@
 //! 4. A percentage above zero waits for the same evidence as any other: until the new side is known
 //!    to be ready it is 0, and [`Flags::troubles`](crate::Flags::troubles) says so. If the new side
 //!    stops being ready afterwards, the percentage falls to 0 and stays there until the next start.
+//!    So does the list of keys that are always read from new.
+//! 5. A percentage stands above those of single operations, too: they do not count while it is set.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::{Entity, Kill, Percent};
+use crate::{Entity, Exceptions, KeyList, Kill, Percent, Shares};
 
 /// The flags of one entity that the environment fixes. The default fixes none.
 ///
@@ -43,6 +49,10 @@ pub struct Environment {
     pub sample: Option<Percent>,
     /// A thrown kill switch.
     pub kill: Option<Kill>,
+    /// The keys that are read from the new side at any percentage.
+    pub always_new: Option<KeyList>,
+    /// The keys that are not.
+    pub never_new: Option<KeyList>,
 }
 
 /// A flag that a variable can fix.
@@ -54,6 +64,10 @@ pub enum Fixable {
     Sample,
     /// `…_KILL`.
     Kill,
+    /// `…_ALWAYS_NEW`.
+    AlwaysNew,
+    /// `…_NEVER_NEW`.
+    NeverNew,
 }
 
 impl Fixable {
@@ -64,6 +78,8 @@ impl Fixable {
             Fixable::ReadNew => "READ_NEW",
             Fixable::Sample => "SAMPLE",
             Fixable::Kill => "KILL",
+            Fixable::AlwaysNew => "ALWAYS_NEW",
+            Fixable::NeverNew => "NEVER_NEW",
         };
         format!("CHANGEOVER_{}_{flag}", entity.as_str().to_ascii_uppercase())
     }
@@ -102,6 +118,7 @@ impl Environment {
             value(&variable).map(|found| Variable { variable, found })
         };
         let percent = |flag| found(flag).map(Variable::percent).transpose();
+        let list = |flag| found(flag).map(Variable::list).transpose();
         Ok(Environment {
             read_new: percent(Fixable::ReadNew)?,
             sample: percent(Fixable::Sample)?,
@@ -109,9 +126,39 @@ impl Environment {
                 Some(kill) => kill.kill()?,
                 None => None,
             },
+            always_new: list(Fixable::AlwaysNew)?,
+            never_new: list(Fixable::NeverNew)?,
         })
     }
+
+    /// Puts what is fixed above `exceptions`; `proved` says whether reads may go to the new side.
+    pub(crate) fn except(&self, exceptions: &mut Arc<Exceptions>, proved: bool) {
+        if let Some(list) = &self.always_new {
+            let list = if proved {
+                list.clone()
+            } else {
+                KeyList::default()
+            };
+            Arc::make_mut(exceptions).always_new = list;
+        }
+        if let Some(list) = &self.never_new {
+            Arc::make_mut(exceptions).never_new = list.clone();
+        }
+        let (read_new, sample) = (self.read_new.is_none(), self.sample.is_none());
+        let fixes = !read_new || !sample;
+        if fixes && !exceptions.operations.is_empty() {
+            let operations = &mut Arc::make_mut(exceptions).operations;
+            for shares in operations.values_mut() {
+                shares.read_new = shares.read_new.filter(|_| read_new);
+                shares.sample = shares.sample.filter(|_| sample);
+            }
+            operations.retain(|_, shares| *shares != Shares::default());
+        }
+    }
 }
+
+const LIST: &str =
+    "at most 1,000 short texts, such as { keys = [\"42\"], routed_by = [\"test-tenant\"] }";
 
 struct Variable {
     variable: String,
@@ -126,6 +173,16 @@ impl Variable {
             .and_then(|text| text.trim().parse().ok());
         let percent = number.and_then(|number| Percent::new(number).ok());
         percent.ok_or_else(|| self.bad("a number from 0 to 100 with at most two decimals"))
+    }
+
+    fn list(self) -> Result<KeyList, BadVariable> {
+        let text = self.found.to_str();
+        let table = text.map(|text| toml::from_str(&format!("list = {text}")));
+        let list = table.and_then(|table: Result<BTreeMap<String, KeyList>, _>| table.ok());
+        // A line break in the value could have smuggled in other keys.
+        let list = list.filter(|table| table.len() == 1);
+        let list = list.and_then(|mut table| table.remove("list"));
+        list.ok_or_else(|| self.bad(LIST))
     }
 
     /// An empty text is neither: in a template it is what is left of a value that is missing.
@@ -174,6 +231,14 @@ mod tests {
             let fixed = read("SAMPLE", text).expect("valid");
             assert_eq!((fixed.sample, fixed.read_new), (percent(number), None));
         }
+        let list = KeyList::new(["42", "a\"b"], ["test"]).ok();
+        let text = r#" { keys = ["42", 'a"b'], routed_by = ["test"] } "#;
+        assert_eq!(read("ALWAYS_NEW", text).expect("valid").always_new, list);
+        assert_eq!(read("NEVER_NEW", text).expect("valid").never_new, list);
+        assert_eq!(
+            read("NEVER_NEW", "{}").expect("valid").never_new,
+            Some(KeyList::default())
+        );
         for text in ["false", "0", "No", "OFF"] {
             assert_eq!(read("KILL", text), Ok(none.clone()), "{text}");
         }
@@ -198,6 +263,12 @@ mod tests {
             ("SAMPLE", "0.001"),
             ("KILL", ""),
             ("KILL", "  "),
+            ("ALWAYS_NEW", ""),
+            ("ALWAYS_NEW", "42"),
+            ("ALWAYS_NEW", "{ keys = [42] }"),
+            ("ALWAYS_NEW", "{ keys = [''] }"),
+            ("NEVER_NEW", "{ key = ['42'] }"),
+            ("NEVER_NEW", "{}\nother = {}"),
         ] {
             let error = read(name, value).expect_err(value).to_string();
             let variable = format!("CHANGEOVER_ORDER_LINES_{name}");

@@ -24,13 +24,16 @@
 //!    and growing it only adds keys.
 //! 5. A percentage above zero is refused until a backfill and one clean verify are recorded, from
 //!    wherever it comes: a call, an edit of the file, a restart.
-//! 6. The kill switch acts in memory before anything else and is stored apart from the percentage,
+//! 6. [`Exceptions`] from the percentage: keys that are always or never read from the new side, and
+//!    percentages of single operations. Rule 5 holds for them as well. Never beats always, and a
+//!    kill beats both.
+//! 7. The kill switch acts in memory before anything else and is stored apart from the percentage,
 //!    so clearing it returns to the ramp that was.
-//! 7. All of it survives a restart, in a [`Store`]; [`FileStore`] is one TOML file per entity that
+//! 8. All of it survives a restart, in a [`Store`]; [`FileStore`] is one TOML file per entity that
 //!    can be edited by hand and taken up with [`Flags::reload`], without any database. While an
 //!    edit cannot be understood or asks for what is refused, the last good flags stay in force;
 //!    [`Flags::troubles`] says why, and the log says it once.
-//! 8. What an environment variable sets stands above all that, for the life of the process; see
+//! 9. What an environment variable sets stands above all that, for the life of the process; see
 //!    [`environment`].
 //!
 //! # What it does not promise
@@ -83,6 +86,8 @@ mod bucket;
 
 mod snapshot;
 
+mod exceptions;
+
 pub mod environment;
 mod handle;
 mod store;
@@ -90,10 +95,13 @@ mod store;
 pub use bucket::Bucket;
 pub use environment::{BadVariable, Environment, Fixable};
 pub use epoch::{Epoch, IllegalMove};
+pub use exceptions::{Asked, BadList, Exceptions, KeyList, Listed, Shares};
 pub use handle::{Flags, Refused, Unsaved};
 pub use key::{BadEntity, Entity, Key, Version};
 pub use percent::{BadPercent, Percent};
 pub use place::{Place, Role};
-pub use snapshot::{Snapshot, UnknownStage};
+pub use snapshot::{InForce, Snapshot, UnknownStage};
 pub use stage::Stage;
-pub use store::{FileStore, Kill, Learnt, MemoryStore, NotReady, Saved, Store, StoreError};
+pub use store::{
+    FileStore, Kill, Learnt, MemoryStore, NotReady, Saved, Store, StoreError, UnknownOperation,
+};

@@ -1,8 +1,10 @@
 //! What one call sees: all flags of an entity at one instant.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
-use crate::{Percent, Stage};
+use crate::{Exceptions, Percent, Stage};
 
 /// All flags of an entity at one instant. A call takes one and decides everything by it.
 ///
@@ -21,11 +23,23 @@ pub struct Snapshot {
     pub read_new: Percent,
     /// The share of reads that are also compared.
     pub sample: Percent,
+    /// Some keys or operations differ from these percentages: [`Flags::in_force`](crate::Flags::in_force)
+    /// has them.
+    pub excepted: bool,
     /// A backfill and one clean verify are recorded.
     pub ready: bool,
     /// The stage was learnt from a database at least once, by this instance or, before a restart,
     /// by the one whose state it restored.
     pub known: bool,
+}
+
+/// A [`Snapshot`] with the exceptions that are in force at the same instant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InForce {
+    /// The flags.
+    pub snapshot: Snapshot,
+    /// What differs from their percentages; `None` if nothing does.
+    pub exceptions: Option<Arc<Exceptions>>,
 }
 
 /// The stage was never learnt, so no side may be chosen: either could be retired.
@@ -44,6 +58,7 @@ impl Snapshot {
         kill: false,
         read_new: Percent::ZERO,
         sample: Percent::ZERO,
+        excepted: false,
         ready: false,
         known: false,
     };

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use changeover_flags::{Bucket, Percent, Snapshot, Stage};
+use changeover_flags::{Bucket, Exceptions, InForce, Percent, Snapshot, Stage};
 use changeover_shadow::{Answer, Observe};
 
 use tokio::runtime::Handle as Runtime;
@@ -70,24 +70,28 @@ impl<Req: 'static, Res: 'static, E: 'static> Plan<Req, Res, E> {
     /// Asks the table, with what is known without waiting. A call that is refused ends here.
     pub(crate) fn decide(
         &self,
-        snapshot: Snapshot,
+        flags: InForce,
         operation: &Operation,
         call: &mut Call,
     ) -> Result<Decided, Refused> {
-        let decided = self.decided(snapshot, operation);
+        let decided = self.decided(flags, operation);
         if decided.is_err() {
             call.on_drop(End::Rejected);
         }
         decided
     }
 
-    fn decided(&self, snapshot: Snapshot, operation: &Operation) -> Result<Decided, Refused> {
+    fn decided(&self, flags: InForce, operation: &Operation) -> Result<Decided, Refused> {
+        let InForce {
+            snapshot,
+            exceptions,
+        } = flags;
         let mut circumstances = Circumstances::default();
         let mut runtime = None;
         // Else the table looks at none of them.
         if operation.kind.is_read() && copies(&snapshot) && !snapshot.kill {
             runtime = Runtime::try_current().ok();
-            circumstances = self.circumstances(operation, &snapshot)?;
+            circumstances = self.circumstances(operation, &snapshot, exceptions.as_deref())?;
             circumstances.plain = runtime.is_none();
             if runtime.is_none() && std::mem::take(&mut circumstances.sampled) {
                 self.desk.not_compared(Shed::NoRuntime);
@@ -110,6 +114,7 @@ impl<Req: 'static, Res: 'static, E: 'static> Plan<Req, Res, E> {
         &self,
         operation: &Operation,
         snapshot: &Snapshot,
+        exceptions: Option<&Exceptions>,
     ) -> Result<Circumstances, Refused> {
         let pinned = self.desk.pinned(operation);
         if pinned {
@@ -118,23 +123,27 @@ impl<Req: 'static, Res: 'static, E: 'static> Plan<Req, Res, E> {
         }
         // A percentage decides in one stage alone.
         let decides = snapshot.stage == Stage::DualWrite;
+        let of_operation =
+            |share: fn(&Exceptions, &str) -> Option<Percent>| share(exceptions?, operation.name);
+        let read_new = of_operation(Exceptions::read_new).unwrap_or(snapshot.read_new);
+        let sample = of_operation(Exceptions::sample).unwrap_or(snapshot.sample);
+        let (keys, routing) = (operation.touched.as_keys(), operation.routing.as_deref());
         Ok(Circumstances {
             pinned,
-            covered: decides && self.covered(operation, snapshot)?,
-            sampled: self.desk.samples(snapshot.sample),
+            listed: exceptions.and_then(|exceptions| exceptions.listed(keys, routing)),
+            covered: decides && self.covered(operation, read_new)?,
+            sampled: self.desk.samples(sample),
             ..Circumstances::default()
         })
     }
 
-    fn covered(&self, operation: &Operation, snapshot: &Snapshot) -> Result<bool, Refused> {
+    fn covered(&self, operation: &Operation, read_new: Percent) -> Result<bool, Refused> {
         match (operation.bucket_text(), self.keyless) {
             // No bucket is within nothing.
-            (Some(_), _) if snapshot.read_new == Percent::ZERO => Ok(false),
-            (Some(text), _) => Ok(snapshot
-                .read_new
-                .covers(Bucket::of(self.desk.flags.entity(), text))),
+            (Some(_), _) if read_new == Percent::ZERO => Ok(false),
+            (Some(text), _) => Ok(read_new.covers(Bucket::of(self.desk.flags.entity(), text))),
             (None, KeylessReads::Authority) => Ok(false),
-            (None, KeylessReads::Draw) => Ok(self.desk.draw(snapshot.read_new)),
+            (None, KeylessReads::Draw) => Ok(self.desk.draw(read_new)),
             (None, KeylessReads::Refuse) => Err(Refused::NoKey {
                 operation: operation.name,
             }),

@@ -10,16 +10,19 @@
 //! | dual-write | read, list | not ready | legacy (authority) | `not_ready` |
 //! | dual-write | read, list | cannot be asked twice | legacy (authority) | `plain` |
 //! | dual-write | read, list | pinned | legacy (authority) | `pinned` |
-//! | dual-write | read, list | not covered by `read_new` | legacy (authority) | `percentage` |
+//! | dual-write | read, list | listed in `never_new` | legacy (authority) | `listed` |
+//! | dual-write | read, list | not listed in `always_new`, not covered by the percentage | legacy (authority) | `percentage` |
 //! | dual-write | read, list | dirty, or nobody could tell | legacy (authority) | `dirty` |
 //! | dual-write | read, list | token newer than the follower | legacy (authority) | `token` |
+//! | dual-write | read, list | listed in `always_new` | new (follower) | `listed` |
 //! | dual-write | read, list | – | new (follower) | `percentage` |
 //!
 //! Copies run in dual-write and cutover, from the authority to the follower, kill switch or not.
 //! A read is shadowed by the other side when it was sampled, in dual-write and cutover, unless the
-//! kill switch is thrown. A list that tolerates lag is never `pinned` or `dirty`.
+//! kill switch is thrown. A list that tolerates lag is never `pinned` or `dirty`. The percentage is
+//! the operation's own, or else the entity's; lists of keys never concern writes.
 
-use changeover_flags::{Place, Snapshot, Stage, UnknownStage};
+use changeover_flags::{Listed, Place, Snapshot, Stage, UnknownStage};
 
 use crate::call::Kind;
 
@@ -32,6 +35,8 @@ pub struct Circumstances {
     pub dirty: bool,
     /// The caller has seen more than the follower holds, or nobody could tell.
     pub behind_token: bool,
+    /// What the lists of keys say.
+    pub listed: Option<Listed>,
     /// The percentage covers the call's bucket, or its draw.
     pub covered: bool,
     /// The call was chosen for comparing.
@@ -78,6 +83,8 @@ pub enum Reason {
     Plain,
     /// The key, the scope or the entity is pinned.
     Pinned,
+    /// A list of keys said so.
+    Listed,
     /// The percentage said so.
     Percentage,
     /// The key is dirty or blocked.
@@ -102,6 +109,7 @@ pub fn route(
         pinned,
         dirty,
         behind_token,
+        listed,
         covered,
         sampled,
         plain,
@@ -115,9 +123,11 @@ pub fn route(
         (Stage::DualWrite, _) if !snapshot.ready => (authority, Reason::NotReady),
         (Stage::DualWrite, _) if plain => (authority, Reason::Plain),
         (Stage::DualWrite, _) if pinned => (authority, Reason::Pinned),
-        (Stage::DualWrite, _) if !covered => (authority, Reason::Percentage),
+        (Stage::DualWrite, _) if listed == Some(Listed::NeverNew) => (authority, Reason::Listed),
+        (Stage::DualWrite, _) if !covered && listed.is_none() => (authority, Reason::Percentage),
         (Stage::DualWrite, _) if dirty => (authority, Reason::Dirty),
         (Stage::DualWrite, _) if behind_token => (authority, Reason::Token),
+        (Stage::DualWrite, _) if listed.is_some() => (follower, Reason::Listed),
         (Stage::DualWrite, Kind::Read | Kind::List) => (follower, Reason::Percentage),
     };
     let compared = kind.is_read() && sampled && stage.copies() && !snapshot.kill;
@@ -152,7 +162,7 @@ mod tests {
         });
         flags.flat_map(|flags| {
             Kind::ALL.into_iter().flat_map(move |kind| {
-                (0..64_u8).map(move |bits| {
+                (0..256_u16).filter(|bits| bits >> 6 < 3).map(move |bits| {
                     let circumstances = Circumstances {
                         pinned: bits & 1 > 0,
                         dirty: bits & 2 > 0,
@@ -160,6 +170,8 @@ mod tests {
                         covered: bits & 8 > 0,
                         sampled: bits & 16 > 0,
                         plain: bits & 32 > 0,
+                        listed: [None, Some(Listed::AlwaysNew), Some(Listed::NeverNew)]
+                            [usize::from(bits >> 6)],
                     };
                     (flags, kind, circumstances)
                 })
@@ -184,7 +196,8 @@ mod tests {
             let may_follow = flags.stage == Stage::DualWrite
                 && kind.is_read()
                 && flags.ready
-                && now.covered
+                && (now.covered || now.listed == Some(Listed::AlwaysNew))
+                && now.listed != Some(Listed::NeverNew)
                 && !held;
             assert_eq!(route.by_follower(), may_follow, "{say}");
             assert_eq!(route.authority, authority, "{say}");
@@ -200,8 +213,11 @@ mod tests {
                 "{say}"
             );
             assert_eq!(route.because == Reason::Write, !kind.is_read(), "{say}");
+            if route.because == Reason::Listed {
+                assert!(now.listed.is_some() && kind.is_read(), "{say}");
+            }
         }
-        assert_eq!(cells, 4 * 4 * 5 * 64);
+        assert_eq!(cells, 4 * 4 * 5 * 64 * 3);
     }
 
     #[test]

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use changeover_flags::{Flags, Percent, Refused};
+use changeover_flags::{Flags, KeyList, Percent, Refused, Shares};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::problem::{Code, Problem};
-use super::status::reads;
+use super::status::{Exceptions, reads};
 use super::{Name, Shared};
 
 /// How long an answer waits for a disk.
@@ -41,19 +41,31 @@ pub(super) struct Changed {
     /// Who answers reads now, in words.
     reads: String,
     read_new: Percent,
+    #[serde(flatten)]
+    exceptions: Exceptions,
     kill: Option<String>,
     /// Whether it would survive a restart.
     stored: bool,
     troubles: Vec<String>,
 }
 
+/// The lists of keys that are excepted from the percentage.
+#[derive(Serialize)]
+pub(super) struct Lists {
+    entity: String,
+    always_new: KeyList,
+    never_new: KeyList,
+}
+
 impl Changed {
     fn of(flags: &Flags, stored: bool) -> Changed {
-        let now = flags.load();
+        let in_force = flags.in_force();
+        let (now, exceptions) = (in_force.snapshot, Exceptions::of(&in_force));
         Changed {
             entity: flags.entity().to_string(),
-            reads: reads(&now),
+            reads: reads(&now, &exceptions),
             read_new: now.read_new,
+            exceptions,
             kill: flags.killed().map(|kill| kill.reason),
             stored,
             troubles: flags.troubles(),
@@ -109,6 +121,67 @@ pub(super) async fn percent(
     Ok(answer)
 }
 
+pub(super) async fn operation(
+    State(shared): State<Arc<Shared>>,
+    names: Result<Path<(String, String)>, PathRejection>,
+    body: Body,
+) -> Result<Json<Changed>, Problem> {
+    let Ok(Path((entity, operation))) = names else {
+        return Err(Problem::of(Code::UnknownEntity));
+    };
+    let flags = shared.subject(&Ok(Path(entity)))?.handle.flags();
+    let expected = r#"{"read_new": 25.0, "sample": 1.0}, or one of them"#;
+    let shares: Shares = parsed(&bytes(body)?, expected)?;
+    let name = operation.clone();
+    let answer = changed(flags, move |flags| flags.set_operation(&name, shares)).await?;
+    tracing::warn!(entity = %flags.entity(), operation, ?shares, "percentages of an operation set over HTTP");
+    Ok(answer)
+}
+
+pub(super) async fn always_new(
+    State(shared): State<Arc<Shared>>,
+    entity: Name,
+    body: Body,
+) -> Result<Json<Changed>, Problem> {
+    list(&shared, &entity, body, Flags::set_always_new).await
+}
+
+pub(super) async fn never_new(
+    State(shared): State<Arc<Shared>>,
+    entity: Name,
+    body: Body,
+) -> Result<Json<Changed>, Problem> {
+    list(&shared, &entity, body, Flags::set_never_new).await
+}
+
+/// The lists in force, as they were typed.
+pub(super) async fn lists(
+    State(shared): State<Arc<Shared>>,
+    entity: Name,
+) -> Result<Json<Lists>, Problem> {
+    let flags = shared.subject(&entity)?.handle.flags();
+    let exceptions = flags.in_force().exceptions.unwrap_or_default();
+    Ok(Json(Lists {
+        entity: flags.entity().to_string(),
+        always_new: exceptions.always_new.clone(),
+        never_new: exceptions.never_new.clone(),
+    }))
+}
+
+async fn list(
+    shared: &Shared,
+    entity: &Name,
+    body: Body,
+    set: fn(&Flags, KeyList) -> Result<(), Refused>,
+) -> Result<Json<Changed>, Problem> {
+    let flags = shared.subject(entity)?.handle.flags();
+    let expected = r#"{"keys": ["42"], "routed_by": ["test-tenant"]}, or one of them"#;
+    let keys: KeyList = parsed(&bytes(body)?, expected)?;
+    let answer = changed(flags, move |flags| set(flags, keys)).await?;
+    tracing::warn!(entity = %flags.entity(), always = answer.exceptions.always_new, never = answer.exceptions.never_new, "a list of keys set over HTTP");
+    Ok(answer)
+}
+
 /// A kill acts whatever becomes of the file, so the answer does not wait long for it.
 async fn stored_kill(flags: &Flags) -> Changed {
     let storing = flags.clone();
@@ -129,6 +202,9 @@ async fn changed(
         Ok(Ok(Err(Refused::Unsaved(_)))) | Err(_) => false,
         Ok(Ok(Err(error @ Refused::NotReady(_)))) => {
             return Err(Problem::because(Code::NotReady, error.to_string()));
+        }
+        Ok(Ok(Err(error @ Refused::UnknownOperation(_)))) => {
+            return Err(Problem::because(Code::UnknownOperation, error.to_string()));
         }
         Ok(Ok(Err(error @ Refused::Fixed { .. }))) => {
             return Err(Problem::because(Code::Fixed, error.to_string()));

@@ -27,6 +27,9 @@
 //! | `POST /entities/{entity}/kill` | throws one |
 //! | `POST /entities/{entity}/unkill` | clears it |
 //! | `POST /entities/{entity}/percent` | `{"read_new": 25.0}` |
+//! | `POST /entities/{entity}/operations/{operation}` | percentages of one operation: `{"read_new": 25.0, "sample": 1.0}`; what is left out is the entity's again |
+//! | `POST /entities/{entity}/always_new`, `…/never_new` | the whole list of keys that are always, or never, read from new: `{"keys": ["42"], "routed_by": ["test-tenant"]}` |
+//! | `GET /entities/{entity}/lists` | both lists; takes the token, as a change does |
 //!
 //! # Rules
 //!
@@ -41,7 +44,8 @@
 //!    throw a switch, whatever its network reaches.
 //! 4. A change answers when it is in force in this process, and says in `stored` whether it would
 //!    survive a restart. It does not reach other instances: ask each of them.
-//! 5. No answer holds a key or a value of the application's rows: differences are redacted as the
+//! 5. No answer holds a key or a value of the application's rows, but for the lists of keys that
+//!    operators wrote, which take the token: differences are redacted as the
 //!    layer was told ([`Redaction`](changeover_shadow::Redaction)), and what databases say in errors
 //!    goes to the log. Still, mount it where the world does not reach it: on a listener of its own
 //!    at 127.0.0.1, or behind what guards your other internal pages.
@@ -139,6 +143,9 @@ impl Console {
     /// The largest body of a request, in bytes.
     pub const LARGEST_BODY: usize = 16 * 1024;
 
+    /// The largest list of keys, in bytes.
+    pub const LARGEST_LIST: usize = 512 * 1024;
+
     /// A console of nothing.
     #[must_use]
     pub fn new() -> Console {
@@ -211,9 +218,19 @@ impl Console {
             .route("/kill", post(change::kill_all))
             .route("/entities/{entity}/kill", post(change::kill))
             .route_layer(middleware::from_fn_with_state(killing, access::guard));
+        let lists = Router::new()
+            .route("/entities/{entity}/always_new", post(change::always_new))
+            .route("/entities/{entity}/never_new", post(change::never_new))
+            .route("/entities/{entity}/lists", get(change::lists))
+            .layer(DefaultBodyLimit::max(Self::LARGEST_LIST));
         let changes = Router::new()
             .route("/entities/{entity}/unkill", post(change::unkill))
             .route("/entities/{entity}/percent", post(change::percent))
+            .route(
+                "/entities/{entity}/operations/{operation}",
+                post(change::operation),
+            )
+            .merge(lists)
             .route_layer(middleware::from_fn_with_state(access, access::guard));
         Ok(Router::new()
             .route("/status", get(every_status))

@@ -15,6 +15,8 @@ pub enum Code {
     UnknownPath,
     /// 404: no such entity here.
     UnknownEntity,
+    /// 404: no such operation here.
+    UnknownOperation,
     /// 404: the application handed in no metrics.
     NoMetrics,
     /// 405: not with this method.
@@ -40,7 +42,9 @@ pub enum Code {
 impl Code {
     const fn status(self) -> StatusCode {
         match self {
-            Code::UnknownPath | Code::UnknownEntity | Code::NoMetrics => StatusCode::NOT_FOUND,
+            Code::UnknownPath | Code::UnknownEntity | Code::UnknownOperation | Code::NoMetrics => {
+                StatusCode::NOT_FOUND
+            }
             Code::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
             Code::BadBody => StatusCode::BAD_REQUEST,
             Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -55,6 +59,7 @@ impl Code {
         match self {
             Code::UnknownPath => "no such path: GET /status lists what there is",
             Code::UnknownEntity => "no such entity in this process: GET /status lists them",
+            Code::UnknownOperation => "the application has no such operation",
             Code::NoMetrics => {
                 "no metrics here: hand the exporter's handle to the console, or ask the exporter's own listener"
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use changeover_flags::{Fixable, Flags, Percent, Place, Snapshot, Stage};
+use changeover_flags::{Fixable, Flags, InForce, Percent, Place, Shares, Snapshot, Stage};
 use changeover_proxy::Handle;
 use changeover_shadow::{CanaryReport, FieldSample};
 use serde::Serialize;
@@ -28,6 +28,9 @@ pub struct Status {
     pub read_new: Percent,
     /// Percent of reads that are also compared.
     pub sample: Percent,
+    /// What differs from these percentages.
+    #[serde(flatten)]
+    pub exceptions: Exceptions,
     /// Why the kill switch is thrown; `null` if it is not.
     pub kill: Option<String>,
     /// Whether a backfill and one clean verify are recorded.
@@ -44,6 +47,17 @@ pub struct Status {
     pub verified: Option<Verified>,
     /// What shadow reads found in this process.
     pub compared: Shadowed,
+}
+
+/// What differs from an entity's percentages. The listed keys stand in `/entities/{entity}/lists`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Exceptions {
+    /// How many keys and routing texts are read from new at any percentage.
+    pub always_new: usize,
+    /// How many are not.
+    pub never_new: usize,
+    /// The percentages of single operations, where they differ.
+    pub operations: BTreeMap<String, Shares>,
 }
 
 /// Keys that are not known to agree.
@@ -108,7 +122,8 @@ impl Status {
     pub(super) async fn of(subject: &Subject) -> Status {
         let (handle, flags) = (&subject.handle, subject.handle.flags());
         let lag = subject.lag.get().await;
-        let now = flags.load();
+        let in_force = flags.in_force();
+        let (now, exceptions) = (in_force.snapshot, Exceptions::of(&in_force));
         let stage = now.serving().ok();
         let verified = subject
             .wiring
@@ -119,9 +134,10 @@ impl Status {
             stage,
             epoch: now.epoch,
             authority: stage.map(Stage::authority),
-            reads: reads(&now),
+            reads: reads(&now, &exceptions),
             read_new: now.read_new,
             sample: now.sample,
+            exceptions,
             kill: flags.killed().map(|kill| kill.reason),
             ready: now.ready,
             fixed_by: fixed_by(flags),
@@ -131,6 +147,34 @@ impl Status {
             verified: verified.map(|last| Verified::of(&last)),
             compared: Shadowed::of(handle),
         }
+    }
+}
+
+impl Exceptions {
+    pub(super) fn of(flags: &InForce) -> Exceptions {
+        let exceptions = flags.exceptions.clone().unwrap_or_default();
+        Exceptions {
+            always_new: exceptions.always_new.len(),
+            never_new: exceptions.never_new.len(),
+            operations: exceptions.operations.clone(),
+        }
+    }
+
+    /// As the end of a sentence.
+    fn in_words(&self) -> String {
+        let listed = |count: usize, how: &str| {
+            (count > 0).then(|| format!("{count} listed keys {how} from new"))
+        };
+        let lists = [
+            listed(self.always_new, "always"),
+            listed(self.never_new, "never"),
+        ];
+        let shares = self.operations.iter().filter_map(|(operation, shares)| {
+            let share = shares.read_new?;
+            Some(format!("{share} of {operation:?}"))
+        });
+        let all = lists.into_iter().flatten().chain(shares);
+        all.fold(String::new(), |words, word| words + "; " + &word)
     }
 }
 
@@ -179,7 +223,7 @@ impl Differences {
 }
 
 /// Who answers reads, in words: what somebody on call wants to know first.
-pub(super) fn reads(now: &Snapshot) -> String {
+pub(super) fn reads(now: &Snapshot, exceptions: &Exceptions) -> String {
     let Ok(stage) = now.serving() else {
         return "refused: the stage is not known yet".to_owned();
     };
@@ -188,18 +232,17 @@ pub(super) fn reads(now: &Snapshot) -> String {
         Stage::DualWrite | Stage::Cutover if now.kill => {
             format!("all from {authority}, none compared: the kill switch is thrown")
         }
-        Stage::DualWrite if now.read_new == Percent::HUNDRED => {
-            "all from new that legacy is not known to be ahead of".to_owned()
+        Stage::DualWrite => {
+            let share = match now.read_new {
+                Percent::HUNDRED => {
+                    "all from new that legacy is not known to be ahead of".to_owned()
+                }
+                Percent::ZERO => format!("all from {authority}"),
+                share => format!("{share} of the keys from new, all others from legacy"),
+            };
+            share + &exceptions.in_words()
         }
-        Stage::DualWrite if now.read_new > Percent::ZERO => {
-            format!(
-                "{} of the keys from new, all others from legacy",
-                now.read_new
-            )
-        }
-        Stage::Legacy | Stage::DualWrite | Stage::Cutover | Stage::Complete => {
-            format!("all from {authority}")
-        }
+        Stage::Legacy | Stage::Cutover | Stage::Complete => format!("all from {authority}"),
     }
 }
 
@@ -209,6 +252,8 @@ fn fixed_by(flags: &Flags) -> Vec<String> {
         (environment.read_new.is_some(), Fixable::ReadNew),
         (environment.sample.is_some(), Fixable::Sample),
         (environment.kill.is_some(), Fixable::Kill),
+        (environment.always_new.is_some(), Fixable::AlwaysNew),
+        (environment.never_new.is_some(), Fixable::NeverNew),
     ];
     let set = set.into_iter().filter(|(set, _)| *set);
     set.map(|(_, flag)| flag.variable(flags.entity())).collect()

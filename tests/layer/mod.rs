@@ -4,7 +4,7 @@ use std::future::Future;
 use std::task::Poll;
 use std::time::Duration;
 
-use changeover::flags::Percent;
+use changeover::flags::{KeyList, Percent};
 use changeover::proxy::UnitOfWork;
 use changeover::worker::migration::Migration;
 
@@ -32,6 +32,7 @@ everywhere!(
     a_token_is_honoured_by_another_instance,
     the_kill_switch_sends_reads_back,
     percentages_wait_for_evidence,
+    a_test_tenant_is_served_by_new_first,
     a_unit_of_work_copies_after_its_commit,
 );
 
@@ -303,6 +304,70 @@ mod scenario {
         // Returning needs a drain, not a new backfill.
         migration.start_copying().await.unwrap();
         settle(&market, &migration, &[&instance]).await;
+    }
+
+    /// At 0 %. Whether the new side was asked is told by its hanging.
+    pub(super) async fn a_test_tenant_is_served_by_new_first(topology: Topology) {
+        let market = Market::start(topology).await;
+        market.fill(16).await;
+        let migration = market.installed().await;
+        let instance = Instance::of(&market, true).await;
+        let flags = instance.wiring.flags();
+        let allowed = || KeyList::new(["1", "2", "3"], [""; 0]).unwrap();
+        backfill(&migration).await;
+        instance.wiring.learn().await.unwrap();
+        flags
+            .set_always_new(allowed())
+            .expect_err("before a clean verify");
+        assert!(verify(&migration).await.clean());
+        instance.wiring.learn().await.unwrap();
+        flags.set_always_new(allowed()).unwrap();
+        let by_new = async |id: i64| {
+            instance.new.trouble(Trouble::Hangs);
+            let began = tokio::time::Instant::now();
+            let title = instance.title(id).await;
+            instance.new.trouble(Trouble::None);
+            let legacy = format!("SELECT coalesce(title, '') FROM listings WHERE id = {id}");
+            assert_eq!(title.unwrap_or_default(), market.legacy.text(&legacy).await);
+            // Its time is 300 ms.
+            began.elapsed() >= Duration::from_millis(300)
+        };
+        assert!(
+            by_new(1).await && by_new(2).await && by_new(3).await,
+            "{topology:?}"
+        );
+        assert!(
+            !by_new(4).await && !by_new(5).await,
+            "{topology:?}: nobody else"
+        );
+        flags
+            .set_never_new(KeyList::new(["2"], [""; 0]).unwrap())
+            .unwrap();
+        assert!(!by_new(2).await, "{topology:?}: denied beats allowed");
+        // Pinned: read from where it was written.
+        instance.new.trouble(Trouble::Absent);
+        instance
+            .call(Call::Retitle(1, "pinned".into()))
+            .await
+            .unwrap();
+        assert_eq!(instance.title(1).await.as_deref(), Some("pinned"));
+        instance.new.trouble(Trouble::None);
+        settle(&market, &migration, &[&instance]).await;
+        // Dirty, by a write that passed the layer by, and asked for strictly.
+        let strict = Instance::strict(&market, flags.clone()).await;
+        market
+            .legacy
+            .run("UPDATE listings SET title = 'dirty' WHERE id = 3")
+            .await;
+        assert_eq!(
+            strict.title(3).await.as_deref(),
+            Some("dirty"),
+            "{topology:?}"
+        );
+        drain(&migration).await;
+        assert_eq!(strict.title(3).await.as_deref(), Some("dirty"));
+        flags.kill("beats all").unwrap();
+        assert!(!by_new(3).await, "{topology:?}");
     }
 
     pub(super) async fn a_unit_of_work_copies_after_its_commit(topology: Topology) {

@@ -269,11 +269,27 @@ impl Instance {
         Instance::showing(market, wiring, follow, Redaction::new().show_keys()).await
     }
 
+    /// One that asks the authority whether a key is dirty, by these flags. It copies nothing.
+    pub async fn strict(market: &Market, flags: Flags) -> Instance {
+        let wiring = Wiring::new(market.open().await, flags).await.unwrap();
+        Instance::built(market, wiring, false, true, Redaction::new()).await
+    }
+
     /// The same, showing of differences what `redaction` lets it.
     pub async fn showing(
         market: &Market,
         wiring: Wiring,
         follow: bool,
+        redaction: Redaction,
+    ) -> Instance {
+        Instance::built(market, wiring, follow, false, redaction).await
+    }
+
+    async fn built(
+        market: &Market,
+        wiring: Wiring,
+        follow: bool,
+        strict: bool,
         redaction: Redaction,
     ) -> Instance {
         let new = Shop::new(market.new.clone(), true);
@@ -295,6 +311,7 @@ impl Instance {
             ))
             .observe(Json)
             .redaction(redaction)
+            .strict(strict)
             .operations(["get", "retitle", "append", "delete", "create", "close_all"])
             .new_service(new.clone())
             .versions(wiring.versions())

@@ -3,6 +3,7 @@
 mod canary;
 mod client;
 mod file;
+mod listed;
 mod router;
 mod signal;
 

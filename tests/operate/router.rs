@@ -18,11 +18,14 @@ use crate::protocol::market::{Market, Topology, backfill};
 use crate::support::postgres::Postgres;
 
 /// Everything that changes flags.
-pub const CHANGES: [(&str, &str); 4] = [
+pub const CHANGES: [(&str, &str); 7] = [
     ("/kill", ""),
     ("/entities/listings/kill", ""),
     ("/entities/listings/unkill", ""),
     ("/entities/listings/percent", r#"{"read_new": 50}"#),
+    ("/entities/listings/operations/get", r#"{"read_new": 60}"#),
+    ("/entities/listings/always_new", r#"{"keys": ["7"]}"#),
+    ("/entities/listings/never_new", r#"{"routed_by": ["8"]}"#),
 ];
 
 pub fn console(instance: &Instance) -> Console {
@@ -40,7 +43,7 @@ fn another(market: &Market, name: &str) -> Handle {
     layer.unwrap().handle()
 }
 
-fn code(status: u16, code: &str) -> (u16, String) {
+pub fn code(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
 }
 
@@ -205,6 +208,10 @@ async fn a_percentage_waits_for_evidence() {
     let wiring = Wiring::new(migration.clone(), flags).await.unwrap();
     let instance = Instance::start(&market, wiring, true).await;
     let server = Server::of(console(&instance).token(TOKEN)).await;
+    for (path, body) in CHANGES.into_iter().skip(4).take(2) {
+        let (why, _) = server.post(path, body).await.refused();
+        assert_eq!(why, code(409, "not_ready"), "{path}");
+    }
     let path = "/entities/listings/percent";
     let (why, message) = server.post(path, r#"{"read_new": 10}"#).await.refused();
     assert_eq!(why, code(409, "not_ready"));

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::{Entity, NotReady, StoreError};
+use crate::{Entity, NotReady, StoreError, UnknownOperation};
 
 /// A change that is in force and not saved: a restart would undo it.
 #[derive(Debug, Error)]
@@ -30,6 +30,9 @@ pub enum Refused {
     /// Nothing changed.
     #[error(transparent)]
     NotReady(#[from] NotReady),
+    /// The application has no such operation. Nothing changed.
+    #[error(transparent)]
+    UnknownOperation(#[from] UnknownOperation),
     /// An environment variable sets the flag. Nothing changed.
     #[error(
         "the environment variable {variable} sets this flag for as long as the process runs: change or unset it there and start again; a kill switch can be thrown at any time"

@@ -10,19 +10,23 @@
 //! 5. What the environment fixes stands beside the flags and is never stored.
 
 mod error;
+mod excepted;
 mod saving;
+mod shown;
 mod troubles;
 mod word;
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::{
-    Entity, Environment, Epoch, Fixable, Kill, Learnt, MemoryStore, NotReady, Percent, Saved,
+    Entity, Environment, Epoch, Fixable, InForce, Kill, Learnt, MemoryStore, Percent, Saved,
     Snapshot, Store, StoreError,
 };
 
 pub use error::{Refused, Unsaved};
+use shown::{asked, check_ready, shown};
 use word::Word;
 
 /// The flags of one entity in this process. Clones share them.
@@ -48,6 +52,9 @@ struct Inner {
     entity: Entity,
     /// What readers see. Written only under `state`, so that it never goes back.
     snapshot: Word,
+    /// The same with its exceptions, for readers whose word says that there are some. Held for
+    /// moments, and written before the word.
+    in_force: RwLock<InForce>,
     /// Held for moments, never across IO: the kill switch needs it.
     state: Mutex<State>,
     /// Held across IO. Taken before `state` where both are.
@@ -70,6 +77,10 @@ struct State {
     kill_unsaved: bool,
     /// `read_new` was set since the last save.
     read_new_unsaved: bool,
+    /// The exceptions were set since the last save.
+    exceptions_unsaved: bool,
+    /// The operations that there are, once a layer has told.
+    declared: Option<BTreeSet<&'static str>>,
 }
 
 struct Disk {
@@ -106,18 +117,23 @@ impl Flags {
     }
 
     fn start(entity: Entity, store: Box<dyn Store>, saved: Saved) -> Flags {
+        let state = State {
+            flags: saved.clone(),
+            environment: Environment::default(),
+            environment_spent: false,
+            changes: 0,
+            stored: 0,
+            kill_unsaved: false,
+            read_new_unsaved: false,
+            exceptions_unsaved: false,
+            declared: None,
+        };
+        let in_force = shown(&state);
         let inner = Inner {
             entity,
-            snapshot: Word::new(&snapshot_of(&saved)),
-            state: Mutex::new(State {
-                flags: saved.clone(),
-                environment: Environment::default(),
-                environment_spent: false,
-                changes: 0,
-                stored: 0,
-                kill_unsaved: false,
-                read_new_unsaved: false,
-            }),
+            snapshot: Word::new(&in_force.snapshot),
+            in_force: RwLock::new(in_force),
+            state: Mutex::new(state),
             disk: Mutex::new(Disk {
                 store,
                 seen: saved,
@@ -154,7 +170,26 @@ impl Flags {
     pub fn load(&self) -> Snapshot {
         let word = self.inner.snapshot.load();
         // An epoch number that fits into no word is read under the lock.
-        word.unwrap_or_else(|| shown(&lock(&self.inner.state)))
+        word.unwrap_or_else(|| self.whole().snapshot)
+    }
+
+    /// All flags at this instant with the exceptions that belong to them; without a lock while there
+    /// are none, and else behind one that is held for moments.
+    #[must_use]
+    #[inline]
+    pub fn in_force(&self) -> InForce {
+        match self.inner.snapshot.load() {
+            Some(snapshot) if !snapshot.excepted => InForce {
+                snapshot,
+                exceptions: None,
+            },
+            _ => self.whole(),
+        }
+    }
+
+    fn whole(&self) -> InForce {
+        let in_force = self.inner.in_force.read();
+        in_force.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What would be saved now: the flags with the kill's reason and the epoch's details, without
@@ -306,17 +341,20 @@ impl Flags {
 
     fn take_learnt(&self, state: &mut State, news: Learnt) {
         let mut flags = state.flags.clone();
-        if !news.ready && self.load().ready && state.environment.read_new.is_some() {
+        let fixed = state.environment.read_new.is_some() || state.environment.always_new.is_some();
+        if !news.ready && self.load().ready && fixed {
             // As below: it does not come back by itself.
             state.environment_spent = true;
         }
         flags.learnt = Some(news);
-        if !news.ready && flags.read_new > Percent::ZERO {
+        if !news.ready && asked(&flags).is_some() {
             // Zero rather than suspended: a percentage that comes back by itself after the next
             // verify would be a ramp that nobody ordered, on every instance at once.
-            tracing::warn!(entity = %self.inner.entity, was = %flags.read_new, "new side no longer ready: read percentage set to 0");
+            tracing::warn!(entity = %self.inner.entity, was = %flags.read_new, listed = flags.exceptions.always_new.len(), "new side no longer ready: read percentages set to 0, and no key is always read from it");
             flags.read_new = Percent::ZERO;
+            flags.exceptions = Arc::new(flags.exceptions.withdrawn());
             state.read_new_unsaved = true;
+            state.exceptions_unsaved = true;
         }
         self.publish(state, flags);
     }
@@ -330,7 +368,12 @@ impl Flags {
 
     /// Shows readers what is in force.
     fn show(&self, state: &State) {
-        self.inner.snapshot.store(&shown(state));
+        let in_force = shown(state);
+        let snapshot = in_force.snapshot;
+        let mut whole = self.inner.in_force.write();
+        **whole.as_mut().unwrap_or_else(|poisoned| poisoned.get_mut()) = in_force;
+        // Under the lock, so that who has seen the new whole does not see an older word.
+        self.inner.snapshot.store(&snapshot);
     }
 
     fn free(&self, fixed: bool, flag: Fixable) -> Result<(), Refused> {
@@ -356,48 +399,6 @@ impl fmt::Debug for Flags {
 /// panicked, say) did not return; the kill switch must work then too.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What is in force: the flags, and above them the environment.
-fn shown(state: &State) -> Snapshot {
-    let mut shown = snapshot_of(&state.flags);
-    shown.kill |= state.environment.kill.is_some();
-    shown.sample = state.environment.sample.unwrap_or(shown.sample);
-    if let Some(fixed) = state.environment.read_new {
-        let proved = shown.ready && !state.environment_spent;
-        shown.read_new = if proved { fixed } else { Percent::ZERO };
-    }
-    shown
-}
-
-fn snapshot_of(flags: &Saved) -> Snapshot {
-    let flagged = Snapshot {
-        kill: flags.kill.is_some(),
-        read_new: flags.read_new,
-        sample: flags.sample,
-        ..Snapshot::UNKNOWN
-    };
-    match &flags.learnt {
-        None => flagged,
-        Some(learnt) => Snapshot {
-            stage: learnt.stage,
-            epoch: learnt.epoch,
-            ready: learnt.ready,
-            known: true,
-            ..flagged
-        },
-    }
-}
-
-fn check_ready(entity: &Entity, flags: &Saved) -> Result<(), NotReady> {
-    let ready = flags.learnt.is_some_and(|learnt| learnt.ready);
-    if flags.read_new > Percent::ZERO && !ready {
-        return Err(NotReady {
-            entity: entity.clone(),
-            percent: flags.read_new,
-        });
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Between memory and the store: edits are merged in, changes are written out.
 
-use super::{Disk, Flags, Unsaved, check_ready, lock};
+use std::sync::Arc;
+
+use super::{Disk, Flags, State, Unsaved, check_ready, lock};
 use crate::{Fixable, Saved, StoreError};
 
 impl Flags {
@@ -51,31 +53,55 @@ impl Flags {
         if stored.sample != disk.seen.sample {
             flags.sample = stored.sample;
         }
+        if stored.exceptions != disk.seen.exceptions {
+            self.check_operations(&state, &stored.exceptions)?;
+            flags.exceptions = match state.exceptions_unsaved {
+                true => Arc::new(stored.exceptions.safer(&flags.exceptions)),
+                false => Arc::clone(&stored.exceptions),
+            };
+        }
         check_ready(&self.inner.entity, &flags).map_err(StoreError::NotReady)?;
+        self.warn_of_fixed(&state, &flags);
+        disk.seen = stored;
+        let changed = flags != state.flags;
+        if changed {
+            tracing::info!(entity = %self.inner.entity, read_new = %flags.read_new, sample = %flags.sample, kill = flags.kill.is_some(), excepted = !flags.exceptions.is_empty(), "edited flags taken up");
+            self.publish(&mut state, flags);
+        }
+        Ok(changed)
+    }
+
+    /// Says which parts of an edit have no effect.
+    fn warn_of_fixed(&self, state: &State, edited: &Saved) {
+        let (now, environment) = (&state.flags, &state.environment);
+        let (lists, edited_lists) = (&now.exceptions, &edited.exceptions);
         for (edited, fixed, flag) in [
             (
-                flags.read_new != state.flags.read_new,
-                state.environment.read_new,
+                edited.read_new != now.read_new,
+                environment.read_new.is_some(),
                 Fixable::ReadNew,
             ),
             (
-                flags.sample != state.flags.sample,
-                state.environment.sample,
+                edited.sample != now.sample,
+                environment.sample.is_some(),
                 Fixable::Sample,
             ),
+            (
+                edited_lists.always_new != lists.always_new,
+                environment.always_new.is_some(),
+                Fixable::AlwaysNew,
+            ),
+            (
+                edited_lists.never_new != lists.never_new,
+                environment.never_new.is_some(),
+                Fixable::NeverNew,
+            ),
         ] {
-            if edited && fixed.is_some() {
+            if edited && fixed {
                 let variable = flag.variable(&self.inner.entity);
                 tracing::warn!(entity = %self.inner.entity, variable, "an edit of the stored flags is without effect while the environment sets it");
             }
         }
-        disk.seen = stored;
-        let changed = flags != state.flags;
-        if changed {
-            tracing::info!(entity = %self.inner.entity, read_new = %flags.read_new, sample = %flags.sample, kill = flags.kill.is_some(), "edited flags taken up");
-            self.publish(&mut state, flags);
-        }
-        Ok(changed)
     }
 
     /// Stores what is in force. Whoever comes last stores the changes of all before.
@@ -98,6 +124,7 @@ impl Flags {
         if state.changes == changes {
             state.kill_unsaved = false;
             state.read_new_unsaved = false;
+            state.exceptions_unsaved = false;
         }
         Ok(())
     }

@@ -553,5 +553,6 @@ fn snapshots_are_whole_and_in_order_under_concurrent_changes() {
     assert_eq!(flags.load().epoch, ROUNDS);
 }
 
+mod excepted;
 mod fixed;
 mod watched;

@@ -6,7 +6,8 @@
 //! | 2, 3, 4 | kill, ready, known |
 //! | 5–18 | read percentage, in 1/10,000 |
 //! | 19–32 | sampling, in 1/10,000 |
-//! | 33–63 | epoch |
+//! | 33 | excepted |
+//! | 34–63 | epoch |
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,7 +20,7 @@ pub(super) struct Word(AtomicU64);
 const WIDE: u64 = u64::MAX;
 
 /// Epochs from here on do not fit.
-const EPOCHS: i64 = (1 << 31) - 1;
+const EPOCHS: i64 = (1 << 30) - 1;
 
 impl Word {
     pub(super) fn new(snapshot: &Snapshot) -> Word {
@@ -44,6 +45,7 @@ fn pack(snapshot: &Snapshot) -> u64 {
         kill,
         read_new,
         sample,
+        excepted,
         ready,
         known,
     } = *snapshot;
@@ -57,7 +59,8 @@ fn pack(snapshot: &Snapshot) -> u64 {
         | u64::from(known) << 4
         | percent(read_new) << 5
         | percent(sample) << 19
-        | epoch << 33
+        | u64::from(excepted) << 33
+        | epoch << 34
 }
 
 #[inline]
@@ -68,10 +71,11 @@ fn unpack(word: u64) -> Option<Snapshot> {
     let percent = |from: u32| Percent::from_ten_thousandths((word >> from & 0x3fff) as u16).ok();
     Some(Snapshot {
         stage: *Stage::ALL.get((word & 3) as usize)?,
-        epoch: (word >> 33) as i64,
+        epoch: (word >> 34) as i64,
         kill: word >> 2 & 1 > 0,
         read_new: percent(5)?,
         sample: percent(19)?,
+        excepted: word >> 33 & 1 > 0,
         ready: word >> 3 & 1 > 0,
         known: word >> 4 & 1 > 0,
     })
@@ -87,7 +91,7 @@ mod tests {
         #[test]
         fn what_is_packed_is_unpacked(
             (stage, epoch) in (0..4_usize, prop_oneof![0..EPOCHS, Just(EPOCHS - 1)]),
-            (kill, ready, known) in any::<(bool, bool, bool)>(),
+            (kill, excepted, ready, known) in any::<(bool, bool, bool, bool)>(),
             (read_new, sample) in (0..=10_000_u16, 0..=10_000_u16),
         ) {
             let percent = |steps| Percent::from_ten_thousandths(steps).expect("in range");
@@ -97,6 +101,7 @@ mod tests {
                 kill,
                 read_new: percent(read_new),
                 sample: percent(sample),
+                excepted,
                 ready,
                 known,
             };

@@ -6,18 +6,32 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::{Entity, Percent};
+use crate::{Asked, Entity};
 
-/// A percentage above zero before the new side has proved equal.
+/// Reads that would go to the new side, by a percentage above zero or by a list, before the new side has proved equal.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "{percent} of the reads of {entity} cannot go to new yet: finish a backfill and one verify without differences first, or set 0"
+    "{asked} of {entity} cannot go to new yet: finish a backfill and one verify without differences first, or set 0 and list none"
 )]
 pub struct NotReady {
     /// The entity.
     pub entity: Entity,
-    /// The percentage that was asked for.
-    pub percent: Percent,
+    /// What was asked for.
+    pub asked: Asked,
+}
+
+/// A percentage of an operation that no layer has declared.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "{entity} has no operation {operation:?}: use one of those that its layer declares: {}", .declared.join(", ")
+)]
+pub struct UnknownOperation {
+    /// The entity.
+    pub entity: Entity,
+    /// The name.
+    pub operation: String,
+    /// The names that there are.
+    pub declared: Vec<&'static str>,
 }
 
 /// Flags that could not be loaded or saved.
@@ -74,6 +88,9 @@ pub enum StoreError {
         /// The name it must have.
         expected: Entity,
     },
+    /// What is stored names an operation that the application does not have.
+    #[error(transparent)]
+    UnknownOperation(#[from] UnknownOperation),
     /// What is stored asks for something that is refused.
     #[error("taking the stored flags of {}", .0.entity)]
     NotReady(#[source] NotReady),

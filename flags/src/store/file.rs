@@ -3,6 +3,10 @@
 //! ```toml
 //! format = 1
 //! entity = "listings"
+//! # Optional: keys that are excepted from read_new, and percentages of single operations.
+//! always_new.routed_by = ["test-tenant"]
+//! never_new.keys = ["42"]
+//! operations.get = { read_new = 50.0 }
 //! read_new = 25.0
 //! sample = 1.0
 //! kill = false          # true, or a reason in quotes
@@ -17,30 +21,32 @@
 //!
 //! 1. It is replaced whole: a temporary file in the same directory, synced, renamed over it, and
 //!    the directory synced. A crash leaves the old file or the new one.
-//! 2. Every key above `[learnt]` is required, an unknown key is an error, and both name the key:
+//! 2. Every other key above `[learnt]` is required, an unknown key is an error, and both name the key:
 //!    half a file never passes for a whole one.
 //! 3. The mode of the file is kept; comments are not.
 //!
 //! Not promised: two processes saving in the same instant. Each looks at the file before it
 //! replaces it, but nothing locks it in between. Give each instance its own directory.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Visitor};
 
 use super::{Kill, Learnt, Saved, Store, StoreError};
-use crate::{Entity, Percent, Stage, Version};
+use crate::{Entity, Exceptions, KeyList, Percent, Shares, Stage, Version};
 
 /// The format this release writes and reads.
 const FORMAT: i64 = 1;
 
 /// Far above what a file can need; a larger one is not ours.
-const MAX_BYTES: u64 = 64 * 1024;
+const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Keeps the flags of one entity in `<directory>/<entity>.toml`.
 ///
@@ -103,6 +109,10 @@ impl FileStore {
                 found: written.entity,
                 expected: self.entity.clone(),
             });
+        }
+        if written.operations.len() > Exceptions::MAX_OPERATIONS {
+            let source = format!("more than {} operations", Exceptions::MAX_OPERATIONS).into();
+            return Err(StoreError::Malformed { path, source });
         }
         Ok(written.into())
     }
@@ -175,12 +185,24 @@ fn render(entity: &Entity, saved: &Saved) -> String {
         Some(kill) => quoted(&kill.reason),
         None => "false".to_owned(),
     };
+    let Exceptions {
+        always_new,
+        never_new,
+        operations,
+    } = &*saved.exceptions;
     let mut text = format!(
         "\
 # Flags of {entity}. Edit up to [learnt]; a reload takes it up, without any database.
 format = {FORMAT}
 entity = \"{entity}\"
 
+# Keys that are excepted from read_new, by their own text or by what their reads are routed by: always
+# or never read from new. Never beats always; a kill, or a key that is not copied yet, beats both.
+always_new.keys = {always_keys}
+always_new.routed_by = {always_routed_by}
+never_new.keys = {never_keys}
+never_new.routed_by = {never_routed_by}
+{operations}
 # Percent of keys whose reads the new side answers: 0 to 100, two decimals at most.
 # Above 0 is refused until a backfill and a clean verify are recorded.
 read_new = {read_new:?}
@@ -192,6 +214,11 @@ sample = {sample:?}
 # false: back to read_new.
 kill = {kill}
 ",
+        always_keys = texts(always_new.keys()),
+        always_routed_by = texts(always_new.routed_by()),
+        never_keys = texts(never_new.keys()),
+        never_routed_by = texts(never_new.routed_by()),
+        operations = shares(operations),
         read_new = saved.read_new.as_f64(),
         sample = saved.sample.as_f64(),
     );
@@ -212,6 +239,34 @@ ready = {ready}
             base = learnt.base,
             ready = learnt.ready,
         ));
+    }
+    text
+}
+
+fn texts<'a>(texts: impl Iterator<Item = &'a str>) -> String {
+    let quoted: Vec<String> = texts.map(quoted).collect();
+    format!("[{}]", quoted.join(", "))
+}
+
+/// Above the keys that a file must have, as the lists are: a torn file must not pass for one without.
+fn shares(operations: &BTreeMap<String, Shares>) -> String {
+    let mut text = String::new();
+    for (operation, shares) in operations {
+        let share = |name: &str, share: Option<Percent>| {
+            share.map(|share| format!("{name} = {:?}", share.as_f64()))
+        };
+        let shares = [
+            share("read_new", shares.read_new),
+            share("sample", shares.sample),
+        ];
+        let shares: Vec<String> = shares.into_iter().flatten().collect();
+        let (operation, shares) = (quoted(operation), shares.join(", "));
+        text.push_str(&format!("operations.{operation} = {{ {shares} }}\n"));
+    }
+    if text.is_empty() {
+        text.push_str(
+            "# Percentages of one operation: operations.name = { read_new = 50.0, sample = 5.0 }\n",
+        );
     }
     text
 }
@@ -243,6 +298,12 @@ struct Written {
     #[serde(rename = "format")]
     _format: i64,
     entity: String,
+    #[serde(default)]
+    always_new: KeyList,
+    #[serde(default)]
+    never_new: KeyList,
+    #[serde(default)]
+    operations: BTreeMap<String, Shares>,
     read_new: Percent,
     sample: Percent,
     kill: WrittenKill,
@@ -295,6 +356,11 @@ impl From<Written> for Saved {
         Saved {
             read_new: written.read_new,
             sample: written.sample,
+            exceptions: Arc::new(Exceptions {
+                always_new: written.always_new,
+                never_new: written.never_new,
+                operations: written.operations,
+            }),
             kill: written.kill.0,
             learnt: written.learnt.map(|learnt| Learnt {
                 stage: learnt.stage,

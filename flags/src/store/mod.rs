@@ -6,9 +6,9 @@ mod memory;
 
 use std::sync::Arc;
 
-use crate::{Epoch, Percent, Stage, Version};
+use crate::{Epoch, Exceptions, Percent, Stage, Version};
 
-pub use error::{NotReady, StoreError};
+pub use error::{NotReady, StoreError, UnknownOperation};
 pub use file::FileStore;
 pub use memory::MemoryStore;
 
@@ -53,6 +53,8 @@ pub struct Saved {
     pub read_new: Percent,
     /// The share of reads that are compared.
     pub sample: Percent,
+    /// What differs from these percentages; shared, since it can be long.
+    pub exceptions: Arc<Exceptions>,
     /// The kill switch, while it is thrown.
     pub kill: Option<Kill>,
     /// What the database said last; `None` if it was never asked.

@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use super::ChangeoverLayer;
 use crate::call::{Ack, Classify, Duplicate, Failure, KeylessReads, Outcome};
-use crate::desk::{Budget, Desk, Instrument, PoolWaiting};
+use crate::desk::{Budget, Desk, Instrument, PoolWaiting, Spelled};
 use crate::dual_write::DualWriteLayer;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
@@ -286,7 +286,7 @@ where
     }
 
     /// The names of the operations: each has its own series from the start. What is not named here
-    /// is counted as [`OTHER`](crate::OTHER).
+    /// is counted as [`OTHER`](crate::OTHER), and cannot have percentages of its own.
     #[must_use]
     pub fn operations(mut self, names: impl IntoIterator<Item = &'static str>) -> Self {
         self.operations.extend(names);
@@ -392,9 +392,11 @@ where
             copies: TaskTracker::new(),
             shadows: TaskTracker::new(),
             sweeping: AtomicBool::new(false),
+            spelled: Spelled::default(),
             flags: self.flags,
             limits,
         };
+        desk.flags.declare_operations(&self.operations);
         desk.publish();
         let eye = eye(observe, self.error_class);
         let plan = Plan {

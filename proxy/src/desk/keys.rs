@@ -2,13 +2,35 @@
 //! databases: pins, tokens and questions go by the text of a key.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use changeover_flags::Key;
+use changeover_flags::{Exceptions, Key};
 
 use super::Desk;
 use crate::call::{Operation, Touched};
 
+/// The lists of keys that were spelled last: as they were typed, and as the databases spell them.
+#[derive(Default)]
+pub(crate) struct Spelled(RwLock<Option<(Arc<Exceptions>, Arc<Exceptions>)>>);
+
 impl Desk {
+    /// Lists of keys, as somebody typed them.
+    pub(super) fn spelled(&self, typed: Arc<Exceptions>) -> Arc<Exceptions> {
+        let last = self.spelled.0.read();
+        let last = last.unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, spelled)) = &*last
+            && Arc::ptr_eq(of, &typed)
+        {
+            return Arc::clone(spelled);
+        }
+        drop(last);
+        let spelled = Arc::new(typed.spelled(|key| self.key(key)));
+        let mut last = self.spelled.0.write();
+        **last.as_mut().unwrap_or_else(|poisoned| poisoned.get_mut()) =
+            Some((typed, Arc::clone(&spelled)));
+        spelled
+    }
+
     /// A call, as the application described it.
     pub(crate) fn spell(&self, operation: &mut Operation) {
         self.spell_touched(&mut operation.touched);

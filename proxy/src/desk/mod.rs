@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use changeover_flags::{Entity, Flags, Key, Percent, Role, Snapshot};
+use changeover_flags::{Entity, Flags, InForce, Key, Percent, Role, Snapshot};
 use changeover_shadow::{Redaction, Reservoir, Rules, Samples, Tally, Totals};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 pub(crate) use budget::{Budget, PoolWaiting};
 pub use drain::Drained;
 pub(crate) use instrument::Instrument;
+pub(crate) use keys::Spelled;
 
 use crate::call::{Kind, Operation, Touched};
 use crate::limits::Limits;
@@ -47,6 +48,7 @@ pub struct Handle {
 
 pub(crate) struct Desk {
     pub(crate) flags: Flags,
+    pub(crate) spelled: Spelled,
     pub(crate) pins: Arc<Pins>,
     pub(crate) versions: Box<dyn Versions>,
     pub(crate) follow_keys: FollowKeys,
@@ -161,7 +163,16 @@ impl fmt::Debug for Handle {
 }
 
 impl Desk {
-    /// The one snapshot of a call.
+    /// What a call decides by, its lists in the spelling of its keys.
+    #[inline]
+    pub(crate) fn in_force(&self) -> InForce {
+        let mut flags = self.flags.in_force();
+        self.metrics.believe(&flags.snapshot);
+        flags.exceptions = flags.exceptions.map(|listed| self.spelled(listed));
+        flags
+    }
+
+    /// The flags at this instant.
     #[inline]
     pub(crate) fn snapshot(&self) -> Snapshot {
         let snapshot = self.flags.load();

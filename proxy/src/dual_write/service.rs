@@ -55,10 +55,10 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let snapshot = self.plan.desk.snapshot();
-        let operation = self.plan.operation(&snapshot, &request);
+        let flags = self.plan.desk.in_force();
+        let operation = self.plan.operation(&flags.snapshot, &request);
         let mut call = self.plan.desk.metrics.call(operation.name);
-        let decided = match self.plan.decide(snapshot, &operation, &mut call) {
+        let decided = match self.plan.decide(flags, &operation, &mut call) {
             Ok(decided) => decided,
             Err(refused) => return DualWriteFuture::refused(refused.into()),
         };

@@ -18,6 +18,7 @@ mod fresh;
 /// Lists, compared by key.
 mod listed;
 /// What a service made by the layers is.
+mod ramped;
 mod shape;
 /// Transactions of the application.
 mod transactions;

@@ -11,10 +11,34 @@ fn store() -> (TempDir, FileStore) {
     (directory, store)
 }
 
+fn list(keys: &[&str], routed_by: &[&str]) -> KeyList {
+    KeyList::new(keys.iter().copied(), routed_by.iter().copied()).expect("valid")
+}
+
 fn full() -> Saved {
     Saved {
         read_new: Percent::new(12.5).expect("valid"),
         sample: Percent::new(0.07).expect("valid"),
+        exceptions: Arc::new(Exceptions {
+            always_new: list(&["42", r"a\,b,7"], &["test \"tenant\""]),
+            never_new: list(&[], &["Zürich"]),
+            operations: BTreeMap::from([
+                (
+                    "get".to_owned(),
+                    Shares {
+                        read_new: Percent::new(50.0).ok(),
+                        sample: None,
+                    },
+                ),
+                (
+                    "a \"list\".".to_owned(),
+                    Shares {
+                        read_new: None,
+                        sample: Percent::new(0.5).ok(),
+                    },
+                ),
+            ]),
+        }),
         kill: Some(Kill::new("p99 \"doubled\"\n\\ since 10:00, Zürich 🦀")),
         learnt: Some(Learnt {
             stage: Stage::DualWrite,
@@ -58,6 +82,29 @@ fn nothing_saved_is_nothing_and_a_missing_directory_is_an_error() {
     assert!(error.to_string().contains("listings.toml"), "{error}");
 }
 
+fn any_exceptions() -> impl Strategy<Value = Exceptions> {
+    let texts = || {
+        let text = proptest::collection::vec(any::<char>(), 1..20);
+        proptest::collection::vec(text.prop_map(String::from_iter), 0..4)
+    };
+    let list = move || {
+        (texts(), texts()).prop_map(|(keys, tenants)| KeyList::new(keys, tenants).expect("short"))
+    };
+    let percent = || {
+        let percent =
+            (0u16..=10_000).prop_map(|n| Percent::from_ten_thousandths(n).expect("in range"));
+        proptest::option::of(percent)
+    };
+    let shares = (percent(), percent()).prop_map(|(read_new, sample)| Shares { read_new, sample });
+    let name = proptest::collection::vec(any::<char>(), 0..10).prop_map(String::from_iter);
+    let operations = proptest::collection::btree_map(name, shares, 0..3);
+    (list(), list(), operations).prop_map(|(always_new, never_new, operations)| Exceptions {
+        always_new,
+        never_new,
+        operations,
+    })
+}
+
 fn any_saved() -> impl Strategy<Value = Saved> {
     let percent =
         || (0u16..=10_000).prop_map(|n| Percent::from_ten_thousandths(n).expect("in range"));
@@ -74,14 +121,21 @@ fn any_saved() -> impl Strategy<Value = Saved> {
             ready,
         },
     );
-    (percent(), percent(), kill, proptest::option::of(learnt)).prop_map(
-        |(read_new, sample, kill, learnt)| Saved {
+    let exceptions = any_exceptions().prop_map(Arc::new);
+    (
+        percent(),
+        percent(),
+        exceptions,
+        kill,
+        proptest::option::of(learnt),
+    )
+        .prop_map(|(read_new, sample, exceptions, kill, learnt)| Saved {
             read_new,
             sample,
+            exceptions,
             kill,
             learnt,
-        },
-    )
+        })
 }
 
 proptest! {
@@ -199,6 +253,16 @@ fn mistakes_name_the_file_the_key_and_the_remedy() {
         ("\"dual-write\"", "\"dual\"", "unknown variant `dual`"),
         ("format = 1", "format = 'one'", "format = 'one'"),
         ("format = 1", "", "missing field `format`"),
+        ("always_new.keys", "always_new.key", "unknown field `key`"),
+        ("never_new.", "newer_new.", "unknown field `newer_new`"),
+        ("never_new.keys = []", "never_new.keys = ['']", "1 to 256"),
+        (
+            "never_new.keys = []",
+            "never_new.keys = [7]",
+            "invalid type",
+        ),
+        ("read_new = 50.0 }", "read = 50.0 }", "unknown field `read`"),
+        ("read_new = 50.0 }", "read_new = 50.001 }", "0 to 100"),
         ("ready = true", "ready = true\nread_new", "TOML parse error"),
     ] {
         let error = load_edited(from, to).expect_err(to);
@@ -210,6 +274,29 @@ fn mistakes_name_the_file_the_key_and_the_remedy() {
     }
     let whole = load_edited("read_new = 12.5", "read_new = 25").expect("a whole number is fine");
     assert_eq!(whole.map(|s| s.read_new.ten_thousandths()), Some(2_500));
+}
+
+/// Of an older release, or of somebody who wants no exceptions.
+#[test]
+fn a_file_without_exceptions_is_whole() {
+    let text = "format = 1\nentity = 'listings'\nread_new = 0\nsample = 0\nkill = false\n";
+    let (_directory, store) = store();
+    let saved = store.parse(store.path(), text).expect("parses");
+    assert_eq!(saved, Saved::default());
+    let many: String = (0..1_001)
+        .map(|n| format!("operations.o{n} = {{}}\n"))
+        .collect();
+    let error = store.parse(store.path(), &format!("{many}{text}"));
+    assert!(chain(&error.expect_err("refused")).contains("more than 1000 operations"));
+    let texts: Vec<String> = (0..1_000).map(|n| format!("'{n}'")).collect();
+    let list = |texts: &[String]| format!("always_new.keys = [{}]\n{text}", texts.join(", "));
+    let saved = store.parse(store.path(), &list(&texts)).expect("just fits");
+    assert_eq!(saved.exceptions.always_new.len(), 1_000);
+    let texts = [texts, vec!["'one more'".to_owned()]].concat();
+    let error = store
+        .parse(store.path(), &list(&texts))
+        .expect_err("refused");
+    assert!(chain(&error).contains("1001 keys: name at most 1000"));
 }
 
 #[test]
@@ -226,7 +313,7 @@ fn a_file_of_another_entity_or_format_is_refused() {
 #[test]
 fn garbage_is_an_error_and_never_an_empty_state() {
     let (_directory, store) = store();
-    let large = "#".repeat(70_000);
+    let large = "#".repeat(MAX_BYTES as usize + 1);
     for garbage in [
         &b"\xff\xfe\0"[..],
         b"",
