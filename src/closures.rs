@@ -21,7 +21,7 @@
 //! ```
 //! use changeover::closures::Closures;
 //! use changeover::flags::{Entity, Epoch, Flags, Percent};
-//! use changeover::proxy::{Changeover, Refused};
+//! use changeover::proxy::{Changeover, Operation, Refused};
 //!
 //! async fn title_in(database: &'static str, id: i64) -> Result<Option<String>, Refused> {
 //!     Ok(Some(format!("{id} from {database}")))
@@ -45,6 +45,11 @@
 //! listings.write("rename", [7], lamp, || rename_in("new", 7, "lamp")).await?;
 //! // Just written, not copied yet: pinned to the authority.
 //! assert_eq!(title(7).await?, Some("7 from legacy".into()));
+//!
+//! // Which side, and why?
+//! let get = Operation::read("title", 7);
+//! let (_title, served) = listings.served(get, || title_in("legacy", 7), || title_in("new", 7)).await?;
+//! assert_eq!(served.to_string(), "legacy; because=pinned");
 //! # Ok(())
 //! # }
 //! ```
@@ -53,7 +58,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use changeover_flags::{Key, Place};
-use changeover_proxy::{Builder, Handle, Incomplete, Operation, Refused};
+use changeover_proxy::{Builder, Handle, Incomplete, Operation, Refused, Served};
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 
@@ -152,6 +157,22 @@ where
     {
         let either = either(legacy, new);
         self.0.call(operation, move |place| either(*place))
+    }
+
+    /// The same, and says which side served the answer and why.
+    ///
+    /// Cancellation safe, and with the errors of, [`write`](Closures::write).
+    pub fn served<T>(
+        &self,
+        operation: Operation,
+        legacy: impl Way<T, E>,
+        new: impl Way<T, E>,
+    ) -> BoxFuture<'static, Result<(T, Served), E>>
+    where
+        T: Serialize + Send + 'static,
+    {
+        let either = either(legacy, new);
+        self.0.served(operation, move |place| either(*place))
     }
 
     /// The layer's handle: tokens, units of work, the graceful end.

@@ -90,7 +90,7 @@ use std::task::{Context, Poll};
 
 use changeover_flags::Key;
 use changeover_proxy::{
-    Builder, Changeover, Classify, Handle, Incomplete, Operation, Refused, Touched,
+    Builder, Changeover, Classify, Handle, Incomplete, Operation, Refused, Served, Touched,
 };
 use changeover_shadow::{Json, Observe, Value};
 pub use futures_util::future::BoxFuture;
@@ -129,6 +129,7 @@ pub struct Answer {
     value: Box<dyn Any + Send>,
     observe: fn(&(dyn Any + Send)) -> Option<Value>,
     shown: Option<Touched>,
+    served: Option<Served>,
 }
 
 impl Answer {
@@ -137,6 +138,7 @@ impl Answer {
             value: Box::new(value),
             observe: |value| Json.observe(value.downcast_ref::<T>()?),
             shown,
+            served: None,
         }
     }
 }
@@ -229,6 +231,7 @@ where
         let layer = builder
             .classify(AsCalled)
             .observe(|answer: &Answer| (answer.observe)(&*answer.value))
+            .mark(|answer: &mut Answer, served| answer.served = Some(served))
             .new_service(Methods(new))
             .build()?;
         Ok(Layered {
@@ -244,7 +247,21 @@ where
         F: for<'a> Fn(&'a R) -> BoxFuture<'a, Result<T, E>> + Send + Sync + 'static,
         T: Serialize + Send + 'static,
     {
-        self.send(operation, method, |_| None)
+        let answer = self.send(operation, method, |_| None);
+        Box::pin(async move { answer.await.map(|(value, _served)| value) })
+    }
+
+    /// The same, and says which side served the answer and why.
+    pub fn served<T, F>(
+        &self,
+        operation: Operation,
+        method: F,
+    ) -> BoxFuture<'static, Result<(T, Served), E>>
+    where
+        F: for<'a> Fn(&'a R) -> BoxFuture<'a, Result<T, E>> + Send + Sync + 'static,
+        T: Serialize + Send + 'static,
+    {
+        Box::pin(self.send(operation, method, |_| None))
     }
 
     /// The same for a write whose key the database generates: `shown` says which key it was.
@@ -259,9 +276,10 @@ where
         T: Serialize + Send + 'static,
         K: Into<Key>,
     {
-        self.send(operation, method, move |answer| {
+        let answer = self.send(operation, method, move |answer| {
             Some(Touched::keys([shown(answer)]))
-        })
+        });
+        Box::pin(async move { answer.await.map(|(value, _served)| value) })
     }
 
     /// The layer's handle: tokens, units of work, the graceful end.
@@ -275,7 +293,7 @@ where
         operation: Operation,
         method: F,
         shown: S,
-    ) -> BoxFuture<'static, Result<T, E>>
+    ) -> impl Future<Output = Result<(T, Served), E>> + Send + use<R, E, T, F, S>
     where
         F: for<'a> Fn(&'a R) -> BoxFuture<'a, Result<T, E>> + Send + Sync + 'static,
         S: Fn(&T) -> Option<Touched> + Send + Sync + 'static,
@@ -291,10 +309,14 @@ where
             })
         });
         let answer = self.service.clone().oneshot(Call { operation, method });
-        Box::pin(async move {
-            let value = answer.await?.value.downcast::<T>();
-            Ok(*value.expect("either repository answers a call with what its method answers"))
-        })
+        async move {
+            let answer = answer.await?;
+            let value = answer.value.downcast::<T>();
+            let value =
+                value.expect("either repository answers a call with what its method answers");
+            let served = answer.served.expect("the layer marks every answer");
+            Ok((*value, served))
+        }
     }
 }
 

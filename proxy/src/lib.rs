@@ -127,6 +127,7 @@ pub mod call;
 pub mod changeover;
 pub mod dual_write;
 pub mod route;
+pub mod served;
 pub mod shadow_read;
 
 pub mod unit;
@@ -161,6 +162,7 @@ pub use port::{
 pub use refused::Refused;
 pub use replay::Replay;
 pub use route::{Circumstances, Reason, Route, route};
+pub use served::{Because, Fallback, Served};
 pub use shadow_read::{ReadFuture, ShadowRead, ShadowReadLayer};
 pub use token::{BadToken, Token};
 pub use unit::Surviving;

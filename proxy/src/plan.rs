@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use changeover_flags::{Bucket, Exceptions, InForce, Percent, Snapshot, Stage};
+use changeover_flags::{Bucket, Exceptions, InForce, Percent, Place, Snapshot, Stage};
 use changeover_shadow::{Answer, Observe};
 
 use tokio::runtime::Handle as Runtime;
@@ -14,6 +14,7 @@ use crate::metrics::{Call, End, Shed};
 use crate::port::Follow;
 use crate::refused::Refused;
 use crate::route::{Circumstances, Route, route};
+use crate::served::{Because, Mark, Marking};
 use crate::shadow_read::Sides;
 
 /// What an answer looks like to the comparison.
@@ -32,6 +33,7 @@ pub(crate) struct Plan<Req, Res, E> {
     /// Where shadow reads ask, if not the sides that answer callers.
     pub(crate) probe: Option<Arc<dyn Sides<Req>>>,
     pub(crate) found: Found<Res>,
+    pub(crate) mark: Option<Arc<Mark<Res>>>,
     pub(crate) follow: Arc<dyn Follow<Req>>,
     pub(crate) duplicate: Arc<dyn Duplicate<Req>>,
     pub(crate) outcome: Box<dyn Outcome<E>>,
@@ -148,6 +150,12 @@ impl<Req: 'static, Res: 'static, E: 'static> Plan<Req, Res, E> {
                 operation: operation.name,
             }),
         }
+    }
+
+    /// What is to be said of an answer of `place`.
+    #[inline]
+    pub(crate) fn marking(&self, place: Place, because: Because) -> Option<Marking<Res>> {
+        Marking::of(self.mark.as_ref(), place, because)
     }
 
     /// What an answer looks like to the comparison.

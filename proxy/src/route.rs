@@ -93,6 +93,25 @@ pub enum Reason {
     Token,
 }
 
+impl Reason {
+    /// The word of the table.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Reason::Write => "write",
+            Reason::Stage => "stage",
+            Reason::Kill => "kill",
+            Reason::NotReady => "not_ready",
+            Reason::Plain => "plain",
+            Reason::Pinned => "pinned",
+            Reason::Listed => "listed",
+            Reason::Percentage => "percentage",
+            Reason::Dirty => "dirty",
+            Reason::Token => "token",
+        }
+    }
+}
+
 /// Decides where a call goes.
 ///
 /// # Errors

@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::pins::Pins;
 use crate::plan::{ErrorClass, Found, Plan, eye};
 use crate::port::{Follow, NoFollow, NoVersions, Versions, Written};
+use crate::served::Mark;
 use crate::shadow_read::{Probe, ShadowReadLayer, probe};
 
 /// The fields and field paths of which a layer keeps examples.
@@ -45,6 +46,7 @@ pub struct Builder<N, Req, Res, E> {
     redaction: Redaction,
     control: Percent,
     report: Option<Box<dyn Report>>,
+    pub(super) mark: Option<Arc<Mark<Res>>>,
     probe: Option<Probe<Req, Res, E>>,
     pool_waiting: Option<PoolWaiting>,
     limits: Limits,
@@ -91,6 +93,7 @@ where
             redaction: Redaction::new(),
             control: Percent::from_ten_thousandths(CONTROL).unwrap_or(Percent::ZERO),
             report: None,
+            mark: None,
             probe: None,
             pool_waiting: None,
             limits: Limits::default(),
@@ -119,6 +122,7 @@ where
             redaction: self.redaction,
             control: self.control,
             report: self.report,
+            mark: self.mark,
             probe: self.probe,
             pool_waiting: self.pool_waiting,
             limits: self.limits,
@@ -405,6 +409,7 @@ where
             probe: self.probe.map(|probe| probe(Arc::clone(&eye))),
             eye,
             found,
+            mark: self.mark,
             follow,
             duplicate: self.duplicate,
             outcome: self.outcome,

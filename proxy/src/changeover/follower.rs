@@ -11,6 +11,7 @@ use crate::metrics::End;
 use crate::plan::Routed;
 use crate::ready::Taken;
 use crate::route::{Circumstances, route};
+use crate::served::Because;
 
 /// Whether something has to be asked before the follower may answer.
 pub(super) fn is_asked(strict: bool, operation: &Operation) -> bool {
@@ -44,7 +45,8 @@ where
             return Following::new(Some(answer), Box::new(reading)).await;
         }
     }
-    reading.by_authority(End::Ok).await
+    let because = Because::Routed(reading.routed.decided.route.because);
+    reading.by_authority(because).await
 }
 
 /// Asks what must be asked before the follower is, then the table again.

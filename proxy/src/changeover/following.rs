@@ -13,9 +13,11 @@ use tokio::time::{Instant, Sleep, sleep};
 use tower_service::Service;
 
 use crate::call::Kind;
-use crate::metrics::{End, Fallback, StoreEnd, StoreKind};
+use crate::metrics::{End, StoreEnd, StoreKind};
 use crate::plan::{Plan, Routed};
 use crate::ready::Taken;
+use crate::route::Reason;
+use crate::served::{Because, Fallback};
 use crate::shadow_read::Shadow;
 
 pin_project! {
@@ -44,7 +46,7 @@ pub(super) trait Else<Res, E>: Send {
     fn budget(&self) -> Duration;
 
     /// The caller gets the follower's answer.
-    fn answered(self: Box<Self>, answer: &Result<Res, E>);
+    fn answered(self: Box<Self>, answer: &mut Result<Res, E>);
 
     /// The authority is asked: at once, or after the follower failed.
     fn instead(
@@ -99,8 +101,8 @@ where
                     Ok((answer, shown))
                 }));
                 match answer {
-                    Ok(Ok((Poll::Ready(answer), true))) => {
-                        rest.answered(&answer);
+                    Ok(Ok((Poll::Ready(mut answer), true))) => {
+                        rest.answered(&mut answer);
                         return Poll::Ready(answer);
                     }
                     Ok(Ok((Poll::Ready(Ok(_)), false))) => Some((StoreEnd::Ok, Fallback::NotFound)),
@@ -157,12 +159,18 @@ where
         }
     }
 
-    fn answered(self: Box<Self>, answer: &Result<Res, E>) {
-        let Reading { routed, shadow, .. } = *self;
+    fn answered(self: Box<Self>, answer: &mut Result<Res, E>) {
+        let Reading {
+            plan,
+            routed,
+            shadow,
+            ..
+        } = *self;
         let took = self.asked.elapsed();
         let follower = routed.decided.route.answered_by;
-        let metrics = &self.plan.desk.metrics;
+        let metrics = &plan.desk.metrics;
         metrics.store(follower, StoreKind::Read, StoreEnd::Ok, took);
+        let because = Because::Routed(routed.decided.route.because);
         match shadow {
             // Asked at the beginning of the call, the clock need not be asked again.
             None if self.asked == routed.call.began() => {
@@ -174,6 +182,9 @@ where
                 routed.call.end(End::FollowerOk);
             }
         }
+        if let Some(marking) = plan.marking(follower, because) {
+            marking.put(answer);
+        }
     }
 
     fn instead(
@@ -182,16 +193,17 @@ where
     ) -> BoxFuture<'static, Result<Res, E>> {
         let mut reading = *self;
         let metrics = &reading.plan.desk.metrics;
-        let mut end = End::Ok;
+        // Else a write has begun meanwhile.
+        let mut because = Because::Routed(Reason::Pinned);
         if let Some((failure, reason)) = failed {
             let follower = reading.routed.decided.route.answered_by;
             let took = reading.asked.elapsed();
             metrics.store(follower, StoreKind::Read, failure, took);
             metrics.fallback(reason);
-            end = End::Fallback;
+            because = Because::Fallback(reason);
         }
         reading.routed.call.on_drop(End::Cancelled);
-        Box::pin(reading.by_authority(end))
+        Box::pin(reading.by_authority(because))
     }
 }
 
@@ -202,11 +214,11 @@ where
     Res: Send + 'static,
     E: Send + 'static,
 {
-    /// The authority's answer; `end` is how the call ends if it is one.
-    pub(super) async fn by_authority(mut self, end: End) -> Result<Res, E> {
+    /// The authority's answer, and why it is the authority's.
+    pub(super) async fn by_authority(mut self, because: Because) -> Result<Res, E> {
         self.routed.call.on_drop(End::Cancelled);
         let asked = Instant::now();
-        let answer = self.authority.call(self.request).await;
+        let mut answer = self.authority.call(self.request).await;
         let took = asked.elapsed();
         let place = self.routed.decided.route.authority;
         let metrics = &self.plan.desk.metrics;
@@ -214,8 +226,14 @@ where
         if let Some(shadow) = self.shadow {
             shadow.start(place, &answer, took);
         }
-        let end = if answer.is_ok() { end } else { End::Error };
-        self.routed.call.end(end);
+        self.routed.call.end(match because {
+            _ if answer.is_err() => End::Error,
+            Because::Fallback(_) => End::Fallback,
+            _ => End::Ok,
+        });
+        if let Some(marking) = self.plan.marking(place, because) {
+            marking.put(&mut answer);
+        }
         answer
     }
 }

@@ -19,6 +19,7 @@ mod follower;
 mod following;
 mod future;
 mod layer;
+mod ramp;
 mod service;
 
 pub use builder::{Builder, Incomplete};

@@ -19,6 +19,7 @@ use crate::plan::{Decided, Plan, Routed};
 use crate::ready::Taken;
 use crate::refused::Refused;
 use crate::route::route;
+use crate::served::Because;
 use crate::shadow_read::{LazySides, ReadFuture, Shadow};
 
 /// The legacy service and the new one behind one `Service<Call>`; see the [module page](super).
@@ -119,7 +120,9 @@ where
             Place::Legacy => Either::Left(self.legacy.call(request)),
             Place::New => Either::Right(self.new.call(request)),
         };
-        let read = ReadFuture::new(inner, call, authority, shadow);
+        let because = Because::Routed(decided.route.because);
+        let marking = self.plan.marking(authority, because);
+        let read = ReadFuture::new(inner, call, authority, shadow, marking);
         ChangeoverFuture::authority(DualWriteFuture::read(read))
     }
 

@@ -9,6 +9,7 @@ use crate::desk::Handle;
 use crate::plan::{Plan, Routed};
 use crate::ready::Taken;
 use crate::refused::Refused;
+use crate::served::Because;
 use crate::shadow_read::ReadFuture;
 
 /// Brings the follower after every write of the service inside; see the [module page](super).
@@ -74,7 +75,8 @@ where
         self.ready = false;
         let inner = self.authority.call(request);
         let store = decided.route.authority;
-        DualWriteFuture::read(ReadFuture::new(inner, call, store, None))
+        let marking = self.plan.marking(store, Because::Alone);
+        DualWriteFuture::read(ReadFuture::new(inner, call, store, None, marking))
     }
 }
 

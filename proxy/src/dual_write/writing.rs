@@ -14,6 +14,8 @@ use crate::pins::Ticket;
 use crate::plan::{Decided, Plan, Routed};
 use crate::port::{Ended, Written};
 use crate::ready::Taken;
+use crate::route::Reason;
+use crate::served::Because;
 use crate::unit::Surviving;
 
 /// A write that goes on without its caller once it has begun.
@@ -35,7 +37,7 @@ where
     let inner = async move {
         let mut writing = Writing::begin(Arc::clone(&plan), routed, &request);
         let began = Instant::now();
-        let answer = AssertUnwindSafe(authority.call(request))
+        let mut answer = AssertUnwindSafe(authority.call(request))
             .catch_unwind()
             .await;
         let (ended, store_end) = match &answer {
@@ -52,7 +54,11 @@ where
         plan.desk
             .metrics
             .store(writing.store, StoreKind::Write, store_end, began.elapsed());
+        let marking = plan.marking(writing.store, Because::Routed(Reason::Write));
         writing.end(ended);
+        if let (Some(marking), Ok(answer)) = (marking, &mut answer) {
+            marking.put(answer);
+        }
         match plan.ack {
             Ack::Authority => answer.unwrap_or_else(|panic| resume_unwind(panic)),
         }

@@ -34,6 +34,7 @@ pub(crate) use call::{Call, End};
 pub(crate) use guard::{InFlight, Once};
 
 use crate::pins::PinCount;
+use crate::served::Fallback;
 
 /// The name under which operations run that were not declared in the builder.
 pub const OTHER: &str = "other";
@@ -65,11 +66,6 @@ labels!(
         Skipped => "skipped",
         Abandoned => "abandoned",
     }
-);
-
-labels!(
-    /// Why the authority was asked after the follower.
-    Fallback { NotFound => "not_found", Error => "error", Timeout => "timeout", Panic => "panic" }
 );
 
 labels!(

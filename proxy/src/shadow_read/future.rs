@@ -8,6 +8,7 @@ use pin_project_lite::pin_project;
 
 use super::Shadow;
 use crate::metrics::{Call, End, StoreEnd, StoreKind};
+use crate::served::Marking;
 
 pin_project! {
     /// A service's own answer, measured, counted and perhaps compared when it is there.
@@ -24,6 +25,7 @@ struct After<Req, Res, E> {
     call: Call,
     store: Place,
     shadow: Option<Box<Shadow<Req, Res, E>>>,
+    marking: Option<Marking<Res>>,
 }
 
 impl<F, Req, Res, E> ReadFuture<F, Req, Res, E> {
@@ -32,12 +34,14 @@ impl<F, Req, Res, E> ReadFuture<F, Req, Res, E> {
         mut call: Call,
         store: Place,
         shadow: Option<Box<Shadow<Req, Res, E>>>,
+        marking: Option<Marking<Res>>,
     ) -> Self {
         call.on_drop(End::Cancelled);
         let after = Some(After {
             call,
             store,
             shadow,
+            marking,
         });
         ReadFuture { inner, after }
     }
@@ -54,11 +58,12 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let answer = ready!(this.inner.poll(cx));
+        let mut answer = ready!(this.inner.poll(cx));
         if let Some(After {
             call,
             store,
             shadow,
+            marking,
         }) = this.after.take()
         {
             let took = call.began().elapsed();
@@ -71,6 +76,10 @@ where
                     shadow.start(store, &answer, took);
                     call.end(end);
                 }
+            }
+            // What is compared is the service's own answer.
+            if let Some(marking) = marking {
+                marking.put(&mut answer);
             }
         }
         Poll::Ready(answer)

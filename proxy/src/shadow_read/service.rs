@@ -10,6 +10,7 @@ use crate::desk::Handle;
 use crate::dual_write::DualWriteFuture;
 use crate::plan::Plan;
 use crate::refused::Refused;
+use crate::served::Because;
 
 /// Compares a share of the reads with the new side; see the [module page](super).
 pub struct ShadowRead<L, N, Req, Res, E> {
@@ -71,8 +72,9 @@ where
             let (plan, sides) = (&self.plan, &self.sides);
             Shadow::of(plan, sides, services, operation, &request, runtime)
         });
+        let marking = self.plan.marking(Place::Legacy, Because::Alone);
         let inner = self.legacy.call(request);
-        DualWriteFuture::read(ReadFuture::new(inner, call, Place::Legacy, shadow))
+        DualWriteFuture::read(ReadFuture::new(inner, call, Place::Legacy, shadow, marking))
     }
 }
 

@@ -17,8 +17,11 @@ mod follower;
 mod fresh;
 /// Lists, compared by key.
 mod listed;
-/// What a service made by the layers is.
+/// Lists of keys, and percentages of single operations.
 mod ramped;
+/// Which side served an answer, and why.
+mod served;
+/// What a service made by the layers is.
 mod shape;
 /// Transactions of the application.
 mod transactions;

@@ -1,5 +1,3 @@
-//! Lists of keys, and percentages of single operations.
-
 use std::collections::BTreeSet;
 
 use changeover_flags::{KeyList, Percent, Shares};
