@@ -153,7 +153,7 @@ pub use changeover::{Builder, Changeover, ChangeoverFuture, ChangeoverLayer, Inc
 pub use desk::{Drained, Handle, NoToken};
 pub use dual_write::{DualWrite, DualWriteFuture, DualWriteLayer};
 pub use limits::Limits;
-pub use metrics::OTHER;
+pub use metrics::{Cohort, Cohorts, OTHER};
 pub use pins::PinCount;
 pub use port::{
     BoxError, Copied, CopyKeys, Ended, FencedCopy, Follow, Followed, NoFollow, NoVersions,

@@ -20,7 +20,7 @@
 //! | request | answer |
 //! | --- | --- |
 //! | `GET /status` | every entity, as the next one |
-//! | `GET /entities/{entity}` | stage, percentage, sampling, kill switch, troubles of the flags, pins, lag, the last verify, what shadow reads found |
+//! | `GET /entities/{entity}` | stage, percentage, sampling, kill switch, troubles of the flags, pins, lag, the last verify, what shadow reads found, how reads fared that were sent to either side |
 //! | `GET /entities/{entity}/differences` | redacted examples of what differs, by field |
 //! | `GET /metrics` | what the application's own exporter renders, if it was handed in |
 //! | `POST /kill` | throws every kill switch; the body may be `{"reason": "…"}` or nothing |
@@ -81,7 +81,7 @@ use lag::LastLag;
 use problem::Problem;
 
 pub use problem::Code;
-pub use status::{Differences, Lag, Shadowed, Status, Verified};
+pub use status::{Cohort, Differences, Exceptions, Lag, Shadowed, Status, Verified};
 
 /// What is to be shown and switched; [`build`](Console::build) makes the router.
 #[derive(Default)]

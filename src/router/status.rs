@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use changeover_flags::{Fixable, Flags, InForce, Percent, Place, Shares, Snapshot, Stage};
 use changeover_proxy::Handle;
-use changeover_shadow::{CanaryReport, FieldSample};
+use changeover_shadow::{CanaryReport, FieldSample, Quantiles};
 use serde::Serialize;
 
 use super::Subject;
@@ -47,6 +47,8 @@ pub struct Status {
     pub verified: Option<Verified>,
     /// What shadow reads found in this process.
     pub compared: Shadowed,
+    /// What became of reads in this process, by the side that they were sent to: `legacy`, `new`.
+    pub cohorts: BTreeMap<&'static str, Cohort>,
 }
 
 /// What differs from an entity's percentages. The listed keys stand in `/entities/{entity}/lists`.
@@ -71,6 +73,21 @@ pub struct Lag {
     pub blocked: u64,
     /// How long ago the authority said so.
     pub seconds_old: f64,
+}
+
+/// What became of the reads that were sent to one side, while both could answer.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Cohort {
+    /// Answered by it.
+    pub ok: u64,
+    /// Answered by the authority after all.
+    pub fallback: u64,
+    /// Answered by an error.
+    pub error: u64,
+    /// Given up by their callers.
+    pub cancelled: u64,
+    /// What the callers waited, but for those who gave up.
+    pub took: Quantiles,
 }
 
 /// What a verify found.
@@ -146,6 +163,7 @@ impl Status {
             lag,
             verified: verified.map(|last| Verified::of(&last)),
             compared: Shadowed::of(handle),
+            cohorts: cohorts(handle),
         }
     }
 }
@@ -244,6 +262,22 @@ pub(super) fn reads(now: &Snapshot, exceptions: &Exceptions) -> String {
         }
         Stage::Legacy | Stage::Cutover | Stage::Complete => format!("all from {authority}"),
     }
+}
+
+fn cohorts(handle: &Handle) -> BTreeMap<&'static str, Cohort> {
+    let cohorts = handle.cohorts();
+    let sides = [(Place::Legacy, cohorts.legacy), (Place::New, cohorts.new)];
+    let shown = sides.map(|(place, cohort)| {
+        let shown = Cohort {
+            ok: cohort.ok,
+            fallback: cohort.fallback,
+            error: cohort.error,
+            cancelled: cohort.cancelled,
+            took: cohort.took,
+        };
+        (place.as_str(), shown)
+    });
+    BTreeMap::from(shown)
 }
 
 fn fixed_by(flags: &Flags) -> Vec<String> {

@@ -53,6 +53,12 @@ async fn a_test_tenant_is_listed_and_shown_to_those_who_know_the_token() {
         (&json!(3), &json!(1))
     );
 
+    // Every read so far, by the side it was sent to; the first one by `ramped`.
+    let sent = |side: &str| status["cohorts"][side]["ok"].as_u64().unwrap();
+    assert_eq!((sent("legacy"), sent("new")), (3, 4), "{status}");
+    assert!(status["cohorts"]["new"]["took"]["p99_ms"].as_f64().unwrap() > 0.0);
+    assert_eq!(status["cohorts"]["new"]["fallback"], 0);
+
     // Keys are data of the application.
     let path = "/entities/listings/lists";
     let (why, _) = server.get(path).await.refused();

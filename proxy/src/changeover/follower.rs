@@ -64,6 +64,7 @@ async fn may_follow(desk: &Desk, strict: bool, routed: &mut Routed) -> bool {
     let kind = routed.operation.kind;
     if let Ok(again) = route(&decided.snapshot, kind, decided.circumstances) {
         decided.route = again;
+        routed.call.sent(&decided.route);
     }
     decided.route.by_follower()
 }

@@ -193,7 +193,6 @@ where
     ) -> BoxFuture<'static, Result<Res, E>> {
         let mut reading = *self;
         let metrics = &reading.plan.desk.metrics;
-        // Else a write has begun meanwhile.
         let mut because = Because::Routed(Reason::Pinned);
         if let Some((failure, reason)) = failed {
             let follower = reading.routed.decided.route.answered_by;
@@ -201,6 +200,9 @@ where
             metrics.store(follower, StoreKind::Read, failure, took);
             metrics.fallback(reason);
             because = Because::Fallback(reason);
+        } else {
+            // A write has begun meanwhile.
+            reading.sent_home();
         }
         reading.routed.call.on_drop(End::Cancelled);
         Box::pin(reading.by_authority(because))
@@ -214,6 +216,14 @@ where
     Res: Send + 'static,
     E: Send + 'static,
 {
+    /// The table would send it to the authority now.
+    fn sent_home(&mut self) {
+        let Routed { decided, call, .. } = &mut self.routed;
+        let route = &mut decided.route;
+        (route.answered_by, route.because) = (route.authority, Reason::Pinned);
+        call.sent(route);
+    }
+
     /// The authority's answer, and why it is the authority's.
     pub(super) async fn by_authority(mut self, because: Because) -> Result<Res, E> {
         self.routed.call.on_drop(End::Cancelled);

@@ -83,9 +83,10 @@ where
         &mut self,
         operation: Operation,
         mut decided: Decided,
-        call: Call,
+        mut call: Call,
         request: Req,
     ) -> ChangeoverFuture<L::Future, N::Future, Req, Res, E> {
+        call.sent(&decided.route);
         if decided.route.by_follower() {
             match self.plan.second(&request) {
                 Some(copy) => {
@@ -96,7 +97,10 @@ where
                     };
                     return self.by_follower(routed, request, copy);
                 }
-                None => again_as_plain(&mut decided, operation.kind),
+                None => {
+                    again_as_plain(&mut decided, operation.kind);
+                    call.sent(&decided.route);
+                }
             }
         }
         let authority = decided.route.authority;

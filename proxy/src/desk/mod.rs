@@ -29,7 +29,7 @@ pub(crate) use keys::Spelled;
 
 use crate::call::{Kind, Operation, Touched};
 use crate::limits::Limits;
-use crate::metrics::{CopyEnd, InFlight, Metrics, Shed};
+use crate::metrics::{Cohorts, CopyEnd, InFlight, Metrics, Shed};
 use crate::pins::{PinCount, Pins, Ticket};
 use crate::port::{BoxError, Ended, Followed, Versions};
 use crate::token::Token;
@@ -139,6 +139,12 @@ impl Handle {
     #[must_use]
     pub fn pins(&self) -> PinCount {
         self.desk.pins.count()
+    }
+
+    /// What became of reads, by the side that they were sent to.
+    #[must_use]
+    pub fn cohorts(&self) -> Cohorts {
+        self.desk.metrics.cohorts()
     }
 
     /// What shadow reads found so far.

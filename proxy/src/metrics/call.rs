@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use changeover_flags::Place;
 use metrics::{Counter, Histogram, counter, histogram};
 use tokio::time::Instant;
 
 use super::{Metrics, OTHER};
+use crate::route::Route;
 
 /// Every way in which a call can end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +93,8 @@ pub(crate) struct Call {
     operation: usize,
     began: Instant,
     end: End,
+    /// The side that a read was sent to, while both could answer.
+    sent: Option<Place>,
     counted: bool,
 }
 
@@ -101,6 +105,7 @@ impl Call {
             metrics,
             began: Instant::now(),
             end: End::NotBegun,
+            sent: None,
             counted: false,
         }
     }
@@ -118,6 +123,12 @@ impl Call {
     /// How long ago that was.
     pub(crate) fn elapsed(&self) -> Duration {
         self.began.elapsed()
+    }
+
+    /// Where the routing table sent a read.
+    #[inline]
+    pub(crate) fn sent(&mut self, route: &Route) {
+        self.sent = route.copies.map(|_| route.answered_by);
     }
 
     /// How the call ends if it is dropped from here on.
@@ -143,6 +154,9 @@ impl Call {
             counter.increment(1);
         }
         counters.duration.record(took);
+        if let Some(place) = self.sent {
+            self.metrics.sent.count(place, end, took);
+        }
     }
 }
 

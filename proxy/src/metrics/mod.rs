@@ -5,6 +5,8 @@
 //! | --- | --- | --- |
 //! | `changeover_calls_total` | `entity`, `op`, `route`, `outcome` | every call ends in exactly one; `route` is `authority`, `follower` or `none`, `outcome` is `ok`, `error`, `unknown`, `rejected`, `fallback` (answered by the authority after the follower failed) or `cancelled` |
 //! | `changeover_call_duration_seconds` | `entity`, `op` | what the caller waited for, or the whole write if the caller left |
+//! | `changeover_reads_total` | `entity`, `cohort`, `outcome` | reads by the side that they were sent to, `legacy` or `new`, in the stages that copy; `ok`, `fallback` (sent to the follower, answered by the authority), `error`, `cancelled` |
+//! | `changeover_read_duration_seconds` | `entity`, `cohort` | what their callers waited, but for the cancelled |
 //! | `changeover_store_call_duration_seconds` | `entity`, `store`, `kind`, `outcome` | calls of a store: `read`, `write`, `shadow`; `ok`, `error`, `timeout` |
 //! | `changeover_fallbacks_total` | `entity`, `reason` | `not_found`, `error`, `timeout`, `panic` |
 //! | `changeover_follows_total` | `entity`, `outcome` | what the follower saw of a write at once: every write of a copying stage ends in exactly one of `applied`, `replayed` (best effort: sent once more, and answered), `left`, `timeout`, `panic`, `skipped`, `abandoned`. The worker's `changeover_copies_total` counts keys instead, those of these writes among them |
@@ -19,6 +21,7 @@
 //! | `changeover_read_percent`, `changeover_kill_switch` | `entity` | what this instance believes |
 
 mod call;
+mod cohort;
 mod guard;
 
 use std::sync::Arc;
@@ -31,6 +34,8 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use call::Operations;
 pub(crate) use call::{Call, End};
+use cohort::Sent;
+pub use cohort::{Cohort, Cohorts};
 pub(crate) use guard::{InFlight, Once};
 
 use crate::pins::PinCount;
@@ -117,6 +122,7 @@ impl StoreEnd {
 /// All handles of one entity.
 pub(crate) struct Metrics {
     operations: Operations,
+    sent: Sent,
     stores: Vec<Histogram>,
     fallbacks: Vec<Counter>,
     copies: Vec<Counter>,
@@ -140,6 +146,7 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// Registers every series with the recorder in force.
     pub(crate) fn new(entity: &Entity, operations: &[&'static str]) -> Metrics {
+        let sent = Sent::new(entity);
         let entity = entity.as_str().to_owned();
         let stores = Place::ALL.into_iter().flat_map(|store| {
             StoreKind::ALL
@@ -153,6 +160,7 @@ impl Metrics {
         let in_flight = |kind: &'static str| gauge!("changeover_tasks_in_flight", "entity" => entity.clone(), "kind" => kind);
         let metrics = Metrics {
             operations: Operations::new(&entity, operations),
+            sent,
             stores: stores.map(store).collect(),
             fallbacks: zeroes(
                 Fallback::ALL,
@@ -199,6 +207,11 @@ impl Metrics {
         }
         metrics.pins(PinCount::default());
         metrics
+    }
+
+    /// What became of reads, by the side that they were sent to.
+    pub(crate) fn cohorts(&self) -> Cohorts {
+        self.sent.cohorts()
     }
 
     /// Begins a call of the operation `name`.

@@ -52,6 +52,14 @@ async fn every_series_is_there_at_zero_from_the_start() {
     let series = series(&metrics);
     let expected = [
         (
+            "changeover_reads_total",
+            "entity=rows,cohort=new,outcome=fallback",
+        ),
+        (
+            "changeover_reads_total",
+            "entity=rows,cohort=legacy,outcome=ok",
+        ),
+        (
             "changeover_calls_total",
             "entity=rows,op=put,route=authority,outcome=unknown",
         ),
@@ -139,14 +147,11 @@ async fn the_counters_sum_to_the_calls() {
     ));
     tokio::time::sleep(Duration::from_secs(300)).await;
     let series = series(&metrics);
-    assert_eq!(
-        sum(&series, "changeover_calls_total", ""),
-        f64::from(calls + 1)
-    );
-    assert_eq!(
-        sum(&series, "changeover_call_duration_seconds", ""),
-        f64::from(calls + 1)
-    );
+    for name in ["changeover_calls_total", "changeover_call_duration_seconds"] {
+        assert_eq!(sum(&series, name, ""), f64::from(calls + 1), "{name}");
+    }
+    let reads = f64::from(calls) - writes as f64;
+    assert_eq!(sum(&series, "changeover_reads_total", ""), reads);
     assert_eq!(
         sum(&series, "changeover_follows_total", ""),
         (writes + 1) as f64

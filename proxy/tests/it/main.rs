@@ -7,6 +7,8 @@ mod world;
 mod budget;
 /// A caller that leaves at every await.
 mod cancelled;
+/// Reads by the side that they were sent to.
+mod cohorts;
 /// Shadow reads and their verdicts.
 mod compared;
 /// Every call ends in exactly one counter.
