@@ -20,6 +20,13 @@ use crate::shadow_read::Sides;
 /// What an answer looks like to the comparison.
 pub(crate) type Eye<Res, E> = dyn Fn(&Result<Res, E>) -> Answer + Send + Sync;
 
+/// The caller's answer, as it is taken along to the comparison.
+pub(crate) enum Seen<Res> {
+    Observed(Answer),
+    /// To be observed when nobody waits.
+    Copied(Res),
+}
+
 /// The application's name for a class of errors.
 pub(crate) type ErrorClass<E> = dyn Fn(&E) -> Option<&'static str> + Send + Sync;
 
@@ -32,6 +39,8 @@ pub(crate) struct Plan<Req, Res, E> {
     pub(crate) eye: Arc<Eye<Res, E>>,
     /// Where shadow reads ask, if not the sides that answer callers.
     pub(crate) probe: Option<Arc<dyn Sides<Req>>>,
+    /// How answers are copied, if they are to be observed behind the caller.
+    pub(crate) copy: Option<fn(&Res) -> Res>,
     pub(crate) found: Found<Res>,
     pub(crate) mark: Option<Arc<Mark<Res>>>,
     pub(crate) follow: Arc<dyn Follow<Req>>,
@@ -141,8 +150,9 @@ impl<Req: 'static, Res: 'static, E: 'static> Plan<Req, Res, E> {
 
     fn covered(&self, operation: &Operation, read_new: Percent) -> Result<bool, Refused> {
         match (operation.bucket_text(), self.keyless) {
-            // No bucket is within nothing.
+            // No bucket is within nothing, and each within everything.
             (Some(_), _) if read_new == Percent::ZERO => Ok(false),
+            (Some(_), _) if read_new == Percent::HUNDRED => Ok(true),
             (Some(text), _) => Ok(read_new.covers(Bucket::of(self.desk.flags.entity(), text))),
             (None, KeylessReads::Authority) => Ok(false),
             (None, KeylessReads::Draw) => Ok(self.desk.draw(read_new)),
@@ -161,6 +171,15 @@ impl<Req: 'static, Res: 'static, E: 'static> Plan<Req, Res, E> {
     /// What an answer looks like to the comparison.
     pub(crate) fn observed(&self, answer: &Result<Res, E>) -> Answer {
         (self.eye)(answer)
+    }
+
+    /// What the comparison needs of an answer that goes to its caller.
+    pub(crate) fn seen(&self, answer: &Result<Res, E>) -> Seen<Res> {
+        match (self.copy, answer) {
+            (Some(copy), Ok(answer)) => catch_unwind(AssertUnwindSafe(|| copy(answer)))
+                .map_or(Seen::Observed(Answer::Failed), Seen::Copied),
+            _ => Seen::Observed(self.observed(answer)),
+        }
     }
 
     /// What an error of a write means; a panic of the hook means nothing.

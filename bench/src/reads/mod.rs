@@ -11,22 +11,24 @@ use crate::instructions;
 use crate::report::{Limit, Report, Row};
 use crate::rounds::{Contender, alternate, median, noise, paired};
 use ours::{Bare, Layered, Stage};
-use peers::{Join, LaunchDarkly, Scientist};
+use peers::{DualWrite, Join, LaunchDarkly, Scientist};
 
 /// Calls of one round. Their shadow reads are in flight at once: as many as the default limits have
 /// room for.
 pub const CALLS: usize = 50;
 
 /// The contenders of the rows, by the name under which valgrind runs them.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 11] = [
     "bare",
     "legacy",
     "routed",
     "shadowed",
+    "copied",
     "silent",
     "ld-off",
     "ld-rampdown",
     "ld-shadow",
+    "ld-write",
     "join",
 ];
 
@@ -37,10 +39,12 @@ pub fn contender(name: &str) -> Option<Box<dyn Contender>> {
         "legacy" => Box::new(Layered::new(Stage::Legacy, CALLS)),
         "routed" => Box::new(Layered::new(Stage::Routed, CALLS)),
         "shadowed" => Box::new(Layered::new(Stage::Shadowed, CALLS)),
+        "copied" => Box::new(Layered::new(Stage::Copied, CALLS)),
         "silent" => Box::new(Layered::new(Stage::Silent, CALLS)),
         "ld-off" => Box::new(LaunchDarkly::new(Theirs::Off)),
         "ld-rampdown" => Box::new(LaunchDarkly::new(Theirs::Rampdown)),
         "ld-shadow" => Box::new(LaunchDarkly::new(Theirs::Shadow)),
+        "ld-write" => Box::new(DualWrite(LaunchDarkly::new(Theirs::DualWrite))),
         "join" => Box::new(Join::new()),
         "scientist" => Box::new(Scientist::new()),
         _ => return None,
@@ -111,8 +115,13 @@ pub fn rows(report: &mut Report, quick: bool) {
         2_000.0,
     ));
     report.push(added(
+        "copied",
+        "the same, a copy of the answer observed behind the caller",
+        2_000.0,
+    ));
+    report.push(added(
         "silent",
-        "the same, the new side never answers",
+        "sampled, the new side never answers",
         2_000.0,
     ));
     let against = |name: &'static str, peer: &str, what: &'static str, at_most: Option<f64>| {
@@ -145,9 +154,21 @@ pub fn rows(report: &mut Report, quick: bool) {
         Some(0.5),
     ));
     report.push(against(
+        "routed",
+        "ld-write",
+        "routed read / LaunchDarkly, a dual write",
+        Some(0.5),
+    ));
+    report.push(against(
         "shadowed",
         "ld-shadow",
         "shadow read / LaunchDarkly, shadow",
+        Some(0.5),
+    ));
+    report.push(against(
+        "copied",
+        "ld-shadow",
+        "the same, a copy observed / LaunchDarkly, shadow",
         Some(0.5),
     ));
     report.push(against(

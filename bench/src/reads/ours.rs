@@ -58,7 +58,9 @@ pub enum Stage {
     Routed,
     /// Stage `dual-write`, every read by legacy and compared.
     Shadowed,
-    /// The same, and the new side never answers.
+    /// The same, with copies of the answers observed behind the caller.
+    Copied,
+    /// Compared, and the new side never answers.
     Silent,
 }
 
@@ -109,7 +111,7 @@ impl Layered {
         match stage {
             Stage::Legacy => {}
             Stage::Routed => flags.set_read_new(Percent::HUNDRED).expect("it is ready"),
-            Stage::Shadowed | Stage::Silent => flags
+            Stage::Shadowed | Stage::Copied | Stage::Silent => flags
                 .set_sample(Percent::HUNDRED)
                 .expect("memory can be saved to"),
         }
@@ -123,7 +125,7 @@ impl Layered {
         } else {
             store()
         };
-        let layer = Changeover::builder(flags)
+        let mut builder = Changeover::builder(flags)
             .classify(|get: &Get| Operation::read("get", get.0))
             .operations(["get"])
             .observe(|row: &Option<Row>| {
@@ -131,9 +133,11 @@ impl Layered {
             })
             .found(|row: &Option<Row>| row.is_some())
             .new_service(new)
-            .limits(limits)
-            .build()
-            .expect("nothing is missing");
+            .limits(limits);
+        if stage == Stage::Copied {
+            builder = builder.observe_copies();
+        }
+        let layer = builder.build().expect("nothing is missing");
         let service = layer.layer(store());
         Layered { layer, service }
     }

@@ -56,6 +56,25 @@ impl Contender for LaunchDarkly {
     }
 }
 
+/// A write by LaunchDarkly's migrator, to both sides.
+pub struct DualWrite(pub LaunchDarkly);
+
+impl Contender for DualWrite {
+    fn sample(&mut self, calls: usize) -> LocalBoxFuture<'_, Sample> {
+        Box::pin(timed(calls, async |id| {
+            let LaunchDarkly {
+                migrator,
+                context,
+                stage,
+                ..
+            } = &mut self.0;
+            let write = migrator.write(context, "rows".to_owned(), *stage, id).await;
+            let row = write.authoritative.result.expect("it always answers");
+            assert!(std::hint::black_box(row).is_some());
+        }))
+    }
+}
+
 /// What teams write by hand: both sides at once, compared, the first one's answer.
 pub struct Join(Store, Store);
 

@@ -7,7 +7,6 @@ use changeover_shadow::{BadRule, Observe, Redaction, Report, Reservoir, Rules, T
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
-use tower_service::Service;
 
 use super::ChangeoverLayer;
 use crate::call::{Ack, Classify, Duplicate, Failure, KeylessReads, Outcome};
@@ -19,7 +18,7 @@ use crate::pins::Pins;
 use crate::plan::{ErrorClass, Found, Plan, eye};
 use crate::port::{Follow, NoFollow, NoVersions, Versions, Written};
 use crate::served::Mark;
-use crate::shadow_read::{Probe, ShadowReadLayer, probe};
+use crate::shadow_read::{Probe, ShadowReadLayer};
 
 /// The fields and field paths of which a layer keeps examples.
 const EXAMPLES_PER_FIELD: usize = 10;
@@ -36,19 +35,20 @@ pub struct Builder<N, Req, Res, E> {
     new: N,
     classify: Option<Box<dyn Classify<Req, Res>>>,
     observe: Option<Arc<dyn Observe<Res>>>,
+    pub(super) copy: Option<fn(&Res) -> Res>,
     found: Option<Found<Res>>,
     follow: Arc<dyn Follow<Req>>,
     versions: Box<dyn Versions>,
     duplicate: Arc<dyn Duplicate<Req>>,
     outcome: Box<dyn Outcome<E>>,
-    error_class: Box<ErrorClass<E>>,
-    rules: Rules,
-    redaction: Redaction,
-    control: Percent,
-    report: Option<Box<dyn Report>>,
+    pub(super) error_class: Box<ErrorClass<E>>,
+    pub(super) rules: Rules,
+    pub(super) redaction: Redaction,
+    pub(super) control: Percent,
+    pub(super) report: Option<Box<dyn Report>>,
     pub(super) mark: Option<Arc<Mark<Res>>>,
-    probe: Option<Probe<Req, Res, E>>,
-    pool_waiting: Option<PoolWaiting>,
+    pub(super) probe: Option<Probe<Req, Res, E>>,
+    pub(super) pool_waiting: Option<PoolWaiting>,
     limits: Limits,
     operations: Vec<&'static str>,
     keyless: KeylessReads,
@@ -83,6 +83,7 @@ where
             new: (),
             classify: None,
             observe: None,
+            copy: None,
             found: None,
             follow: Arc::new(NoFollow),
             versions: Box::new(NoVersions),
@@ -112,6 +113,7 @@ where
             flags: self.flags,
             classify: self.classify,
             observe: self.observe,
+            copy: self.copy,
             found: self.found,
             follow: self.follow,
             versions: self.versions,
@@ -181,104 +183,6 @@ where
     #[must_use]
     pub fn outcome(mut self, outcome: impl Outcome<E>) -> Self {
         self.outcome = Box::new(outcome);
-        self
-    }
-
-    /// What counts as equal.
-    #[must_use]
-    pub fn rules(mut self, rules: Rules) -> Self {
-        self.rules = rules;
-        self
-    }
-
-    /// What the examples may show.
-    #[must_use]
-    pub fn redaction(mut self, redaction: Redaction) -> Self {
-        self.redaction = redaction;
-        self
-    }
-
-    /// Names the class of an error that the data calls for (`sold_out`), so that errors are compared,
-    /// too: alike they are no difference, and no match either; an error on one side alone, or two of
-    /// different classes, is a difference. `None`, the default for every error, for a side in
-    /// trouble, which says nothing of the data. The name is shown and must not hold data.
-    #[must_use]
-    pub fn error_class(
-        mut self,
-        class: impl Fn(&E) -> Option<&'static str> + Send + Sync + 'static,
-    ) -> Self {
-        self.error_class = Box::new(class);
-        self
-    }
-
-    /// Of the shadow reads by key, the share that is followed by a control read: the authority
-    /// asked twice, within the budget of shadow reads. Fields in which it differs from itself are
-    /// noise; see [`NoiseFloor`](changeover_shadow::NoiseFloor). Default 1 %.
-    #[must_use]
-    pub fn control(mut self, share: Percent) -> Self {
-        self.control = share;
-        self
-    }
-
-    /// Who is told of each shadow read when it is over.
-    #[must_use]
-    pub fn report(mut self, report: impl Report + 'static) -> Self {
-        self.report = Some(Box::new(report));
-        self
-    }
-
-    /// Asks `legacy` and `new` in shadow reads, and in all their looks, instead of the services that
-    /// answer callers: the same queries over connections of their own. A caller then never waits for
-    /// a connection that a shadow read holds, and an application's cache in front of its service is
-    /// neither filled nor evicted by reads that nobody made, nor believed at the second look.
-    ///
-    /// The first look at the side that answered is the caller's own answer. What the layer asks for
-    /// versions goes where [`versions`](Builder::versions) says.
-    ///
-    /// ```
-    /// # use changeover_flags::{Entity, Flags};
-    /// # use changeover_proxy::{Changeover, Operation, Refused};
-    /// # use changeover_shadow::Json;
-    /// # use std::future::{Ready, ready};
-    /// # fn repository(pool: &str) -> impl tower::Service<i64, Response = Option<String>, Error = Refused,
-    /// #     Future = Ready<Result<Option<String>, Refused>>> + Clone + Send + 'static + use<> {
-    /// #     let pool = pool.to_owned();
-    /// #     tower::service_fn(move |id| ready(Ok(Some(format!("{id} from {pool}")))))
-    /// # }
-    /// # let flags = Flags::memory(Entity::new("listings")?);
-    /// # let (pools, small_pools) = (["legacy", "new"], ["legacy", "new"]);
-    /// // `pools` serve the callers; `small_pools` have two connections each, and no cache in front.
-    /// let [legacy, new] = pools.map(|pool| repository(pool));
-    /// let [probe_legacy, probe_new] = small_pools.map(|pool| repository(pool));
-    /// let layer = Changeover::builder(flags)
-    ///     .classify(|id: &i64| Operation::read("title", *id))
-    ///     .observe(Json)
-    ///     .new_service(new)
-    ///     .probe(probe_legacy, probe_new)
-    ///     .build()?;
-    /// let titles = tower::Layer::layer(&layer, legacy);
-    /// # assert_eq!(titles.handle().sample_share(), 1.0);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[must_use]
-    pub fn probe<L, P>(mut self, legacy: L, new: P) -> Self
-    where
-        L: Service<Req, Response = Res, Error = E> + Clone + Send + 'static,
-        L::Future: Send + 'static,
-        P: Service<Req, Response = Res, Error = E> + Clone + Send + 'static,
-        P::Future: Send + 'static,
-    {
-        self.probe = Some(probe(legacy, new));
-        self
-    }
-
-    /// Whether callers wait for a connection, or the next one will: shadow reads, and their second
-    /// looks, are then shed and counted (`pool`). Asked on the caller's task once its answer is
-    /// there, so it must be quick and not block; a panic is taken for *yes*. For sqlx,
-    /// `changeover::worker::guard::waiting(&pool)`; for several pools, `move || one() || other()`.
-    #[must_use]
-    pub fn pool_waiting(mut self, waiting: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        self.pool_waiting = Some(Box::new(waiting));
         self
     }
 
@@ -408,6 +312,7 @@ where
             classify,
             probe: self.probe.map(|probe| probe(Arc::clone(&eye))),
             eye,
+            copy: self.copy,
             found,
             mark: self.mark,
             follow,

@@ -171,16 +171,14 @@ where
         let metrics = &plan.desk.metrics;
         metrics.store(follower, StoreKind::Read, StoreEnd::Ok, took);
         let because = Because::Routed(routed.decided.route.because);
-        match shadow {
-            // Asked at the beginning of the call, the clock need not be asked again.
-            None if self.asked == routed.call.began() => {
-                routed.call.end_after(End::FollowerOk, took);
-            }
-            None => routed.call.end(End::FollowerOk),
-            Some(shadow) => {
-                shadow.start(follower, answer, took);
-                routed.call.end(End::FollowerOk);
-            }
+        // Asked at the beginning of the call, the clock need not be asked again.
+        if self.asked == routed.call.began() {
+            routed.call.end_after(End::FollowerOk, took);
+        } else {
+            routed.call.end(End::FollowerOk);
+        }
+        if let Some(shadow) = shadow {
+            shadow.start(follower, answer, took);
         }
         if let Some(marking) = plan.marking(follower, because) {
             marking.put(answer);
@@ -233,14 +231,14 @@ where
         let place = self.routed.decided.route.authority;
         let metrics = &self.plan.desk.metrics;
         metrics.store(place, StoreKind::Read, StoreEnd::of(&answer), took);
-        if let Some(shadow) = self.shadow {
-            shadow.start(place, &answer, took);
-        }
         self.routed.call.end(match because {
             _ if answer.is_err() => End::Error,
             Because::Fallback(_) => End::Fallback,
             _ => End::Ok,
         });
+        if let Some(shadow) = self.shadow {
+            shadow.start(place, &answer, took);
+        }
         if let Some(marking) = self.plan.marking(place, because) {
             marking.put(&mut answer);
         }

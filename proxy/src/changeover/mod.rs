@@ -15,6 +15,7 @@
 //! second one if something has to be asked first.
 
 mod builder;
+mod comparing;
 mod follower;
 mod following;
 mod future;

@@ -79,6 +79,7 @@ where
     Res: Send + 'static,
     E: From<Refused> + Send + 'static,
 {
+    #[inline]
     fn read(
         &mut self,
         operation: Operation,
@@ -131,6 +132,7 @@ where
     }
 
     /// A read that the follower may answer: at once, if nothing has to be asked and it is ready.
+    #[inline]
     fn by_follower(
         &mut self,
         mut routed: Routed,
@@ -179,6 +181,7 @@ where
         })
     }
 
+    #[inline]
     fn reading<A>(
         &self,
         mut routed: Routed,

@@ -70,12 +70,9 @@ where
             call.metrics()
                 .store(store, StoreKind::Read, StoreEnd::of(&answer), took);
             let end = if answer.is_ok() { End::Ok } else { End::Error };
-            match shadow {
-                None => call.end_after(end, took),
-                Some(shadow) => {
-                    shadow.start(store, &answer, took);
-                    call.end(end);
-                }
+            call.end_after(end, took);
+            if let Some(shadow) = shadow {
+                shadow.start(store, &answer, took);
             }
             // What is compared is the service's own answer.
             if let Some(marking) = marking {

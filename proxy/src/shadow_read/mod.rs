@@ -5,9 +5,10 @@
 //!
 //! 1. Of the reads, the sampled share is compared, in the stages in which copies run and while the
 //!    kill switch is not thrown. Writes pass through and are counted.
-//! 2. The caller's own answer is the first look: it is observed by reference when it is there, and
-//!    returned at once. The other side is asked afterwards, in the background, with a copy of the
-//!    request that was made for the sampled call alone.
+//! 2. The caller's own answer is the first look: it is observed by reference when it is there (or
+//!    [cloned](crate::Builder::observe_copies), and observed later), and returned at once. The other side is
+//!    asked afterwards, in the background, with a copy of the request that was made for the sampled
+//!    call alone.
 //! 3. A difference is looked at again after a while: both sides are read anew, and the versions are
 //!    asked for. What [`judge`](changeover_shadow::judge) then says is counted, and what differs is
 //!    kept, redacted, in a bounded reservoir.

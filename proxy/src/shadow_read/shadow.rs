@@ -13,7 +13,7 @@ use super::sides::{LazySides, Sides, sides};
 use crate::call::{Kind, Operation};
 use crate::desk::Desk;
 use crate::metrics::{InFlight, Shed};
-use crate::plan::Plan;
+use crate::plan::{Plan, Seen};
 
 /// A shadow read that waits for the caller's own answer.
 pub(crate) struct Shadow<Req, Res, E> {
@@ -111,48 +111,60 @@ where
     }
 
     /// The caller has its answer, from `place` and after `took`: compare, or shed.
-    pub(crate) fn start(self, place: Place, answer: &Result<Res, E>, took: Duration) {
+    pub(crate) fn start(
+        mut self: Box<Self>,
+        place: Place,
+        answer: &Result<Res, E>,
+        took: Duration,
+    ) {
+        self.compare.answered = true;
+        let desk = &self.plan.desk;
+        // Before the answer is observed, which may cost more than all of this.
+        if desk.shadows.is_closed() {
+            return self.compare.shed(Shed::Closing);
+        }
+        if took > desk.limits.shed_over {
+            return self.compare.shed(Shed::Slow);
+        }
+        if desk.pool_waits() {
+            return self.compare.shed(Shed::Pool);
+        }
+        let Ok(room) = Arc::clone(&desk.shadow_room).try_acquire_owned() else {
+            return self.compare.shed(Shed::Shadows);
+        };
+        let in_flight = InFlight::new(&desk.metrics.shadows_in_flight);
+        let (tracked, seen) = (desk.shadows.token(), self.plan.seen(answer));
+        let runtime = self.runtime.clone();
+        drop(runtime.spawn(async move {
+            // Boxed here: what is moved into the task, while the caller waits, stays small.
+            Box::pin(self.compare(place, seen, took)).await;
+            drop((room, in_flight, tracked));
+        }));
+    }
+
+    async fn compare(self: Box<Self>, place: Place, seen: Seen<Res>, took: Duration) {
         let Shadow {
             plan,
             operation,
             request,
             sides,
-            runtime,
-            mut compare,
-        } = self;
-        compare.answered = true;
-        let desk = &plan.desk;
-        // Before the answer is observed, which may cost more than all of this.
-        if desk.shadows.is_closed() {
-            return compare.shed(Shed::Closing);
-        }
-        if took > desk.limits.shed_over {
-            return compare.shed(Shed::Slow);
-        }
-        if desk.pool_waits() {
-            return compare.shed(Shed::Pool);
-        }
-        let Ok(room) = Arc::clone(&desk.shadow_room).try_acquire_owned() else {
-            return compare.shed(Shed::Shadows);
+            compare,
+            runtime: _,
+        } = *self;
+        let answer = match seen {
+            Seen::Observed(answer) => answer,
+            Seen::Copied(answer) => plan.observed(&Ok(answer)),
         };
-        let answer = plan.observed(answer);
-        if too_long(desk, &operation, &answer) {
+        if too_long(&plan.desk, &operation, &answer) {
             return compare.shed(Shed::Long);
         }
-        let in_flight = InFlight::new(&desk.metrics.shadows_in_flight);
-        let tracker = desk.shadows.clone();
-        let task = async move {
-            let (looking, request) = looking(&plan, operation, request, sides);
-            // Boxed here: what is moved into the task, while the caller waits, stays small.
-            Box::pin(looking.run(request, place, answer, took, |class| compare.finish(class)))
-                .await;
-            drop((room, in_flight));
-        };
-        drop(tracker.spawn_on(task, &runtime));
+        let (looking, request) = looking(&plan, operation, request, sides);
+        let count = |class| compare.finish(class);
+        looking.run(request, place, answer, took, count).await;
     }
 }
 
-/// All that the looks need, made when the caller no longer waits.
+/// All that the looks need.
 fn looking<Req: 'static, Res: 'static, E: 'static>(
     plan: &Plan<Req, Res, E>,
     operation: Operation,

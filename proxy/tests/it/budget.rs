@@ -251,3 +251,50 @@ async fn what_cannot_be_copied_or_has_no_runtime_is_counted_too() {
     assert_eq!(outside.unwrap().unwrap().unwrap(), 7);
     assert_eq!(shed(&metrics), reasons(&[("no_runtime", 1), ("plain", 2)]));
 }
+
+/// A row whose clone panics at will.
+#[derive(Debug, PartialEq)]
+struct Stubborn(i64);
+
+impl Clone for Stubborn {
+    fn clone(&self) -> Stubborn {
+        assert_ne!(self.0, 13, "injected");
+        Stubborn(self.0)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_of_the_answer_is_observed_when_its_caller_has_gone() {
+    let world = World::new();
+    world.flags.set_sample(Percent::HUNDRED).unwrap();
+    world.flags.set_read_new(Percent::ZERO).unwrap();
+    let observed = Arc::new(AtomicU64::new(0));
+    let counting = Arc::clone(&observed);
+    let side = || service_fn(|id: i64| ready(Ok::<_, Refused>(Stubborn(id))));
+    let layer = Builder::new(world.flags.clone(), |id: &i64| Some(*id))
+        .classify(|id: &i64| Operation::read("get", *id))
+        .observe(move |row: &Stubborn| {
+            counting.fetch_add(1, Ordering::Relaxed);
+            Some(Value::from(row.0))
+        })
+        .observe_copies()
+        .control(Percent::ZERO)
+        .new_service(side())
+        .build()
+        .unwrap();
+    let service = layer.layer(side());
+    assert_eq!(service.clone().oneshot(7).await.unwrap(), Stubborn(7));
+    assert_eq!(
+        observed.load(Ordering::Relaxed),
+        0,
+        "while the caller waited"
+    );
+    assert_eq!(service.oneshot(13).await.unwrap(), Stubborn(13));
+    rest().await;
+    assert_eq!(observed.load(Ordering::Relaxed), 3);
+    let totals = layer.handle().compared();
+    assert_eq!(
+        (totals.of(Class::Match), totals.of(Class::ErrorInLegacy)),
+        (1, 1)
+    );
+}
