@@ -8,38 +8,45 @@
 //! }
 //! ```
 //!
+//! The verbs work on what [`changeover.toml`](crate::config) names; `--json` prints what they have to
+//! say for programs. All of them may run beside the application, and again: what is done is not done
+//! twice.
+//!
 //! # Exit codes
 //!
 //! | code | means |
 //! | --- | --- |
 //! | 0 | done |
 //! | 1 | what was asked for does not hold: a gate stayed shut, a check found something |
-//! | 2 | the command line cannot be understood |
+//! | 2 | the command line, or the configuration, cannot be understood |
 //! | 3 | the environment: a database, a port, a file |
 //! | 70 | a defect of this program |
 //! | 130 | interrupted |
 //!
 //! What was asked for goes to stdout, everything else to stderr.
 
-use std::error::Error;
+mod backfill;
+mod drain;
+mod failure;
+mod install;
+mod repair;
+mod status;
+mod verify;
+mod which;
+
 use std::ffi::OsString;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use failure::{DEFECT, ENVIRONMENT, Failure, USAGE};
 use tracing_subscriber::EnvFilter;
 
-use crate::demo::{self, DemoError, DemoOptions};
-
-const HOLDS_NOT: u8 = 1;
-const USAGE: u8 = 2;
-const ENVIRONMENT: u8 = 3;
-const DEFECT: u8 = 70;
-const INTERRUPTED: u8 = 130;
+use crate::demo::{self, DemoOptions};
 
 const AFTER: &str = "\
 Exit codes: 0 done; 1 a gate stayed shut or a check found something; 2 usage; 3 the environment \
-(a database, a port); 70 a defect of this program; 130 interrupted.
+(a database, a port, a file); 70 a defect of this program; 130 interrupted.
 CHANGEOVER_LOG sets what is logged to stderr, e.g. info or changeover_sync_worker=debug.";
 
 /// Moves a live application from legacy tables to new tables: no downtime, no lost write, and a
@@ -61,13 +68,13 @@ enum Verb {
     /// field by field and holds them against every write that was acknowledged. The summary goes
     /// to stdout, progress to stderr. Takes about a minute.
     Demo(DemoOptions),
-}
-
-/// Why a verb did not do what it was told.
-struct Failure {
-    code: u8,
-    hint: Option<String>,
-    error: Box<dyn Error + Send + Sync>,
+    Install(install::Install),
+    Uninstall(install::Uninstall),
+    Status(status::Status),
+    Backfill(backfill::Backfill),
+    Drain(drain::Drain),
+    Verify(verify::Verify),
+    Repair(repair::Repair),
 }
 
 /// Runs one command line, the program's name first, and answers its exit code.
@@ -96,13 +103,7 @@ where
         .build()
     {
         Ok(runtime) => runtime,
-        Err(error) => {
-            return tell(Failure {
-                code: ENVIRONMENT,
-                hint: None,
-                error: error.into(),
-            });
-        }
+        Err(error) => return Failure::new(ENVIRONMENT, error).tell(),
     };
     // On a task of its own, so that a panic comes back as an answer.
     let ended = runtime.block_on(async { tokio::spawn(obey(cli.verb)).await });
@@ -110,14 +111,10 @@ where
     runtime.shutdown_background();
     match ended {
         Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(failure)) => tell(failure),
-        Err(panic) => tell(Failure {
-            code: DEFECT,
-            hint: Some(
-                "this is a defect of changeover; please report it with the message above".into(),
-            ),
-            error: panic.into(),
-        }),
+        Ok(Err(failure)) => failure.tell(),
+        Err(panic) => Failure::new(DEFECT, panic)
+            .with_hint("this is a defect of changeover; please report it with the message above")
+            .tell(),
     }
 }
 
@@ -126,62 +123,16 @@ async fn obey(verb: Verb) -> Result<(), Failure> {
         Verb::Demo(options) => {
             let json = options.json;
             let summary = demo::run(options).await?;
-            let text = if json {
-                let text = serde_json::to_string_pretty(&summary);
-                text.map_err(|error| Failure {
-                    code: DEFECT,
-                    hint: None,
-                    error: error.into(),
-                })?
-            } else {
-                summary.to_string().trim_end().to_owned()
-            };
-            print(&text)
+            which::print(&summary, json)
         }
+        Verb::Install(verb) => verb.run().await,
+        Verb::Uninstall(verb) => verb.run().await,
+        Verb::Status(verb) => verb.run().await,
+        Verb::Backfill(verb) => verb.run().await,
+        Verb::Drain(verb) => verb.run().await,
+        Verb::Verify(verb) => verb.run().await,
+        Verb::Repair(verb) => verb.run().await,
     }
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    let written = writeln!(std::io::stdout().lock(), "{text}");
-    written.map_err(|error| Failure {
-        code: ENVIRONMENT,
-        hint: None,
-        error: error.into(),
-    })
-}
-
-impl From<DemoError> for Failure {
-    fn from(error: DemoError) -> Failure {
-        let (code, hint) = match &error {
-            DemoError::Environment { hint, .. } => (ENVIRONMENT, Some(hint.clone())),
-            DemoError::Gate(_) | DemoError::Check(_) => (
-                HOLDS_NOT,
-                Some("run it with --keep to look at the databases".to_owned()),
-            ),
-            DemoError::Interrupted => (INTERRUPTED, None),
-        };
-        Failure {
-            code,
-            hint,
-            error: error.into(),
-        }
-    }
-}
-
-/// Says what went wrong, with every cause, and what to do.
-fn tell(failure: Failure) -> ExitCode {
-    let mut text = format!("error: {}\n", failure.error);
-    let mut source = failure.error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!("  because: {cause}\n"));
-        source = cause.source();
-    }
-    if let Some(hint) = failure.hint {
-        text.push_str(&format!("hint: {hint}\n"));
-    }
-    // A closed stderr is nobody's loss.
-    let _ = std::io::stderr().write_all(text.as_bytes());
-    ExitCode::from(failure.code)
 }
 
 /// Logs to stderr: errors alone, unless `CHANGEOVER_LOG` says otherwise.

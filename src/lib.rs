@@ -15,6 +15,7 @@
 //! | `router` | status and switches over HTTP (cargo feature `router`) |
 //! | `signal` | the kill switch as a signal (Unix) |
 //! | [`demo`] | a whole migration under load, on databases made for it |
+//! | [`config`] | `changeover.toml`, from which the command line works |
 //! | [`cli`] | the command line as a function, for binaries with mappings in Rust |
 
 pub use changeover_flags as flags;
@@ -25,11 +26,13 @@ pub use changeover_sync_worker as worker;
 
 pub mod cli;
 pub mod closures;
+pub mod config;
 pub mod demo;
 pub mod kit;
 pub mod repository;
 #[cfg(feature = "router")]
 pub mod router;
+mod screen;
 #[cfg(unix)]
 pub mod signal;
 pub mod wiring;

@@ -167,7 +167,7 @@ impl Wiring {
     }
 
     /// Stage `dual-write`, where nobody has decided anything yet.
-    async fn first_step(migration: &Migration) -> Result<(), MigrationError> {
+    pub(crate) async fn first_step(migration: &Migration) -> Result<(), MigrationError> {
         let epoch = migration.epoch().await?;
         if epoch.stage() != Stage::Legacy {
             return Ok(());

@@ -9,8 +9,8 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::database::Databases;
 use super::market::Draft;
-use super::screen::Bar;
 use super::store::{Cell, Work};
+use crate::screen::Bar;
 
 /// Rows of one insert; their arguments stay below what SQLite and PostgreSQL can bind.
 const ROWS_AT_ONCE: i64 = 1_000;

@@ -25,7 +25,6 @@ mod load;
 mod market;
 mod mess;
 mod sabotage;
-mod screen;
 mod store;
 mod story;
 mod summary;
@@ -35,9 +34,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::screen::Screen;
 use counted::Counted;
 use database::Databases;
-use screen::Screen;
 use story::Story;
 
 pub use sabotage::Sabotage;

@@ -416,9 +416,23 @@ impl Migration {
     ///
     /// [`MigrationError`] when a database did not answer; nothing is recorded then.
     pub async fn verify(&self, options: VerifyOptions) -> Result<VerifyReport, MigrationError> {
+        self.verify_telling(options, |_| ()).await
+    }
+
+    /// The same; `told` hears after each page how many keys were compared so far.
+    ///
+    /// # Errors
+    ///
+    /// As [`verify`](Migration::verify).
+    pub async fn verify_telling(
+        &self,
+        options: VerifyOptions,
+        told: impl FnMut(u64) + Send,
+    ) -> Result<VerifyReport, MigrationError> {
         let epoch = self.epoch().await?;
         self.same_revision(&epoch)?;
-        let report = Verify::new(self.copier.clone(), options).run().await?;
+        let verify = Verify::new(self.copier.clone(), options);
+        let report = verify.run_telling(told).await?;
         let evidence = if report.clean() {
             Evidence::Verified
         } else {

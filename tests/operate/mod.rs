@@ -2,6 +2,7 @@
 
 mod canary;
 mod client;
+mod command;
 mod file;
 mod listed;
 mod router;

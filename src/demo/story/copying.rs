@@ -1,7 +1,7 @@
 //! How the new side gets to hold what legacy holds: install, dual write, backfill, verify.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use changeover_sync_worker::backfill::BackfillOptions;
 use changeover_sync_worker::verify::{VerifyOptions, VerifyReport};
@@ -9,7 +9,6 @@ use changeover_sync_worker::verify::{VerifyOptions, VerifyReport};
 use super::scene::Scene;
 use super::{Story, failed};
 use crate::demo::DemoError;
-use crate::demo::counted::Series;
 use crate::demo::summary::{Swept, Verified};
 
 impl Story<'_> {
@@ -83,20 +82,13 @@ impl Story<'_> {
         scene: &Scene,
         when: &'static str,
     ) -> Result<VerifyReport, DemoError> {
-        let compared = |series: Series| series.sum("changeover_verify_keys_total", &[]);
-        let before = compared(self.counted.now());
         let bar = self.screen.bar("verify", self.options.rows.unsigned_abs());
         let began = Instant::now();
-        let verify = scene.migration.verify(VerifyOptions::default());
-        tokio::pin!(verify);
-        let report = loop {
-            tokio::select! {
-                report = &mut verify => break report,
-                () = tokio::time::sleep(Duration::from_millis(250)) => {
-                    bar.at(compared(self.counted.now()) - before);
-                }
-            }
-        };
+        let told = |compared| bar.at(compared);
+        let report = scene
+            .migration
+            .verify_telling(VerifyOptions::default(), told)
+            .await;
         drop(bar);
         let report = report.map_err(failed("verifying"))?;
         let seconds = began.elapsed().as_secs_f64();

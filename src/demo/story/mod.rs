@@ -22,9 +22,9 @@ use super::counted::Counted;
 use super::database::Databases;
 use super::load::{Load, Seen};
 use super::market::Health;
-use super::screen::Screen;
 use super::summary::{Calls, Summary};
 use super::{DemoError, DemoOptions, mess};
+use crate::screen::Screen;
 
 /// How long what is left may take when the callers have gone.
 const PATIENCE: Duration = Duration::from_secs(60);

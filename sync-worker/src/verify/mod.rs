@@ -78,9 +78,11 @@ pub struct Verify {
 }
 
 /// A verify under way.
-struct Sweep {
+struct Sweep<'a> {
     report: VerifyReport,
     holds: BTreeMap<Key, Hold>,
+    /// Hears how many keys were compared so far.
+    told: &'a mut (dyn FnMut(u64) + Send),
 }
 
 /// What a look at one key found, with all that a report tells of it.
@@ -110,6 +112,18 @@ impl Verify {
     /// [`StoreError`] when a store did not answer. What was found until then is lost: an unfinished
     /// verify proves nothing.
     pub async fn run(&self) -> Result<VerifyReport, StoreError> {
+        self.run_telling(|_| ()).await
+    }
+
+    /// The same; `told` hears after each page how many keys were compared so far.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Verify::run).
+    pub async fn run_telling(
+        &self,
+        mut told: impl FnMut(u64) + Send,
+    ) -> Result<VerifyReport, StoreError> {
         let backfilled = self.copier.follower().cursor().await?.done;
         let report = VerifyReport {
             backfilled,
@@ -118,6 +132,7 @@ impl Verify {
         let mut sweep = Sweep {
             report,
             holds: self.holds().await?,
+            told: &mut told,
         };
         let mut keys = self.sweep_authority(&mut sweep).await?;
         keys += self.sweep_deleted(&mut sweep).await?;
@@ -140,6 +155,7 @@ impl Verify {
                 ..VerifyReport::default()
             },
             holds: self.holds().await?,
+            told: &mut |_| (),
         };
         for keys in keys.chunks(self.page() as usize) {
             let stamped = self.read(keys).await?;
@@ -148,7 +164,7 @@ impl Verify {
         Ok(sweep.report)
     }
 
-    async fn sweep_authority(&self, sweep: &mut Sweep) -> Result<u64, StoreError> {
+    async fn sweep_authority(&self, sweep: &mut Sweep<'_>) -> Result<u64, StoreError> {
         let authority = self.copier.authority();
         let mut page = authority.page(None, self.page()).await?;
         let mut keys = 0;
@@ -170,7 +186,7 @@ impl Verify {
     }
 
     /// Deleted keys that the follower never heard of; those it did are in the next sweep.
-    async fn sweep_deleted(&self, sweep: &mut Sweep) -> Result<u64, StoreError> {
+    async fn sweep_deleted(&self, sweep: &mut Sweep<'_>) -> Result<u64, StoreError> {
         let mut after: Option<Key> = None;
         let mut seen = 0;
         loop {
@@ -195,7 +211,7 @@ impl Verify {
         }
     }
 
-    async fn sweep_follower(&self, sweep: &mut Sweep) -> Result<u64, StoreError> {
+    async fn sweep_follower(&self, sweep: &mut Sweep<'_>) -> Result<u64, StoreError> {
         let mut after: Option<Key> = None;
         let mut seen = 0;
         loop {
@@ -214,7 +230,7 @@ impl Verify {
     }
 
     /// Compares those of `keys` that are in no page: the first sweep has seen the others.
-    async fn compare_gone(&self, keys: &[Key], sweep: &mut Sweep) -> Result<(), StoreError> {
+    async fn compare_gone(&self, keys: &[Key], sweep: &mut Sweep<'_>) -> Result<(), StoreError> {
         if keys.is_empty() {
             return Ok(());
         }
@@ -227,7 +243,11 @@ impl Verify {
     }
 
     /// The first look, and a second one at whatever is not equal.
-    async fn compare(&self, stamped: Vec<Stamped>, sweep: &mut Sweep) -> Result<(), StoreError> {
+    async fn compare(
+        &self,
+        stamped: Vec<Stamped>,
+        sweep: &mut Sweep<'_>,
+    ) -> Result<(), StoreError> {
         let (images, without): (Vec<_>, Vec<_>) =
             stamped.into_iter().partition(|one| one.image.is_ok());
         let mut again: Vec<Key> = without.into_iter().map(|one| one.key).collect();
@@ -255,6 +275,7 @@ impl Verify {
         for one in found {
             self.note(one, sweep);
         }
+        (sweep.told)(sweep.report.compared);
         Ok(())
     }
 
@@ -379,7 +400,7 @@ impl Verify {
         *report.classes.entry(class).or_default() += 1;
     }
 
-    fn note(&self, mut found: Found, sweep: &mut Sweep) {
+    fn note(&self, mut found: Found, sweep: &mut Sweep<'_>) {
         if found.class == Class::Lagging
             && let Some(hold) = sweep.holds.get(&found.key)
         {

@@ -1,8 +1,8 @@
-//! What a person sees while the demo runs: on stderr, as a bar on a terminal and as plain lines
+//! What a person sees while something takes its time: on stderr, as a bar on a terminal and as plain lines
 //! elsewhere.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -12,19 +12,19 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// Where progress is shown.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Screen {
+pub(crate) struct Screen {
     began: Instant,
 }
 
 impl Screen {
-    pub(super) fn new() -> Screen {
+    pub(crate) fn new() -> Screen {
         Screen {
             began: Instant::now(),
         }
     }
 
     /// A line with the time since the start.
-    pub(super) fn say(&self, line: impl AsRef<str>) {
+    pub(crate) fn say(&self, line: impl AsRef<str>) {
         let line = format!(
             "{:>6.1} s  {}\n",
             self.began.elapsed().as_secs_f64(),
@@ -35,7 +35,7 @@ impl Screen {
     }
 
     /// A bar of so many rows.
-    pub(super) fn bar(&self, doing: &'static str, rows: u64) -> Bar {
+    pub(crate) fn bar(&self, doing: &'static str, rows: u64) -> Bar {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(rows), ProgressDrawTarget::stderr());
             if let Ok(style) = ProgressStyle::with_template(
@@ -54,24 +54,28 @@ impl Screen {
             bar,
             began: now,
             said: Mutex::new(now),
+            first: OnceLock::new(),
         }
     }
 }
 
 /// Progress over a number of rows.
 #[derive(Debug)]
-pub(super) struct Bar {
+pub(crate) struct Bar {
     screen: Screen,
     doing: &'static str,
     rows: u64,
     bar: Option<ProgressBar>,
     began: Instant,
     said: Mutex<Instant>,
+    /// What was done when the first word came: a sweep may go on from an earlier one.
+    first: OnceLock<u64>,
 }
 
 impl Bar {
     /// So many rows are done.
-    pub(super) fn at(&self, done: u64) {
+    pub(crate) fn at(&self, done: u64) {
+        let first = *self.first.get_or_init(|| done);
         if let Some(bar) = &self.bar {
             bar.set_length(self.rows.max(done));
             return bar.set_position(done);
@@ -82,7 +86,7 @@ impl Bar {
         if said.elapsed() >= EVERY {
             *said = Instant::now();
             let percent = 100.0 * done as f64 / self.rows.max(done).max(1) as f64;
-            let rate = done as f64 / self.began.elapsed().as_secs_f64();
+            let rate = (done - first.min(done)) as f64 / self.began.elapsed().as_secs_f64();
             self.screen.say(format!(
                 "  {} {percent:.0} %, {done} rows, {rate:.0} rows/s",
                 self.doing

@@ -1,0 +1,145 @@
+//! `changeover backfill`.
+
+use std::fmt;
+use std::time::Instant;
+
+use changeover_flags::Stage;
+use changeover_sync_worker::pace::RowsPerSecond;
+use changeover_sync_worker::progress::Progress;
+use clap::Args;
+use serde::Serialize;
+
+use super::failure::{Failure, HOLDS_NOT};
+use super::which::{Which, unless_interrupted};
+use crate::screen::Screen;
+
+/// Copy history, in pages, from where the last run stopped
+///
+/// Live writes go on: a page never writes over a newer row, and deleted rows stay deleted. Interrupting it
+/// loses at most one page, which is copied again. Ends with exit code 1 when rows are held back;
+/// `changeover status` says which, and why.
+#[derive(Debug, Args)]
+pub(super) struct Backfill {
+    #[command(flatten)]
+    which: Which,
+    /// Keys per second, instead of what the file says
+    #[arg(long, value_name = "ROWS_PER_SECOND", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+    /// Keys per page, instead of what the file says
+    #[arg(long, value_name = "KEYS", value_parser = clap::value_parser!(u32).range(1..))]
+    page: Option<u32>,
+    /// Say how much is left to copy, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Left {
+    entity: String,
+    /// Keys passed by earlier runs.
+    passed: u64,
+    keys_estimate: u64,
+    done: bool,
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (entity, passed, estimate) = (&self.entity, self.passed, self.keys_estimate);
+        match self.done {
+            true => write!(
+                f,
+                "{entity}: history is swept, {passed} keys; nothing was written"
+            ),
+            false => write!(
+                f,
+                "{entity}: {passed} of about {estimate} keys are passed; nothing was written"
+            ),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Swept {
+    entity: String,
+    /// Keys that this run copied or found newer.
+    keys: u64,
+    seconds: f64,
+    keys_per_second: f64,
+    /// Keys of this run that are held back.
+    held: u64,
+    /// Keys passed by all runs.
+    passed: u64,
+    /// Whether it stands in the epoch row that history was swept.
+    recorded: bool,
+}
+
+impl fmt::Display for Swept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: history is swept, {} keys in all; this run {} in {:.1} s, {:.0} keys/s, {} held back",
+            self.entity, self.passed, self.keys, self.seconds, self.keys_per_second, self.held
+        )?;
+        if !self.recorded {
+            write!(
+                f,
+                "; not recorded, since the entity was moved meanwhile: run it again"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Backfill {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let opened = self.which.open().await?;
+        let (migration, copier) = (&opened.migration, opened.migration.copier());
+        let epoch = migration.epoch().await?;
+        if epoch.stage() == Stage::Legacy {
+            let error = "copying has not begun: the stage is legacy";
+            return Err(Failure::new(HOLDS_NOT, error).with_hint("run changeover install"));
+        }
+        let mut options = opened.moved.backfill.options();
+        options.rate = self.rate.and_then(RowsPerSecond::new).or(options.rate);
+        options.page = self.page.unwrap_or(options.page);
+        let before = Progress::read(&**copier.authority(), &**copier.follower()).await?;
+        if self.dry_run {
+            return self.which.file.answer(&Left {
+                entity: opened.name,
+                passed: before.cursor.passed,
+                keys_estimate: before.estimate,
+                done: before.cursor.done,
+            });
+        }
+        let bar = Screen::new().bar("backfill", before.estimate);
+        bar.at(before.cursor.passed);
+        let began = Instant::now();
+        let sweep = migration.backfill(options);
+        let swept = unless_interrupted("run it again: it goes on from where it stopped", async {
+            Ok(sweep.run(|progress| bar.at(progress.passed)).await?)
+        });
+        let swept = swept.await?;
+        drop(bar);
+        let recorded = migration.record_backfill(&epoch).await?;
+        let (keys, seconds) = (
+            swept.passed.saturating_sub(before.cursor.passed),
+            began.elapsed().as_secs_f64(),
+        );
+        self.which.file.answer(&Swept {
+            entity: opened.name,
+            keys,
+            seconds,
+            keys_per_second: keys as f64 / seconds,
+            held: swept.held,
+            passed: swept.passed,
+            recorded,
+        })?;
+        if swept.held > 0 {
+            let error = format!("{} keys are held back", swept.held);
+            return Err(Failure::new(HOLDS_NOT, error).with_hint(
+                "changeover status says which, and why; they are tried again by changeover drain",
+            ));
+        }
+        Ok(())
+    }
+}

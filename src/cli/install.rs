@@ -1,0 +1,142 @@
+//! `changeover install`, `changeover uninstall`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use changeover_flags::Place;
+use clap::Args;
+use serde::Serialize;
+
+use super::failure::{Failure, USAGE};
+use super::which::Which;
+use crate::wiring::Wiring;
+
+/// Install stamps and guards on both sides, and begin to copy
+///
+/// Checks the mapping against both databases first, and writes nothing unless everything fits. Takes
+/// short locks, with retries. What is installed already stays as it is, so it can be run again.
+/// Copying needs somebody who copies: an application behind the layer, or `changeover drain --follow`.
+#[derive(Debug, Args)]
+pub(super) struct Install {
+    #[command(flatten)]
+    which: Which,
+    /// Print what would be run, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Only stamp writes: stay in stage legacy, copy nothing
+    #[arg(long)]
+    stamps_only: bool,
+}
+
+/// Take triggers, tables and everything recorded out of both sides
+///
+/// The application's data stay on both sides. What was copied, and which versions that had, is
+/// forgotten: a new installation copies everything again.
+#[derive(Debug, Args)]
+pub(super) struct Uninstall {
+    #[command(flatten)]
+    which: Which,
+    /// Do it; without, it only says what it would do
+    #[arg(long, conflicts_with = "dry_run")]
+    yes: bool,
+    /// Say what would be done, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Installed {
+    entity: String,
+    stage: String,
+    revision: i64,
+}
+
+impl fmt::Display for Installed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Installed {
+            entity,
+            stage,
+            revision,
+        } = self;
+        write!(
+            f,
+            "{entity} is installed: mapping revision {revision}, stage {stage}"
+        )
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Plan {
+    entity: String,
+    statements: BTreeMap<Place, Vec<String>>,
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, statements) in &self.statements {
+            writeln!(f, "-- {place}")?;
+            for statement in statements {
+                writeln!(f, "{};", statement.trim_end().trim_end_matches(';'))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Uninstalled {
+    entity: String,
+    done: bool,
+}
+
+impl fmt::Display for Uninstalled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let entity = &self.entity;
+        match self.done {
+            true => write!(f, "{entity} is uninstalled; the application's data stay"),
+            false => write!(
+                f,
+                "{entity}: the triggers on both sides and all that is recorded would go; the application's data stay"
+            ),
+        }
+    }
+}
+
+impl Install {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let opened = self.which.open().await?;
+        if self.dry_run {
+            return self.which.file.answer(&Plan {
+                entity: opened.name,
+                statements: opened.migration.plan().into_iter().collect(),
+            });
+        }
+        opened.migration.install().await?;
+        if !self.stamps_only {
+            Wiring::first_step(&opened.migration).await?;
+        }
+        let epoch = opened.migration.epoch().await?;
+        self.which.file.answer(&Installed {
+            entity: opened.name,
+            stage: epoch.stage().to_string(),
+            revision: epoch.revision,
+        })
+    }
+}
+
+impl Uninstall {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let opened = self.which.open().await?;
+        if self.yes {
+            opened.migration.uninstall().await?;
+        }
+        self.which.file.answer(&Uninstalled {
+            entity: opened.name,
+            done: self.yes,
+        })?;
+        match self.yes || self.dry_run {
+            true => Ok(()),
+            false => Err(Failure::new(USAGE, "nothing was done").with_hint("add --yes to do it")),
+        }
+    }
+}

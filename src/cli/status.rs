@@ -1,0 +1,177 @@
+//! `changeover status`.
+
+use std::fmt;
+
+use changeover_flags::{Epoch, Version};
+use changeover_sync_worker::migration::{Migration, MigrationError};
+use changeover_sync_worker::progress::Progress;
+use changeover_sync_worker::store::HoldKind;
+use clap::Args;
+use serde::Serialize;
+
+use super::failure::Failure;
+use super::which::Which;
+
+/// The most held keys that are shown of an entity.
+const HELD: usize = 20;
+
+/// How many dirty keys are looked through for held ones.
+const LOOKED_THROUGH: u32 = 10_000;
+
+/// Say where each entity stands: its stage, its backfill, what is dirty or held, and why
+///
+/// Asks both databases and writes nothing. Percentages and kill switches belong to each instance of the
+/// application: its router, or its flags file, shows them.
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    #[command(flatten)]
+    which: Which,
+}
+
+#[derive(Debug, Serialize)]
+struct Standing {
+    entities: Vec<Entity>,
+}
+
+#[derive(Debug, Serialize)]
+struct Entity {
+    entity: String,
+    /// What the epoch row says; none before the installation.
+    installed: Option<Installed>,
+}
+
+#[derive(Debug, Serialize)]
+struct Installed {
+    stage: String,
+    mapping_revision: i64,
+    incarnation: i64,
+    backfilled: bool,
+    verified: bool,
+    backfill_passed: u64,
+    backfill_done: bool,
+    keys_estimate: u64,
+    dirty: u64,
+    waiting: u64,
+    blocked: u64,
+    held: Vec<Held>,
+}
+
+#[derive(Debug, Serialize)]
+struct Held {
+    key: String,
+    kind: &'static str,
+    reason: String,
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Entity { entity, installed } in &self.entities {
+            let Some(here) = installed else {
+                writeln!(f, "{entity}: not installed")?;
+                continue;
+            };
+            let yes = |is: bool| if is { "yes" } else { "no" };
+            writeln!(f, "{entity}: stage {}", here.stage)?;
+            writeln!(
+                f,
+                "  mapping revision   {}, incarnation {}",
+                here.mapping_revision, here.incarnation
+            )?;
+            let percent = 100.0 * here.backfill_passed as f64
+                / here.keys_estimate.max(here.backfill_passed).max(1) as f64;
+            match here.backfill_done {
+                true => writeln!(
+                    f,
+                    "  backfill           done, {} keys",
+                    here.backfill_passed
+                )?,
+                false => writeln!(
+                    f,
+                    "  backfill           {percent:.0} %, {} of about {} keys",
+                    here.backfill_passed, here.keys_estimate
+                )?,
+            }
+            writeln!(
+                f,
+                "  on record          backfilled {}, verified {}",
+                yes(here.backfilled),
+                yes(here.verified)
+            )?;
+            writeln!(
+                f,
+                "  dirty              {}, of them {} waiting, {} blocked",
+                here.dirty, here.waiting, here.blocked
+            )?;
+            for held in &here.held {
+                writeln!(f, "    {} {}: {}", held.kind, held.key, held.reason)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Status {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let config = self.which.file.read()?;
+        let asked = match &self.which.entity {
+            Some(_) => vec![config.which(self.which.entity.as_deref())?],
+            None => config
+                .entity
+                .iter()
+                .map(|(name, moved)| (name.as_str(), moved))
+                .collect(),
+        };
+        let mut entities = Vec::new();
+        for (name, moved) in asked {
+            let migration = config.open(name, moved).await?;
+            let installed = match migration.epoch().await {
+                Ok(epoch) => Some(standing(&migration, &epoch).await?),
+                Err(MigrationError::NotInstalled { .. }) => None,
+                Err(error) => return Err(error.into()),
+            };
+            entities.push(Entity {
+                entity: name.to_owned(),
+                installed,
+            });
+        }
+        self.which.file.answer(&Standing { entities })
+    }
+}
+
+async fn standing(migration: &Migration, epoch: &Epoch) -> Result<Installed, Failure> {
+    let copier = migration.copier();
+    let progress = Progress::read(&**copier.authority(), &**copier.follower()).await?;
+    let mut held = Vec::new();
+    if progress.lag.waiting + progress.lag.blocked > 0 {
+        let dirty = copier.authority().dirty(None, LOOKED_THROUGH).await?;
+        held = dirty
+            .into_iter()
+            .filter_map(|one| {
+                let hold = one.hold?;
+                Some(Held {
+                    key: one.key.to_string(),
+                    kind: match hold.kind {
+                        HoldKind::Waiting => "waiting",
+                        HoldKind::Blocked => "blocked",
+                    },
+                    reason: hold.reason,
+                })
+            })
+            .take(HELD)
+            .collect();
+    }
+    Ok(Installed {
+        stage: epoch.stage().to_string(),
+        mapping_revision: epoch.revision,
+        incarnation: epoch.base.0 >> Version::COUNTER_BITS,
+        backfilled: epoch.backfilled,
+        verified: epoch.verified,
+        backfill_passed: progress.cursor.passed,
+        backfill_done: progress.cursor.done,
+        keys_estimate: progress.estimate,
+        dirty: progress.lag.dirty,
+        waiting: progress.lag.waiting,
+        blocked: progress.lag.blocked,
+        held,
+    })
+}

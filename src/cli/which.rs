@@ -1,0 +1,87 @@
+//! What a verb works on, and how it answers.
+
+use std::fmt::Display;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use changeover_sync_worker::migration::Migration;
+use clap::Args;
+use serde::Serialize;
+
+use super::failure::{DEFECT, ENVIRONMENT, Failure, INTERRUPTED};
+use crate::config::{Config, Moved};
+
+/// Which entity of which file.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Which {
+    /// The entity, where the file names several
+    pub(super) entity: Option<String>,
+    #[command(flatten)]
+    pub(super) file: File,
+}
+
+/// Which file.
+#[derive(Debug, Clone, Args)]
+pub(super) struct File {
+    /// What is moved, and between which databases
+    #[arg(long, short, value_name = "FILE", default_value = "changeover.toml")]
+    pub(super) config: PathBuf,
+    /// Print the answer as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// An entity that was opened: its mapping fits the databases.
+pub(super) struct Opened {
+    pub(super) name: String,
+    pub(super) moved: Moved,
+    pub(super) migration: Migration,
+}
+
+impl Which {
+    pub(super) async fn open(&self) -> Result<Opened, Failure> {
+        let config = self.file.read()?;
+        let (name, moved) = config.which(self.entity.as_deref())?;
+        Ok(Opened {
+            name: name.to_owned(),
+            moved: moved.clone(),
+            migration: config.open(name, moved).await?,
+        })
+    }
+}
+
+impl File {
+    pub(super) fn read(&self) -> Result<Config, Failure> {
+        Ok(Config::read(&self.config)?)
+    }
+
+    /// Prints what a verb has to say, to stdout.
+    pub(super) fn answer(&self, answer: &(impl Serialize + Display)) -> Result<(), Failure> {
+        print(answer, self.json)
+    }
+}
+
+/// Prints an answer to stdout, as a person or as a program reads it.
+pub(super) fn print(answer: &(impl Serialize + Display), json: bool) -> Result<(), Failure> {
+    let text = match json {
+        true => {
+            serde_json::to_string_pretty(answer).map_err(|error| Failure::new(DEFECT, error))?
+        }
+        false => answer.to_string(),
+    };
+    let written = writeln!(std::io::stdout().lock(), "{}", text.trim_end());
+    written.map_err(|error| Failure::new(ENVIRONMENT, error))
+}
+
+/// Does `work` until it ends or somebody presses Ctrl-C; `after` says where that leaves it.
+pub(super) async fn unless_interrupted<T>(
+    after: &str,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        ended = work => ended,
+        _ = tokio::signal::ctrl_c() => {
+            Err(Failure::new(INTERRUPTED, "interrupted").with_hint(after))
+        }
+    }
+}
