@@ -419,11 +419,8 @@ impl Migration {
         self.verify_telling(options, |_| ()).await
     }
 
-    /// The same; `told` hears after each page how many keys were compared so far.
-    ///
-    /// # Errors
-    ///
-    /// As [`verify`](Migration::verify).
+    /// The same, with the same errors; `told` hears after each page how many keys were compared so
+    /// far.
     pub async fn verify_telling(
         &self,
         options: VerifyOptions,
