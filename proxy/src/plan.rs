@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use changeover_flags::{Bucket, Exceptions, InForce, Percent, Place, Snapshot, Stage};
 use changeover_shadow::{Answer, Observe};
@@ -43,6 +44,8 @@ pub(crate) struct Plan<Req, Res, E> {
     pub(crate) copy: Option<fn(&Res) -> Res>,
     pub(crate) found: Found<Res>,
     pub(crate) mark: Option<Arc<Mark<Res>>>,
+    /// After how long the authority is asked beside a slow follower.
+    pub(crate) hedge: Option<Duration>,
     pub(crate) follow: Arc<dyn Follow<Req>>,
     pub(crate) duplicate: Arc<dyn Duplicate<Req>>,
     pub(crate) outcome: Box<dyn Outcome<E>>,

@@ -45,6 +45,8 @@ pub enum Fallback {
     Timeout,
     /// It panicked.
     Panic,
+    /// It had not answered when the authority did, which was asked beside it.
+    Hedge,
 }
 
 impl Because {
@@ -57,6 +59,7 @@ impl Because {
             Because::Fallback(Fallback::Error) => "fallback_error",
             Because::Fallback(Fallback::Timeout) => "fallback_timeout",
             Because::Fallback(Fallback::Panic) => "fallback_panic",
+            Because::Fallback(Fallback::Hedge) => "fallback_hedge",
             Because::Alone => "alone",
         }
     }
@@ -68,6 +71,7 @@ impl Fallback {
         Fallback::Error,
         Fallback::Timeout,
         Fallback::Panic,
+        Fallback::Hedge,
     ];
 
     /// The word, as in `changeover_fallbacks_total`.
@@ -78,6 +82,7 @@ impl Fallback {
             Fallback::Error => "error",
             Fallback::Timeout => "timeout",
             Fallback::Panic => "panic",
+            Fallback::Hedge => "hedge",
         }
     }
 }

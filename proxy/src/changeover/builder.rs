@@ -1,6 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
 
 use changeover_flags::{Flags, Percent};
 use changeover_shadow::{BadRule, Observe, Redaction, Report, Reservoir, Rules, Tally};
@@ -47,6 +48,7 @@ pub struct Builder<N, Req, Res, E> {
     pub(super) control: Percent,
     pub(super) report: Option<Box<dyn Report>>,
     pub(super) mark: Option<Arc<Mark<Res>>>,
+    pub(super) hedge: Option<Duration>,
     pub(super) probe: Option<Probe<Req, Res, E>>,
     pub(super) pool_waiting: Option<PoolWaiting>,
     limits: Limits,
@@ -95,6 +97,7 @@ where
             control: Percent::from_ten_thousandths(CONTROL).unwrap_or(Percent::ZERO),
             report: None,
             mark: None,
+            hedge: None,
             probe: None,
             pool_waiting: None,
             limits: Limits::default(),
@@ -125,6 +128,7 @@ where
             control: self.control,
             report: self.report,
             mark: self.mark,
+            hedge: self.hedge,
             probe: self.probe,
             pool_waiting: self.pool_waiting,
             limits: self.limits,
@@ -315,6 +319,7 @@ where
             copy: self.copy,
             found,
             mark: self.mark,
+            hedge: self.hedge,
             follow,
             duplicate: self.duplicate,
             outcome: self.outcome,

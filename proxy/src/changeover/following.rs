@@ -12,8 +12,9 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 use tower_service::Service;
 
+use super::hedge::Hedge;
 use crate::call::Kind;
-use crate::metrics::{End, StoreEnd, StoreKind};
+use crate::metrics::{End, HedgeEnd, StoreEnd, StoreKind};
 use crate::plan::{Plan, Routed};
 use crate::ready::Taken;
 use crate::route::Reason;
@@ -45,6 +46,12 @@ pub(super) trait Else<Res, E>: Send {
     /// The follower's time: never more than half of what the caller has left.
     fn budget(&self) -> Duration;
 
+    /// A good answer of the authority, which is asked beside a follower that is slow.
+    fn poll_hedge(&mut self, cx: &mut Context<'_>) -> Poll<Result<Res, E>>;
+
+    /// The caller gets that answer.
+    fn overtaken(self: Box<Self>, answer: &mut Result<Res, E>);
+
     /// The caller gets the follower's answer.
     fn answered(self: Box<Self>, answer: &mut Result<Res, E>);
 
@@ -55,12 +62,16 @@ pub(super) trait Else<Res, E>: Send {
     ) -> BoxFuture<'static, Result<Res, E>>;
 }
 
+/// Why there is an authority to be asked.
+const UNASKED: &str = "the authority is asked once: instead of the follower, or beside it";
+
 /// A read and the authority it may need.
 pub(super) struct Reading<A, Req, Res, E> {
     pub(super) plan: Arc<Plan<Req, Res, E>>,
     pub(super) routed: Routed,
-    pub(super) request: Req,
-    pub(super) authority: Taken<A>,
+    /// Taken when the authority is asked.
+    pub(super) authority: Option<(Taken<A>, Req)>,
+    pub(super) hedge: Option<Box<Hedge<Res, E>>>,
     pub(super) shadow: Option<Box<Shadow<Req, Res, E>>>,
     /// When the side that is asked was asked.
     pub(super) asked: Instant,
@@ -86,7 +97,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if let Some(rest) = this.rest.take() {
+        if let Some(mut rest) = this.rest.take() {
             // A write may have begun since the call was routed.
             let failed = if this.limit.is_none() && rest.pinned() {
                 None
@@ -113,7 +124,13 @@ where
                     Ok(Ok((Poll::Pending, _))) => {
                         let limit = this.limit;
                         let limit = limit.get_or_insert_with(|| Box::pin(sleep(rest.budget())));
-                        if limit.as_mut().poll(cx).is_pending() {
+                        let over = limit.as_mut().poll(cx).is_ready();
+                        if !over && let Poll::Ready(mut answer) = rest.poll_hedge(cx) {
+                            this.follower.set(None);
+                            rest.overtaken(&mut answer);
+                            return Poll::Ready(answer);
+                        }
+                        if !over {
                             *this.rest = Some(rest);
                             return Poll::Pending;
                         }
@@ -159,16 +176,40 @@ where
         }
     }
 
+    fn poll_hedge(&mut self, cx: &mut Context<'_>) -> Poll<Result<Res, E>> {
+        let Some(hedge) = &mut self.hedge else {
+            return Poll::Pending;
+        };
+        let authority = &mut self.authority;
+        hedge.poll(cx, &self.plan.desk.metrics, || {
+            let (authority, request) = authority.take().expect(UNASKED);
+            Box::pin(authority.call(request))
+        })
+    }
+
+    fn overtaken(mut self: Box<Self>, answer: &mut Result<Res, E>) {
+        self.plan.desk.metrics.fallback(Fallback::Hedge);
+        if let Some(asked) = self.hedge.take().and_then(|hedge| hedge.into_asked()) {
+            let took = asked.since.elapsed();
+            asked.end(&self.plan.desk.metrics, HedgeEnd::Authority);
+            self.answered_by_authority(answer, took, Because::Fallback(Fallback::Hedge));
+        }
+    }
+
     fn answered(self: Box<Self>, answer: &mut Result<Res, E>) {
         let Reading {
             plan,
             routed,
+            hedge,
             shadow,
             ..
         } = *self;
         let took = self.asked.elapsed();
         let follower = routed.decided.route.answered_by;
         let metrics = &plan.desk.metrics;
+        if let Some(asked) = hedge.and_then(|hedge| hedge.into_asked()) {
+            asked.end(metrics, HedgeEnd::Follower);
+        }
         metrics.store(follower, StoreKind::Read, StoreEnd::Ok, took);
         let because = Because::Routed(routed.decided.route.because);
         // Asked at the beginning of the call, the clock need not be asked again.
@@ -225,23 +266,44 @@ where
     /// The authority's answer, and why it is the authority's.
     pub(super) async fn by_authority(mut self, because: Because) -> Result<Res, E> {
         self.routed.call.on_drop(End::Cancelled);
-        let asked = Instant::now();
-        let mut answer = self.authority.call(self.request).await;
-        let took = asked.elapsed();
+        let asked = self.hedge.take().and_then(|hedge| hedge.into_asked());
+        let (mut answer, took) = match asked {
+            Some(mut asked) => {
+                let answer = asked.answer.as_mut().await;
+                let (took, good) = (asked.since.elapsed(), answer.is_ok());
+                let end = if good {
+                    HedgeEnd::Authority
+                } else {
+                    HedgeEnd::Neither
+                };
+                asked.end(&self.plan.desk.metrics, end);
+                (answer, took)
+            }
+            None => {
+                let (authority, request) = self.authority.take().expect(UNASKED);
+                let began = Instant::now();
+                (authority.call(request).await, began.elapsed())
+            }
+        };
+        self.answered_by_authority(&mut answer, took, because);
+        answer
+    }
+
+    /// The caller gets the authority's answer, which took so long.
+    fn answered_by_authority(self, answer: &mut Result<Res, E>, took: Duration, because: Because) {
         let place = self.routed.decided.route.authority;
         let metrics = &self.plan.desk.metrics;
-        metrics.store(place, StoreKind::Read, StoreEnd::of(&answer), took);
+        metrics.store(place, StoreKind::Read, StoreEnd::of(answer), took);
         self.routed.call.end(match because {
             _ if answer.is_err() => End::Error,
             Because::Fallback(_) => End::Fallback,
             _ => End::Ok,
         });
         if let Some(shadow) = self.shadow {
-            shadow.start(place, &answer, took);
+            shadow.start(place, answer, took);
         }
         if let Some(marking) = self.plan.marking(place, because) {
-            marking.put(&mut answer);
+            marking.put(answer);
         }
-        answer
     }
 }

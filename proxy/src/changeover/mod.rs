@@ -7,6 +7,7 @@
 //!    a list that does not tolerate lag). The follower then has a limited time; its error, panic,
 //!    slowness and *not found* are re-asked at the authority, within the caller's deadline, and
 //!    counted.
+//!    With [`Builder::hedge_after`] the authority is asked beside a slow follower, too.
 //! 5. A share of the reads is compared as [`ShadowRead`](crate::ShadowRead) says.
 //! 6. Readiness is that of the present authority alone. The other side is driven to readiness
 //!    where its answer is awaited, within its time.
@@ -19,6 +20,7 @@ mod comparing;
 mod follower;
 mod following;
 mod future;
+mod hedge;
 mod layer;
 mod ramp;
 mod service;

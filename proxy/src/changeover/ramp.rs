@@ -1,6 +1,7 @@
 //! What a builder says of answers and of reads that the new side serves.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Builder;
 use crate::served::Served;
@@ -46,6 +47,21 @@ where
                 before(answer, served);
             }),
         });
+        self
+    }
+
+    /// Asks the authority as well when the follower has not answered a read after `delay`: the first
+    /// good answer is the caller's, and the other call is dropped. Off by default. It shortens the wait
+    /// for a follower that is slow at times; a *not found* and an error of the follower are re-asked at
+    /// once, as ever.
+    ///
+    /// Every hedge asks the authority once more than a follower that answers in the end would have:
+    /// choose a delay that few reads reach (its p95, say), below
+    /// [`Limits::follower_time`](crate::Limits::follower_time). `changeover_hedges_total` counts how they end,
+    /// and a read that the authority answered first is a fallback with reason `hedge`.
+    #[must_use]
+    pub fn hedge_after(mut self, delay: Duration) -> Self {
+        self.hedge = Some(delay);
         self
     }
 }

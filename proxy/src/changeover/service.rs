@@ -10,6 +10,7 @@ use tower_service::Service;
 
 use super::follower::{answer, is_asked};
 use super::following::{Else, Following, Reading};
+use super::hedge::Hedge;
 use super::{Builder, ChangeoverFuture};
 use crate::call::{Kind, Operation};
 use crate::desk::Handle;
@@ -198,8 +199,8 @@ where
             plan: Arc::clone(&self.plan),
             asked: routed.call.began(),
             routed,
-            request,
-            authority,
+            authority: Some((authority, request)),
+            hedge: self.plan.hedge.map(|after| Box::new(Hedge::new(after))),
             shadow,
         }
     }

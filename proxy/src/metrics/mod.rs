@@ -8,7 +8,8 @@
 //! | `changeover_reads_total` | `entity`, `cohort`, `outcome` | reads by the side that they were sent to, `legacy` or `new`, in the stages that copy; `ok`, `fallback` (sent to the follower, answered by the authority), `error`, `cancelled` |
 //! | `changeover_read_duration_seconds` | `entity`, `cohort` | what their callers waited, but for the cancelled |
 //! | `changeover_store_call_duration_seconds` | `entity`, `store`, `kind`, `outcome` | calls of a store: `read`, `write`, `shadow`; `ok`, `error`, `timeout` |
-//! | `changeover_fallbacks_total` | `entity`, `reason` | `not_found`, `error`, `timeout`, `panic` |
+//! | `changeover_fallbacks_total` | `entity`, `reason` | `not_found`, `error`, `timeout`, `panic`, `hedge` |
+//! | `changeover_hedges_total` | `entity`, `outcome` | reads for which the authority was asked beside a slow follower, by who answered: `follower`, `authority`, `neither`; or `cancelled`: the caller left, or both sides panicked |
 //! | `changeover_follows_total` | `entity`, `outcome` | what the follower saw of a write at once: every write of a copying stage ends in exactly one of `applied`, `replayed` (best effort: sent once more, and answered), `left`, `timeout`, `panic`, `skipped`, `abandoned`. The worker's `changeover_copies_total` counts keys instead, those of these writes among them |
 //! | `changeover_compares_total` | `entity`, `class` | every sampled read that was answered ends in exactly one |
 //! | `changeover_canary_total` | `entity`, `outcome` | differences put before the comparison: `seen`, `missed` |
@@ -74,6 +75,16 @@ labels!(
 );
 
 labels!(
+    /// Who answered a read for which both sides were asked.
+    HedgeEnd {
+        Follower => "follower",
+        Authority => "authority",
+        Neither => "neither",
+        Cancelled => "cancelled",
+    }
+);
+
+labels!(
     /// Why background work was not done.
     Shed {
         Copies => "copies",
@@ -125,6 +136,7 @@ pub(crate) struct Metrics {
     sent: Sent,
     stores: Vec<Histogram>,
     fallbacks: Vec<Counter>,
+    hedges: Vec<Counter>,
     copies: Vec<Counter>,
     compares: Vec<Counter>,
     canaries: Vec<Counter>,
@@ -165,6 +177,10 @@ impl Metrics {
             fallbacks: zeroes(
                 Fallback::ALL,
                 |reason| counter!("changeover_fallbacks_total", "entity" => entity.clone(), "reason" => reason.as_str()),
+            ),
+            hedges: zeroes(
+                HedgeEnd::ALL,
+                |end| counter!("changeover_hedges_total", "entity" => entity.clone(), "outcome" => end.as_str()),
             ),
             copies: zeroes(
                 CopyEnd::ALL,
@@ -251,6 +267,18 @@ impl Metrics {
     /// Begins a copy, which counts as abandoned unless it ends otherwise.
     pub(crate) fn copy(&self) -> Once {
         Once::new(self.copy_counter(CopyEnd::Abandoned))
+    }
+
+    /// Begins a hedge, which counts as cancelled unless it ends otherwise.
+    pub(crate) fn hedge(&self) -> Once {
+        Once::new(self.hedge_counter(HedgeEnd::Cancelled))
+    }
+
+    pub(crate) fn hedge_counter(&self, end: HedgeEnd) -> Counter {
+        self.hedges
+            .get(end as usize)
+            .cloned()
+            .unwrap_or_else(Counter::noop)
     }
 
     pub(crate) fn copy_counter(&self, end: CopyEnd) -> Counter {

@@ -71,6 +71,17 @@ async fn a_read_that_a_write_overtook_is_the_authoritys() {
     assert_eq!(both(&world), ([1, 0, 0, 0], [0; 4]));
 }
 
+/// Found out by asking, after the percentage had sent it to new.
+#[tokio::test(start_paused = true)]
+async fn a_read_of_a_dirty_key_is_the_authoritys() {
+    let world = World::with(|builder| builder.strict(true));
+    world.both(1, 7);
+    let elsewhere = tower::ServiceExt::oneshot(world.legacy.clone(), Call::Put(1, 8));
+    elsewhere.await.unwrap();
+    assert_eq!(world.get(1).await, Some(8));
+    assert_eq!(both(&world), ([1, 0, 0, 0], [0; 4]));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_new_kept_its_callers_waiting_is_news() {
     let world = World::new();

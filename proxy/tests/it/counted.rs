@@ -51,6 +51,7 @@ async fn every_series_is_there_at_zero_from_the_start() {
     let (_world, metrics) = recorded(|limits| limits);
     let series = series(&metrics);
     let expected = [
+        ("changeover_hedges_total", "entity=rows,outcome=neither"),
         (
             "changeover_reads_total",
             "entity=rows,cohort=new,outcome=fallback",

@@ -17,6 +17,8 @@ mod counted;
 mod follower;
 /// What keeps a read at the authority.
 mod fresh;
+/// The authority asked beside a slow follower.
+mod hedged;
 /// Lists, compared by key.
 mod listed;
 /// Lists of keys, and percentages of single operations.
