@@ -29,6 +29,7 @@ mod backfill;
 mod drain;
 mod failure;
 mod install;
+mod preview;
 mod repair;
 mod status;
 mod verify;
@@ -71,6 +72,7 @@ enum Verb {
     Install(install::Install),
     Uninstall(install::Uninstall),
     Status(status::Status),
+    Preview(preview::Preview),
     Backfill(backfill::Backfill),
     Drain(drain::Drain),
     Verify(verify::Verify),
@@ -128,6 +130,7 @@ async fn obey(verb: Verb) -> Result<(), Failure> {
         Verb::Install(verb) => verb.run().await,
         Verb::Uninstall(verb) => verb.run().await,
         Verb::Status(verb) => verb.run().await,
+        Verb::Preview(verb) => verb.run().await,
         Verb::Backfill(verb) => verb.run().await,
         Verb::Drain(verb) => verb.run().await,
         Verb::Verify(verb) => verb.run().await,

@@ -77,6 +77,7 @@ pub mod copy;
 pub mod backfill;
 pub mod contract;
 pub mod drain;
+pub mod preview;
 pub mod repair;
 pub mod verify;
 

@@ -38,7 +38,7 @@ pub struct Migration {
     pub(crate) new: Database,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) authority: SqlAuthority,
-    follower: SqlFollower,
+    pub(crate) follower: SqlFollower,
     copier: Copier,
     home: Home,
     patience: Patience,
@@ -341,14 +341,20 @@ impl Migration {
             })
     }
 
+    /// The epoch row, if the databases hold this process's mapping revision.
+    pub(crate) async fn epoch_of_mine(&self) -> Result<Epoch, MigrationError> {
+        let epoch = self.epoch().await?;
+        self.same_revision(&epoch)?;
+        Ok(epoch)
+    }
+
     /// Moves one step: `legacy` ↔ `dual-write`. Being there already is not an error.
     ///
     /// # Errors
     ///
     /// [`MigrationError::Illegal`] for every other move.
     pub async fn step(&self, to: Stage) -> Result<Epoch, MigrationError> {
-        let from = self.epoch().await?;
-        self.same_revision(&from)?;
+        let from = self.epoch_of_mine().await?;
         let next = match from.step(to) {
             Ok(next) => next,
             Err(IllegalMove::AlreadyThere { .. }) => return Ok(from),
@@ -426,8 +432,7 @@ impl Migration {
         options: VerifyOptions,
         told: impl FnMut(u64) + Send,
     ) -> Result<VerifyReport, MigrationError> {
-        let epoch = self.epoch().await?;
-        self.same_revision(&epoch)?;
+        let epoch = self.epoch_of_mine().await?;
         let verify = Verify::new(self.copier.clone(), options);
         let report = verify.run_telling(told).await?;
         let evidence = if report.clean() {

@@ -197,6 +197,9 @@ impl Dialect for Mutant {
     fn end_copy(&self) -> Option<&'static str> {
         self.shipped.end_copy()
     }
+    fn end_rehearsal(&self) -> &'static str {
+        self.shipped.end_rehearsal()
+    }
     fn overriding(&self) -> &'static str {
         self.shipped.overriding()
     }

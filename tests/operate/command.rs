@@ -247,6 +247,7 @@ async fn held_keys_are_named_with_their_reason_and_the_exit_code_says_so() {
         .run("UPDATE listings SET status = 'forbidden' WHERE id = 9")
         .await;
     let desk = Desk::of(&market);
+    desk.run("preview").await.with(1);
     desk.run("install").await.with(0);
     let swept = desk.run("backfill").await.with(1);
     assert!(swept.err.contains("1 keys are held back"), "{swept:?}");
@@ -263,6 +264,87 @@ async fn held_keys_are_named_with_their_reason_and_the_exit_code_says_so() {
         .await;
     desk.run("drain --within 30").await.with(0);
     desk.run("verify").await.with(0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_preview_names_what_cannot_be_carried_and_writes_nothing_on_sqlite() {
+    a_preview_names_what_cannot_be_carried_and_writes_nothing(Topology::SqliteTwoFiles).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_preview_names_what_cannot_be_carried_and_writes_nothing_on_postgres() {
+    let topology = Topology::PostgresTwoDatabases;
+    a_preview_names_what_cannot_be_carried_and_writes_nothing(topology).await;
+}
+
+async fn a_preview_names_what_cannot_be_carried_and_writes_nothing(topology: Topology) {
+    let market = Market::start(topology).await;
+    market.fill(40).await;
+    if topology.is_postgres() {
+        // What is only refused by a commit is found as well.
+        market
+            .new
+            .run(
+                "ALTER TABLE service_listings ADD COLUMN seller bigint GENERATED ALWAYS AS (provider_id + CASE WHEN title = 'late' THEN 1000 ELSE 0 END) STORED, \
+                 ADD CONSTRAINT late FOREIGN KEY (seller) REFERENCES providers DEFERRABLE INITIALLY DEFERRED",
+            )
+            .await;
+        market
+            .legacy
+            .run("UPDATE listings SET title = 'late' WHERE id = 30")
+            .await;
+    }
+    market
+        .legacy
+        .run("UPDATE listings SET status = 'forbidden' WHERE id IN (9, 17)")
+        .await;
+    market
+        .legacy
+        .run("INSERT INTO tenants VALUES (3, 'nobody''s'); UPDATE listings SET tenant_id = 3 WHERE id = 21")
+        .await;
+    let desk = Desk::of(&market);
+    desk.run("preview").await.with(1);
+    desk.run("install --stamps-only").await.with(0);
+    let found = desk.run("preview --json").await.with(1).json();
+    assert_eq!(found["tried"], 40, "{found}");
+    let late = usize::from(topology.is_postgres());
+    assert_eq!(found["carried"], 37 - late, "{found}");
+    let obstacles = found["obstacles"].as_array().unwrap();
+    assert_eq!(obstacles.len(), 2 + late, "{found}");
+    assert_eq!(
+        obstacles[0]["samples"],
+        serde_json::json!(["9", "17"]),
+        "{found}"
+    );
+    let waits = |of: &Json| of["waits"] == true && of["samples"] == serde_json::json!(["21"]);
+    assert!(obstacles.iter().any(waits), "{found}");
+    assert!(
+        late == 0
+            || obstacles
+                .iter()
+                .any(|of| of["samples"] == serde_json::json!(["30"]))
+    );
+    let few = desk.run("preview --keys 8 --json").await.with(0).json();
+    assert_eq!((&few["tried"], &few["clear"]), (&8.into(), &true.into()));
+
+    let counted = "SELECT CAST((SELECT count(*) FROM service_listings) + (SELECT count(*) FROM addresses) \
+                   + (SELECT count(*) FROM changeover_key WHERE place = 'new') AS text)";
+    assert_eq!(market.new.text(counted).await, "0", "nothing was written");
+    let status = desk.status().await;
+    assert_eq!(
+        (&status["stage"], &status["backfill_passed"]),
+        (&"legacy".into(), &0.into())
+    );
+    market
+        .legacy
+        .run("UPDATE listings SET status = 'active', tenant_id = 1, title = 'ok'")
+        .await;
+    desk.run("preview").await.with(0);
+    desk.run("install").await.with(0);
+    desk.run("backfill").await.with(0);
+    desk.run("drain").await.with(0);
+    desk.run("verify").await.with(0);
+    market.assert_equal().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -168,6 +168,10 @@ pub trait Dialect: Send + Sync + Debug + 'static {
     /// What follows `INSERT INTO t(..)` so that ids may be given for generated columns.
     fn overriding(&self) -> &'static str;
 
+    /// Ends a copy's transaction without its changes, but not without what its commit would have
+    /// refused.
+    fn end_rehearsal(&self) -> &'static str;
+
     /// `FROM … WHERE` text that selects only rows nobody else is writing, for marks that must
     /// never make an application wait. Empty where the engine has one writer.
     fn skip_locked(&self) -> &'static str;

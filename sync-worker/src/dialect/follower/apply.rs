@@ -119,7 +119,11 @@ impl SqlFollower {
         if let Some(sql) = self.dialect().end_copy() {
             session.script(sql).await?;
         }
-        session.script("COMMIT").await?;
+        let end = match self.rehearses {
+            true => self.dialect().end_rehearsal(),
+            false => "COMMIT",
+        };
+        session.script(end).await?;
         Ok(outcomes)
     }
 

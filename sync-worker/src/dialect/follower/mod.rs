@@ -42,6 +42,8 @@ pub struct SqlFollower {
     told: Arc<AtomicU64>,
     /// Keys of rows without a fence row, found by the last sweep that started.
     strays: Arc<Mutex<BTreeSet<Key>>>,
+    /// Whether what it applies is rolled back.
+    rehearses: bool,
 }
 
 impl std::fmt::Debug for SqlFollower {
@@ -162,6 +164,7 @@ impl SqlFollower {
             mapping,
             told: Arc::default(),
             strays: Arc::default(),
+            rehearses: false,
         })
     }
 
@@ -170,6 +173,15 @@ impl SqlFollower {
     pub fn apart(&self, connections: usize) -> SqlFollower {
         SqlFollower {
             database: self.database.apart(connections),
+            ..self.clone()
+        }
+    }
+
+    /// The same, but what it applies is rolled back: its answers say what would have happened, so
+    /// nothing may be marked by them.
+    pub(crate) fn rehearsing(&self) -> SqlFollower {
+        SqlFollower {
+            rehearses: true,
             ..self.clone()
         }
     }

@@ -294,6 +294,10 @@ impl Dialect for Postgres {
         None
     }
 
+    fn end_rehearsal(&self) -> &'static str {
+        "SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK"
+    }
+
     fn overriding(&self) -> &'static str {
         " OVERRIDING SYSTEM VALUE"
     }

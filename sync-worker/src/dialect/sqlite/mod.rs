@@ -264,6 +264,10 @@ impl Dialect for Sqlite {
         Some("DELETE FROM changeover_copying")
     }
 
+    fn end_rehearsal(&self) -> &'static str {
+        "ROLLBACK"
+    }
+
     fn overriding(&self) -> &'static str {
         ""
     }
