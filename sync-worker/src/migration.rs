@@ -10,10 +10,12 @@
 //!   uninstall ── takes everything out again
 //! ```
 
+mod error;
+
 use std::sync::Arc;
 
 use changeover_flags::{Entity, Epoch, IllegalMove, Place, Stage, Version};
-use thiserror::Error;
+pub use error::MigrationError;
 
 use crate::backfill::{Backfill, BackfillOptions};
 use crate::copy::Copier;
@@ -52,52 +54,6 @@ impl std::fmt::Debug for Migration {
             .field("new", &self.new)
             .finish_non_exhaustive()
     }
-}
-
-/// Why a migration did not do what it was told.
-#[derive(Debug, Error)]
-pub enum MigrationError {
-    /// The stage does not allow it.
-    #[error("the move is not allowed")]
-    Illegal(#[from] IllegalMove),
-    /// The entity is not installed.
-    #[error("{entity} is not installed: run install first")]
-    NotInstalled {
-        /// The entity.
-        entity: Entity,
-    },
-    /// The databases hold another mapping revision than this process has.
-    #[error(
-        "the databases hold mapping revision {held} of {entity}, this process has {mine}: raise the revision, or deploy the one that is held"
-    )]
-    Revision {
-        /// The entity.
-        entity: Entity,
-        /// The databases' revision.
-        held: i64,
-        /// This process's.
-        mine: i64,
-    },
-    /// A table of the new side holds rows that no copy wrote, and the mapping generates their ids:
-    /// the first copy of their keys would replace them under other ids.
-    #[error(
-        "table {table} holds rows already that no copy wrote: delete them, or let the mapping name identity columns in place of a generated id; nothing was written"
-    )]
-    Occupied {
-        /// The table.
-        table: String,
-    },
-    /// Someone else moved the entity at the same time.
-    #[error(
-        "{entity} was moved by someone else at the same time: look at its stage, then decide again"
-    )]
-    Moved {
-        /// The entity.
-        entity: Entity,
-    },
-    /// A database did not answer.
-    #[error("a database did not do its part")]
-    Store(#[from] StoreError),
 }
 
 impl Migration {
