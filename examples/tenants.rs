@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use changeover::flags::{Entity, Epoch, Flags, Percent, Place};
+use changeover::flags::{Entity, Epoch, Flags, KeyList, Percent, Place};
 use changeover::proxy::{Changeover, Operation, Refused};
 use changeover::shadow::Json;
 use tower::{Layer as _, ServiceExt as _, service_fn};
@@ -54,6 +54,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listings = layer.layer(store(Place::Legacy));
     let side = async |call| listings.clone().oneshot(call).await.map(|(place, _)| place);
 
+    // One tenant first, before any percentage; and one that is not to move yet.
+    flags.set_always_new(KeyList::of_routed_by(["3"])?)?;
+    flags.set_never_new(KeyList::of_routed_by(["5"])?)?;
+    assert_eq!(side(Call::Newest { tenant: 3 }).await?, Place::New);
+    assert_eq!(side(Call::Newest { tenant: 4 }).await?, Place::Legacy);
+
     let mut moved = BTreeMap::new();
     for percent in [0.0, 10.0, 25.0, 50.0, 100.0] {
         flags.set_read_new(Percent::new(percent)?)?;
@@ -76,6 +82,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let on_new = moved.values().filter(|side| **side == Place::New).count();
         println!("{percent:>3} %: {on_new} of 40 tenants read the new side");
     }
+    assert_eq!(moved.get(&5), Some(&Place::Legacy), "not even at 100 %");
     side(Call::CloseAll { tenant: 7 }).await?;
     let of = |tenant: u32| Call::Get {
         tenant,

@@ -16,9 +16,9 @@ use crate::{Key, Percent};
 ///
 /// ```
 /// use changeover_flags::KeyList;
-/// let list = KeyList::new(["42"], ["test-tenant"])?;
-/// assert_eq!(list.len(), 2);
-/// assert!(KeyList::new([""; 1], [""; 0]).is_err());
+/// assert_eq!(KeyList::new(["42"], ["test-tenant"])?.len(), 2);
+/// assert_eq!(KeyList::of_keys(["42", "43"])?.keys().len(), 2);
+/// assert!(KeyList::of_routed_by([""]).is_err());
 /// # Ok::<(), changeover_flags::BadList>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -76,6 +76,26 @@ impl KeyList {
             keys: keys.collect(),
             routed_by: routed_by.collect(),
         })
+    }
+
+    /// The keys whose text is in `keys`.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](KeyList::new).
+    pub fn of_keys<K: Into<String>>(keys: impl IntoIterator<Item = K>) -> Result<KeyList, BadList> {
+        KeyList::new(keys, std::iter::empty::<String>())
+    }
+
+    /// The keys that are routed by a text in `routed_by`.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](KeyList::new).
+    pub fn of_routed_by<R: Into<String>>(
+        routed_by: impl IntoIterator<Item = R>,
+    ) -> Result<KeyList, BadList> {
+        KeyList::new(std::iter::empty::<String>(), routed_by)
     }
 
     /// The keys' texts, in order.
@@ -411,7 +431,7 @@ mod tests {
         let many = |count: usize| KeyList::new((0..count).map(|n| n.to_string()), ["tenant"]);
         assert_eq!(many(999).map(|list| list.len()), Ok(1_000));
         assert_eq!(many(1_000), Err(BadList::TooMany { count: 1_001 }));
-        let of = |text: String| KeyList::new([text], [""; 0]);
+        let of = |text: String| KeyList::of_keys([text]);
         assert!(of("x".repeat(256)).is_ok());
         assert_eq!(of("x".repeat(257)), Err(BadList::Length { bytes: 257 }));
         assert_eq!(of(String::new()), Err(BadList::Length { bytes: 0 }));

@@ -313,7 +313,7 @@ mod scenario {
         let migration = market.installed().await;
         let instance = Instance::of(&market, true).await;
         let flags = instance.wiring.flags();
-        let allowed = || KeyList::new(["1", "2", "3"], [""; 0]).unwrap();
+        let allowed = || KeyList::of_keys(["1", "2", "3"]).unwrap();
         backfill(&migration).await;
         instance.wiring.learn().await.unwrap();
         flags
@@ -341,7 +341,7 @@ mod scenario {
             "{topology:?}: nobody else"
         );
         flags
-            .set_never_new(KeyList::new(["2"], [""; 0]).unwrap())
+            .set_never_new(KeyList::of_keys(["2"]).unwrap())
             .unwrap();
         assert!(!by_new(2).await, "{topology:?}: denied beats allowed");
         // Pinned: read from where it was written.

@@ -124,13 +124,12 @@ where
                     Ok(Ok((Poll::Pending, _))) => {
                         let limit = this.limit;
                         let limit = limit.get_or_insert_with(|| Box::pin(sleep(rest.budget())));
-                        let over = limit.as_mut().poll(cx).is_ready();
-                        if !over && let Poll::Ready(mut answer) = rest.poll_hedge(cx) {
+                        if let Poll::Ready(mut answer) = rest.poll_hedge(cx) {
                             this.follower.set(None);
                             rest.overtaken(&mut answer);
                             return Poll::Ready(answer);
                         }
-                        if !over {
+                        if limit.as_mut().poll(cx).is_pending() {
                             *this.rest = Some(rest);
                             return Poll::Pending;
                         }

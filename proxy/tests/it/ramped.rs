@@ -10,7 +10,7 @@ const LEGACY: i64 = 1;
 const NEW: i64 = 2;
 
 fn list(keys: &[&str]) -> KeyList {
-    KeyList::new(keys.iter().copied(), [""; 0]).unwrap()
+    KeyList::of_keys(keys.iter().copied()).unwrap()
 }
 
 fn percent(percent: f64) -> Percent {
@@ -48,13 +48,13 @@ async fn a_test_tenant_is_served_by_new_at_0_percent_and_nobody_else() {
         })
     });
     assert_eq!(from_new(&world, 8).await, BTreeSet::new());
-    let tenant = KeyList::new([""; 0], ["1"]).unwrap();
+    let tenant = KeyList::of_routed_by(["1"]).unwrap();
     world.flags.set_always_new(tenant).unwrap();
     assert_eq!(from_new(&world, 8).await, BTreeSet::from([1, 5]));
     world.flags.set_always_new(list(&["2", "3"])).unwrap();
     assert_eq!(from_new(&world, 8).await, BTreeSet::from([2, 3]), "by key");
     // Of the tenant that is never to be there: not even its key that is listed.
-    let tenant = KeyList::new([""; 0], ["3"]).unwrap();
+    let tenant = KeyList::of_routed_by(["3"]).unwrap();
     world.flags.set_never_new(tenant).unwrap();
     assert_eq!(from_new(&world, 8).await, BTreeSet::from([2]));
     world.flags.set_read_new(Percent::HUNDRED).unwrap();

@@ -46,7 +46,7 @@ async fn every_answer_says_who_served_it_and_why() {
     assert_eq!(read(1).await, routed(new, Reason::Percentage));
     world.flags.set_read_new(Percent::ZERO).unwrap();
     assert_eq!(read(1).await, routed(legacy, Reason::Percentage));
-    let list = |key| KeyList::new([key], [""; 0]).unwrap();
+    let list = |key| KeyList::of_keys([key]).unwrap();
     world.flags.set_always_new(list("1")).unwrap();
     world.flags.set_never_new(list("2")).unwrap();
     assert_eq!(read(1).await, routed(new, Reason::Listed));

@@ -4,7 +4,7 @@ use super::*;
 use crate::{BadList, Exceptions, Key, KeyList, Listed, Shares};
 
 fn list(keys: &[&str]) -> KeyList {
-    KeyList::new(keys.iter().copied(), [""; 0]).expect("valid")
+    KeyList::of_keys(keys.iter().copied()).expect("valid")
 }
 
 fn share(read_new: f64) -> Shares {
@@ -310,7 +310,7 @@ fn lists_and_percentages_are_whole_under_concurrent_changes() {
 
 #[test]
 fn a_refused_list_says_how_to_mend_it() {
-    let error = KeyList::new((0..1_001).map(|n| n.to_string()), [""; 0]).expect_err("too many");
+    let error = KeyList::of_keys((0..1_001).map(|n| n.to_string())).expect_err("too many");
     assert!(matches!(error, BadList::TooMany { count: 1_001 }));
     assert!(error.to_string().contains("with a percentage"), "{error}");
 }
