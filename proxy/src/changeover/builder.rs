@@ -300,6 +300,7 @@ where
             write_room: room(limits.writes.max(1)),
             copy_room: room(limits.copies),
             shadow_room: room(limits.shadows),
+            starting: Arc::default(),
             writes: TaskTracker::new(),
             copies: TaskTracker::new(),
             shadows: TaskTracker::new(),

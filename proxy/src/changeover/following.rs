@@ -198,24 +198,25 @@ where
     fn answered(self: Box<Self>, answer: &mut Result<Res, E>) {
         let Reading {
             plan,
-            routed,
+            routed: Routed { decided, call, .. },
             hedge,
             shadow,
+            asked,
             ..
         } = *self;
-        let took = self.asked.elapsed();
-        let follower = routed.decided.route.answered_by;
+        let took = asked.elapsed();
+        let follower = decided.route.answered_by;
         let metrics = &plan.desk.metrics;
         if let Some(asked) = hedge.and_then(|hedge| hedge.into_asked()) {
             asked.end(metrics, HedgeEnd::Follower);
         }
         metrics.store(follower, StoreKind::Read, StoreEnd::Ok, took);
-        let because = Because::Routed(routed.decided.route.because);
+        let because = Because::Routed(decided.route.because);
         // Asked at the beginning of the call, the clock need not be asked again.
-        if self.asked == routed.call.began() {
-            routed.call.end_after(End::FollowerOk, took);
+        if asked == call.began() {
+            call.end_after(End::FollowerOk, took);
         } else {
-            routed.call.end(End::FollowerOk);
+            call.end(End::FollowerOk);
         }
         if let Some(shadow) = shadow {
             shadow.start(follower, answer, took);

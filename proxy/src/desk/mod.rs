@@ -32,6 +32,7 @@ use crate::limits::Limits;
 use crate::metrics::{Cohorts, CopyEnd, InFlight, Metrics, Shed};
 use crate::pins::{PinCount, Pins, Ticket};
 use crate::port::{BoxError, Ended, Followed, Versions};
+use crate::shadow_read::Starting;
 use crate::token::Token;
 use crate::unit::{Home, Room};
 
@@ -65,6 +66,7 @@ pub(crate) struct Desk {
     pub(crate) write_room: Arc<Semaphore>,
     pub(crate) copy_room: Arc<Semaphore>,
     pub(crate) shadow_room: Arc<Semaphore>,
+    pub(crate) starting: Arc<Starting>,
     pub(crate) writes: TaskTracker,
     pub(crate) copies: TaskTracker,
     pub(crate) shadows: TaskTracker,

@@ -47,6 +47,7 @@ mod looking;
 mod service;
 mod shadow;
 mod sides;
+mod starting;
 mod told;
 
 pub use future::ReadFuture;
@@ -54,3 +55,4 @@ pub use layer::ShadowReadLayer;
 pub use service::ShadowRead;
 pub(crate) use shadow::Shadow;
 pub(crate) use sides::{LazySides, Probe, Sides, probe};
+pub(crate) use starting::Starting;

@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use changeover_flags::Place;
 use changeover_shadow::{Class, Ticket};
+use futures_util::future::BoxFuture;
 use tokio::runtime::Handle as Runtime;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tower_service::Service;
 
 use super::looking::{Looking, too_long};
 use super::sides::{LazySides, Sides, sides};
+use super::starting::Job;
 use crate::call::{Kind, Operation};
 use crate::desk::Desk;
 use crate::metrics::{InFlight, Shed};
@@ -23,6 +27,16 @@ pub(crate) struct Shadow<Req, Res, E> {
     sides: Arc<dyn Sides<Req>>,
     runtime: Runtime,
     compare: Compare,
+    /// `None` while the caller waits.
+    look: Option<FirstLook<Res>>,
+}
+
+/// What the caller was answered, and the place that its shadow read takes until it is over.
+struct FirstLook<Res> {
+    place: Place,
+    seen: Seen<Res>,
+    took: Duration,
+    _held: (OwnedSemaphorePermit, InFlight, TaskTrackerToken),
 }
 
 /// Counts one shadow read, once, in the tally and in the metrics.
@@ -107,6 +121,7 @@ where
             sides: Arc::clone(asked),
             runtime,
             compare: Compare::begin(&plan.desk),
+            look: None,
         }))
     }
 
@@ -133,34 +148,58 @@ where
             return self.compare.shed(Shed::Shadows);
         };
         let in_flight = InFlight::new(&desk.metrics.shadows_in_flight);
-        let (tracked, seen) = (desk.shadows.token(), self.plan.seen(answer));
-        let runtime = self.runtime.clone();
-        drop(runtime.spawn(async move {
-            // Boxed here: what is moved into the task, while the caller waits, stays small.
-            Box::pin(self.compare(place, seen, took)).await;
-            drop((room, in_flight, tracked));
-        }));
+        let (tracked, starting) = (desk.shadows.token(), Arc::clone(&desk.starting));
+        self.look = Some(FirstLook {
+            place,
+            seen: self.plan.seen(answer),
+            took,
+            _held: (room, in_flight, tracked),
+        });
+        starting.push(self);
+    }
+}
+
+impl<Req, Res, E> Job for Shadow<Req, Res, E>
+where
+    Req: Send + 'static,
+    Res: Send + 'static,
+    E: Send + 'static,
+{
+    fn runtime(&self) -> &Runtime {
+        &self.runtime
     }
 
-    async fn compare(self: Box<Self>, place: Place, seen: Seen<Res>, took: Duration) {
-        let Shadow {
-            plan,
-            operation,
-            request,
-            sides,
-            compare,
-            runtime: _,
-        } = *self;
-        let answer = match seen {
-            Seen::Observed(answer) => answer,
-            Seen::Copied(answer) => plan.observed(&Ok(answer)),
-        };
-        if too_long(&plan.desk, &operation, &answer) {
-            return compare.shed(Shed::Long);
-        }
-        let (looking, request) = looking(&plan, operation, request, sides);
-        let count = |class| compare.finish(class);
-        looking.run(request, place, answer, took, count).await;
+    fn run(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let Shadow {
+                plan,
+                operation,
+                request,
+                sides,
+                compare,
+                look,
+                runtime: _,
+            } = *self;
+            let Some(FirstLook {
+                place,
+                seen,
+                took,
+                _held,
+            }) = look
+            else {
+                return;
+            };
+            let answer = match seen {
+                Seen::Observed(answer) => answer,
+                Seen::Copied(answer) => plan.observed(&Ok(answer)),
+            };
+            if too_long(&plan.desk, &operation, &answer) {
+                return compare.shed(Shed::Long);
+            }
+            let (looking, request) = looking(&plan, operation, request, sides);
+            let count = |class| compare.finish(class);
+            looking.run(request, place, answer, took, count).await;
+        })
     }
 }
 

@@ -298,3 +298,55 @@ async fn a_copy_of_the_answer_is_observed_when_its_caller_has_gone() {
         (1, 1)
     );
 }
+
+#[test]
+fn no_shadow_read_waits_for_a_runtime_that_is_not_its_own() {
+    let world = World::new();
+    world.flags.set_sample(Percent::HUNDRED).unwrap();
+    world.flags.set_read_new(Percent::ZERO).unwrap();
+    let side = || service_fn(|id: i64| ready(Ok::<_, Refused>(id)));
+    let layer = Builder::new(world.flags.clone(), |id: &i64| Some(*id))
+        .classify(|id: &i64| Operation::read("get", *id))
+        .observe(|row: &i64| Some(Value::from(*row)))
+        .new_service(side())
+        .build()
+        .unwrap();
+    let service = layer.layer(side());
+    let read = || {
+        let service = service.clone();
+        async move { service.oneshot(7).await.unwrap() }
+    };
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let still = runtime();
+    // The answers are there at once, so nothing is run behind them until somebody comes back.
+    still.block_on(async { read().await + read().await });
+    let driven = runtime();
+    let compared = || layer.handle().compared();
+    let matches = async |count| {
+        let all = async {
+            while compared().of(Class::Match) < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        let all = tokio::time::timeout(Duration::from_secs(10), all).await;
+        all.expect("they are compared");
+    };
+    driven.block_on(async {
+        read().await;
+        read().await;
+        matches(2).await;
+    });
+    assert_eq!(compared().in_flight(), 2);
+    drop(still);
+    assert_eq!(compared().of(Class::Abandoned), 2);
+    driven.block_on(async {
+        read().await;
+        matches(3).await;
+    });
+    assert_eq!(compared().in_flight(), 0);
+}
