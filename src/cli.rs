@@ -1,6 +1,6 @@
 //! The command line as a library function.
 //!
-//! A binary of one's own, with mappings written in Rust, has every verb from this `main`:
+//! A binary of one's own has every verb from this `main`:
 //!
 //! ```no_run
 //! fn main() -> std::process::ExitCode {

@@ -20,6 +20,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ use changeover_sync_worker::store::StoreError;
 use changeover_sync_worker::verify::VerifyOptions;
 use serde::Deserialize;
 use thiserror::Error;
+
+use crate::causes::Causes;
 
 /// A whole file.
 #[derive(Debug, Clone, Deserialize)]
@@ -203,7 +206,7 @@ fn list(names: &[String]) -> String {
 }
 
 /// Why a migration could not be opened.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum CannotOpen {
     /// The configuration.
@@ -215,6 +218,13 @@ pub enum CannotOpen {
     /// The mapping does not fit the databases, or one did not answer. Nothing was written.
     #[error("checking the mapping against the databases")]
     Preflight(#[from] PreflightError),
+}
+
+/// Every cause, with what to do: this is what is printed of an error that leaves `main`.
+impl fmt::Debug for CannotOpen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&Causes(self), f)
+    }
 }
 
 impl Config {

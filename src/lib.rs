@@ -24,6 +24,7 @@ pub use changeover_proxy as proxy;
 pub use changeover_shadow as shadow;
 pub use changeover_sync_worker as worker;
 
+mod causes;
 pub mod cli;
 pub mod closures;
 pub mod config;

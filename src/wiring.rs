@@ -42,6 +42,7 @@
 //! # }
 //! ```
 
+use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -54,6 +55,8 @@ use changeover_sync_worker::migration::{Migration, MigrationError};
 use changeover_sync_worker::preflight::PreflightError;
 use changeover_sync_worker::verify::{VerifyOptions, VerifyReport};
 use thiserror::Error;
+
+use crate::causes::Causes;
 
 mod ports;
 mod running;
@@ -79,7 +82,7 @@ pub struct LastVerify {
 }
 
 /// Why a migration could not be installed. The message names the step, the source the reason.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum InstallError {
     /// The entity's name.
@@ -103,6 +106,13 @@ pub enum InstallError {
     /// A database refused, or holds another mapping revision.
     #[error("installing")]
     Migration(#[from] MigrationError),
+}
+
+/// Every cause, with what to do: this is what is printed of an error that leaves `main`.
+impl fmt::Debug for InstallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&Causes(self), f)
+    }
 }
 
 impl Wiring {

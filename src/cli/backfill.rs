@@ -3,7 +3,6 @@
 use std::fmt;
 use std::time::Instant;
 
-use changeover_flags::Stage;
 use changeover_sync_worker::pace::RowsPerSecond;
 use changeover_sync_worker::progress::Progress;
 use clap::Args;
@@ -94,11 +93,7 @@ impl Backfill {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let opened = self.which.open().await?;
         let (migration, copier) = (&opened.migration, opened.migration.copier());
-        let epoch = migration.epoch().await?;
-        if epoch.stage() == Stage::Legacy {
-            let error = "copying has not begun: the stage is legacy";
-            return Err(Failure::new(HOLDS_NOT, error).with_hint("run changeover install"));
-        }
+        let epoch = opened.copying().await?;
         let mut options = opened.moved.backfill.options();
         options.rate = self.rate.and_then(RowsPerSecond::new).or(options.rate);
         options.page = self.page.unwrap_or(options.page);
@@ -134,11 +129,18 @@ impl Backfill {
             passed: swept.passed,
             recorded,
         })?;
-        if swept.held > 0 {
-            let error = format!("{} keys are held back", swept.held);
+        // Keys that an earlier run held are held as well.
+        let lag = copier.authority().lag().await?;
+        let held = lag.waiting + lag.blocked;
+        if held > 0 {
+            let error = format!("{held} keys are held back");
             return Err(Failure::new(HOLDS_NOT, error).with_hint(
                 "changeover status says which, and why; they are tried again by changeover drain",
             ));
+        }
+        if !recorded {
+            return Err(Failure::new(HOLDS_NOT, "the backfill was not recorded")
+                .with_hint("the entity was moved meanwhile: run it again"));
         }
         Ok(())
     }

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use changeover_sync_worker::store::Lag;
 use clap::Args;
 use serde::Serialize;
 
@@ -55,8 +54,7 @@ impl fmt::Display for Drained {
 impl Drain {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let opened = self.which.open().await?;
-        // Whoever asks for a drain of what is not installed learns that, rather than waits.
-        opened.migration.epoch().await?;
+        opened.copying().await?;
         let drain = opened.migration.drain(opened.moved.drain.options());
         if self.follow {
             drain
@@ -65,10 +63,11 @@ impl Drain {
             return Ok(());
         }
         let within = Duration::from_secs(self.within);
-        let lag: Lag = unless_interrupted("what is dirty stays dirty, and loses nothing", async {
+        unless_interrupted("what is dirty stays dirty, and loses nothing", async {
             Ok(drain.until_clean(Some(within)).await?)
         })
         .await?;
+        let lag = opened.migration.copier().authority().lag().await?;
         self.which.file.answer(&Drained {
             entity: opened.name,
             dirty: lag.dirty,

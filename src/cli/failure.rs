@@ -8,6 +8,7 @@ use changeover_sync_worker::migration::MigrationError;
 use changeover_sync_worker::preflight::PreflightError;
 use changeover_sync_worker::store::StoreError;
 
+use crate::causes::Causes;
 use crate::config::{BadConfig, CannotOpen};
 use crate::demo::DemoError;
 
@@ -40,12 +41,7 @@ impl Failure {
 
     /// Says what went wrong, with every cause, and what to do.
     pub(super) fn tell(self) -> ExitCode {
-        let mut text = format!("error: {}\n", self.error);
-        let mut source = self.error.source();
-        while let Some(cause) = source {
-            text.push_str(&format!("  because: {cause}\n"));
-            source = cause.source();
-        }
+        let mut text = format!("error: {}\n", Causes(&*self.error));
         if let Some(hint) = self.hint {
             text.push_str(&format!("hint: {hint}\n"));
         }

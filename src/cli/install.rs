@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use changeover_flags::Place;
+use changeover_flags::{Place, Stage};
 use clap::Args;
 use serde::Serialize;
 
@@ -26,6 +26,10 @@ pub(super) struct Install {
     /// Only stamp writes: stay in stage legacy, copy nothing
     #[arg(long)]
     stamps_only: bool,
+    /// Make the databases hold this mapping's revision: copies of older ones are refused from now on,
+    /// every key is copied again, and reads stay with legacy until a backfill and a verify were clean
+    #[arg(long)]
+    raise: bool,
 }
 
 /// Take triggers, tables and everything recorded out of both sides
@@ -111,6 +115,9 @@ impl Install {
                 statements: opened.migration.plan().into_iter().collect(),
             });
         }
+        if self.raise {
+            opened.migration.raise_revision().await?;
+        }
         opened.migration.install().await?;
         if !self.stamps_only {
             Wiring::first_step(&opened.migration).await?;
@@ -128,6 +135,11 @@ impl Uninstall {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let opened = self.which.open().await?;
         if self.yes {
+            // Instances must hear that nothing is copied any more before nothing is stamped.
+            if opened.migration.epoch().await?.stage() != Stage::Legacy {
+                opened.migration.stop_copying().await?;
+                tokio::time::sleep(3 * Wiring::WATCH_EVERY).await;
+            }
             opened.migration.uninstall().await?;
         }
         self.which.file.answer(&Uninstalled {

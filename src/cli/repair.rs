@@ -103,7 +103,9 @@ impl Repair {
             file: self.file.clone(),
         };
         let opened = which.open().await?;
-        opened.migration.epoch().await?;
+        if !self.dry_run {
+            opened.copying().await?;
+        }
         let keys: Vec<Key> = keys.into_iter().map(Key::from).collect();
         let report = opened.migration.repair(self.dry_run).run(&keys).await?;
         let texts = |keys: &[Key]| keys.iter().map(Key::to_string).collect();

@@ -82,7 +82,7 @@ impl Verify {
         let migration = &opened.migration;
         let mut options = opened.moved.verify.options();
         options.samples = self.samples.unwrap_or(options.samples);
-        migration.epoch().await?;
+        opened.copying().await?;
         let estimate = migration.copier().authority().estimate().await?;
         let bar = Screen::new().bar("verify", estimate);
         let began = Instant::now();

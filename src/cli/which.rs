@@ -4,11 +4,12 @@ use std::fmt::Display;
 use std::io::Write as _;
 use std::path::PathBuf;
 
+use changeover_flags::{Epoch, Stage};
 use changeover_sync_worker::migration::Migration;
 use clap::Args;
 use serde::Serialize;
 
-use super::failure::{DEFECT, ENVIRONMENT, Failure, INTERRUPTED};
+use super::failure::{DEFECT, ENVIRONMENT, Failure, HOLDS_NOT, INTERRUPTED};
 use crate::config::{Config, Moved};
 
 /// Which entity of which file.
@@ -47,6 +48,19 @@ impl Which {
             moved: moved.clone(),
             migration: config.open(name, moved).await?,
         })
+    }
+}
+
+impl Opened {
+    /// The epoch row of an entity that is being copied.
+    pub(super) async fn copying(&self) -> Result<Epoch, Failure> {
+        let epoch = self.migration.epoch().await?;
+        if epoch.stage() == Stage::Legacy {
+            let error = "copying has not begun: the stage is legacy";
+            let hint = "changeover install begins to copy, unless somebody stopped it: then Migration::start_copying does";
+            return Err(Failure::new(HOLDS_NOT, error).with_hint(hint));
+        }
+        Ok(epoch)
     }
 }
 

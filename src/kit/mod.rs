@@ -109,6 +109,7 @@ use changeover_sync_worker::store::StoreError;
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::causes::Causes;
 use crate::wiring::Wiring;
 
 mod answers;
@@ -143,7 +144,7 @@ impl fmt::Debug for Kit {
 }
 
 /// Why a kit could not be opened. Nothing was checked.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum KitError {
     /// The entity's name.
@@ -166,6 +167,13 @@ pub enum KitError {
     /// A database refused.
     #[error("installing")]
     Migration(#[from] MigrationError),
+}
+
+/// Every cause, with what to do: this is what is printed of an error that leaves `main`.
+impl fmt::Debug for KitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&Causes(self), f)
+    }
 }
 
 impl Kit {

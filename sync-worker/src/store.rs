@@ -258,7 +258,7 @@ pub enum StoreError {
     },
     /// The follower holds another mapping revision than this copier has. Not worth trying again.
     #[error(
-        "the follower is at mapping revision {held}, this process has {mine}: deploy the revision that the follower holds, or raise it"
+        "the follower is at mapping revision {held}, this process has {mine}: deploy the revision that the follower holds; a newer one is raised there by changeover install --raise"
     )]
     Revision {
         /// The revision in the follower's epoch row.

@@ -200,6 +200,8 @@ async fn a_migration_by_commands_alone(topology: Topology) {
     desk.run("verify").await.with(0);
     market.assert_equal().await;
 
+    another_revision(&market, &desk).await;
+
     desk.run("uninstall --dry-run").await.with(0);
     desk.run("uninstall").await.with(2);
     assert!(!desk.status().await.is_null());
@@ -210,6 +212,29 @@ async fn a_migration_by_commands_alone(topology: Topology) {
         .run("UPDATE listings SET title = 'free'")
         .await;
     forget_guards(&market).await;
+}
+
+/// Another mapping is another revision, and nobody gets it by accident.
+async fn another_revision(market: &Market, desk: &Desk) {
+    let changed = MAPPING
+        .replace("revision = 1", "revision = 2")
+        .replace("\"l.title\"", "\"upper(l.title)\"");
+    std::fs::write(desk.path("listings.toml"), changed).unwrap();
+    let refused = desk.run("backfill").await.with(1);
+    let refused = refused.err + &desk.run("install").await.with(1).err;
+    assert!(refused.contains("install --raise"), "{refused}");
+    desk.run("install --raise").await.with(0);
+    let status = desk.status().await;
+    assert_eq!(
+        (&status["mapping_revision"], &status["verified"]),
+        (&2.into(), &false.into())
+    );
+    desk.run("backfill").await.with(0);
+    desk.run("drain --within 30").await.with(0);
+    desk.run("verify").await.with(0);
+    let title = "SELECT title FROM service_listings WHERE legacy_id = 6";
+    let title = market.new.text(title).await;
+    assert!(title.contains("TULO"), "{title}");
 }
 
 /// Without guards the new side takes anybody's writes.

@@ -19,7 +19,7 @@ pub enum MigrationError {
     },
     /// The databases hold another mapping revision than this process has.
     #[error(
-        "the databases hold mapping revision {held} of {entity}, this process has {mine}: raise the revision, or deploy the one that is held"
+        "the databases hold mapping revision {held} of {entity}, this process has {mine}: to go on with a newer one, raise it in the databases, too (changeover install --raise, Migration::raise_revision); else deploy the one that is held"
     )]
     Revision {
         /// The entity.
