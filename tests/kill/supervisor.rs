@@ -199,7 +199,8 @@ impl Supervisor {
         let patience = if support::fast() {
             PATIENCE / 15
         } else {
-            PATIENCE
+            // Four of these runs at once, on two busy cores, took more than one.
+            3 * PATIENCE
         };
         while self.figures().ramped == 0 {
             if began.elapsed() > patience {
