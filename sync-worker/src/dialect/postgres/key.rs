@@ -34,11 +34,10 @@ pub(super) fn same_text(a: &Column, b: &Column) -> bool {
 
 /// Whether `column` can hold this component.
 pub(super) fn fits(component: &str, column: &Column) -> bool {
-    let component = component.trim();
     match column.sql_type.as_str() {
-        "smallint" => component.parse::<i16>().is_ok(),
-        "integer" => component.parse::<i32>().is_ok(),
-        "bigint" => component.parse::<i64>().is_ok(),
+        "smallint" => trimmed(component).parse::<i16>().is_ok(),
+        "integer" => trimmed(component).parse::<i32>().is_ok(),
+        "bigint" => trimmed(component).parse::<i64>().is_ok(),
         "uuid" => canonical_uuid(component).is_some(),
         _ => true,
     }
@@ -47,8 +46,7 @@ pub(super) fn fits(component: &str, column: &Column) -> bool {
 /// The component as the server prints it.
 pub(super) fn canonical(component: &str, column: &Column) -> String {
     match column.sql_type.as_str() {
-        "smallint" | "integer" | "bigint" => component
-            .trim()
+        "smallint" | "integer" | "bigint" => trimmed(component)
             .parse::<i64>()
             .map_or_else(|_| component.to_owned(), |number| number.to_string()),
         "uuid" => canonical_uuid(component).unwrap_or_else(|| component.to_owned()),
@@ -56,17 +54,29 @@ pub(super) fn canonical(component: &str, column: &Column) -> String {
     }
 }
 
-/// A uuid as the server prints it; the server reads it in either case, with or without hyphens and
-/// braces.
+/// A number without what the server passes over around it: the white space of ASCII alone.
+fn trimmed(number: &str) -> &str {
+    number.trim_matches(|c: char| matches!(c, ' ' | '\t'..='\r'))
+}
+
+/// A uuid as the server prints it; the server reads it in either case, with or without braces around
+/// it and a hyphen after each four digits.
 fn canonical_uuid(text: &str) -> Option<String> {
-    let digits: String = text
-        .chars()
-        .filter(|c| !matches!(c, '-' | '{' | '}'))
-        .map(|c| c.to_ascii_lowercase())
-        .collect();
-    let hex = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let bare = match text.strip_prefix('{') {
+        Some(rest) => rest.strip_suffix('}')?,
+        None => text,
+    };
+    let (mut digits, mut last) = (String::new(), '-');
+    for c in bare.chars() {
+        match c {
+            '-' if last != '-' && digits.len() % 4 == 0 && digits.len() < 32 => {}
+            c if c.is_ascii_hexdigit() => digits.push(c.to_ascii_lowercase()),
+            _ => return None,
+        }
+        last = c;
+    }
     let part = |from: usize, to: usize| digits.get(from..to);
-    hex.then(|| {
+    (digits.len() == 32).then(|| {
         Some(format!(
             "{}-{}-{}-{}-{}",
             part(0, 8)?,
@@ -80,7 +90,14 @@ fn canonical_uuid(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::canonical_uuid;
+    use super::*;
+
+    fn column(sql_type: &str) -> Column {
+        Column {
+            sql_type: sql_type.into(),
+            ..Column::default()
+        }
+    }
 
     #[test]
     fn a_uuid_has_one_text() {
@@ -89,9 +106,33 @@ mod tests {
             canonical,
             "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11",
             "{a0eebc999c0b4ef8bb6d6bb9bd380a11}",
+            "a0ee-bc99-9c0b-4ef8-bb6d-6bb9-bd38-0a11",
         ] {
             assert_eq!(canonical_uuid(text).as_deref(), Some(canonical));
         }
-        assert_eq!(canonical_uuid("not a uuid"), None);
+        for text in [
+            "not a uuid",
+            "{a0eebc999c0b4ef8bb6d6bb9bd380a11",
+            "a0eebc9-99c0b4ef8bb6d6bb9bd380a11",
+            "a0eebc99--9c0b4ef8bb6d6bb9bd380a11",
+            " a0eebc999c0b4ef8bb6d6bb9bd380a11",
+            "a0eebc999c0b4ef8bb6d6bb9bd380a11-",
+        ] {
+            assert_eq!(canonical_uuid(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_what_the_server_passes_over_is_passed_over() {
+        let number = column("bigint");
+        for text in ["7", " 7", "7\t\n", "\u{b}\u{c}+7\r", "007"] {
+            assert!(fits(text, &number), "{text:?}");
+            assert_eq!(canonical(text, &number), "7");
+        }
+        for text in ["\u{a0}7", "7\u{2003}", "\u{85}7", "\u{1c}7"] {
+            assert!(!fits(text, &number), "{text:?}");
+            assert_eq!(canonical(text, &number), text);
+        }
+        assert!(!fits("\u{a0}7", &column("integer")) && !fits("\u{a0}7", &column("smallint")));
     }
 }
