@@ -298,6 +298,7 @@ impl Backfill {
             last: Some(last),
             passed: cursor.passed + rows,
             done,
+            base: cursor.base,
         };
         if held > 0 || done {
             // A follower may keep no cursor beside copies that it refuses. If every page held some

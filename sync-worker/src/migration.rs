@@ -21,8 +21,9 @@ use crate::backfill::{Backfill, BackfillOptions};
 use crate::copy::Copier;
 use crate::dialect::authority::SqlAuthority;
 use crate::dialect::follower::SqlFollower;
-use crate::dialect::home::{Evidence, Home, raise_revision};
+use crate::dialect::home::{Evidence, Home};
 use crate::dialect::install::{Patience, Side};
+use crate::dialect::raise::{raise, row_of};
 use crate::dialect::session::Database;
 use crate::drain::{Drain, DrainOptions};
 use crate::mapping::Mapping;
@@ -184,8 +185,10 @@ impl Migration {
         vec![(Place::Legacy, authority), (Place::New, follower)]
     }
 
-    /// Installs tables and triggers on both sides. Installing again changes nothing, unless the new
-    /// side has lost what it held: then every key is copied again, and no evidence stands.
+    /// Installs tables and triggers on both sides. Installing again changes nothing, unless one side
+    /// has lost what it held, or came back from before the other's last incarnation: then every key
+    /// is copied again, and no evidence stands. An entity whose legacy side lost its installation is
+    /// in stage `legacy` again, until somebody starts the copying.
     ///
     /// # Errors
     ///
@@ -195,38 +198,44 @@ impl Migration {
     /// stops answering in between or another installer went on from there; calling again
     /// continues.
     pub async fn install(&self) -> Result<(), MigrationError> {
-        let installed = self.installed_epoch().await?;
-        if let Some(epoch) = &installed {
+        let (authority, follower) = (self.authority_side(), self.follower_side());
+        // The follower's row is put in last and taken out first: one that stands alone tells that
+        // the authority's was lost.
+        let held = row_of(&follower).await?;
+        let led = row_of(&authority).await?;
+        for epoch in led.iter().chain(&held) {
             self.same_revision(epoch)?;
         }
-        let held = self.follower_epoch().await?;
-        let base = installed.as_ref().map_or(Version(0), |epoch| epoch.base);
-        // Nothing is copied before the first move, and nobody moves before both sides stand.
-        let moved = installed.as_ref().is_some_and(|epoch| epoch.number > 1);
-        let follower_base = match &held {
-            Some(held) if moved => held.base,
-            // What was marked as synced is gone with the row.
-            None if moved => Version(base.0 + Version::base(1).0),
-            _ => base,
-        };
-        let same = |held: &Epoch| held.base == base && self.same_revision(held).is_ok();
-        if installed.is_some() && held.as_ref().is_some_and(same) {
+        match (led, held) {
             // Every start of an application comes here: it takes no lock that writers wait for.
-            return Ok(());
+            (Some(led), Some(held)) if led.base == held.base => Ok(()),
+            (_, Some(_)) => {
+                let entity = &self.entity;
+                tracing::warn!(%entity, "a side has lost what it held: every key is copied again");
+                Ok(raise(&authority, &follower, self.patience).await?)
+            }
+            (led, None) => self.install_from(led).await,
         }
+    }
+
+    /// Installs where the new side has nothing.
+    async fn install_from(&self, led: Option<Epoch>) -> Result<(), MigrationError> {
         let (authority, follower) = (self.authority_side(), self.follower_side());
-        if (installed.is_none() || (moved && held.is_none()))
-            && let Some(table) = follower.occupied().await?
-        {
+        if let Some(table) = follower.occupied().await? {
             return Err(MigrationError::Occupied { table });
         }
+        let base = led.map_or(Version(0), |epoch| epoch.base);
         authority
             .install(&authority.authority_script(base), base, self.patience)
             .await?;
+        // Nothing is copied before the first move, and nobody moves before both sides stand. After
+        // it, what was marked as synced is gone with the row.
+        let lost = led.is_some_and(|epoch| epoch.number > 1);
+        let follower_base = Version(base.0 + if lost { Version::base(1).0 } else { 0 });
         let done = follower
             .install(&follower.follower_script(), follower_base, self.patience)
             .await;
-        if done.is_err() && installed.is_none() && matches!(self.follower_epoch().await, Ok(None)) {
+        if done.is_err() && led.is_none() && matches!(row_of(&follower).await, Ok(None)) {
             // Half an installation stamps every write for nobody; what another installer has
             // finished stays. An error here adds nothing to the one that the operator must act on:
             // installing again continues from any state.
@@ -235,16 +244,10 @@ impl Migration {
             }
         }
         done?;
-        if follower_base != base {
-            raise_revision(&authority, &follower, self.patience).await?;
+        if lost {
+            raise(&authority, &follower, self.patience).await?;
         }
         Ok(())
-    }
-
-    /// The follower's row: what it takes copies of. A side's row and its triggers are written in
-    /// one transaction.
-    async fn follower_epoch(&self) -> Result<Option<Epoch>, MigrationError> {
-        row(&Home::at(self.new.clone(), self.entity.clone(), Place::New)).await
     }
 
     /// Takes triggers, tables and everything recorded out of both sides. Application data stays.
@@ -259,19 +262,20 @@ impl Migration {
     }
 
     /// Makes the databases hold this process's mapping revision: copiers of an older one are
-    /// refused from now on, and every key is copied again.
+    /// refused from now on, and every key is copied again. No stamp is rewritten, and writers wait
+    /// no longer than for an installation.
     ///
     /// # Errors
     ///
     /// [`StoreError::Revision`] when a newer revision is held. Calling again continues.
     pub async fn raise_revision(&self) -> Result<(), MigrationError> {
         let follower = self.follower_side();
-        raise_revision(&self.authority_side(), &follower, self.patience).await?;
+        raise(&self.authority_side(), &follower, self.patience).await?;
         Ok(())
     }
 
     async fn installed_epoch(&self) -> Result<Option<Epoch>, MigrationError> {
-        row(&self.home).await
+        Ok(row_of(&self.authority_side()).await?)
     }
 
     fn same_revision(&self, epoch: &Epoch) -> Result<(), MigrationError> {
@@ -398,14 +402,5 @@ impl Migration {
         };
         self.home.record(&epoch, evidence).await?;
         Ok(report)
-    }
-}
-
-async fn row(home: &Home) -> Result<Option<Epoch>, MigrationError> {
-    match home.epoch().await {
-        Ok(epoch) => Ok(epoch),
-        // Before the first installation the table itself is missing.
-        Err(StoreError::NotInstalled { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
     }
 }

@@ -176,6 +176,9 @@ pub struct Cursor {
     pub passed: u64,
     /// Whether the sweep reached the end.
     pub done: bool,
+    /// The follower's base when the sweep began. A sweep that is older than the base has copied
+    /// what has to be copied again.
+    pub base: Version,
 }
 
 /// What the follower holds for one key beside what it should hold, both in the follower's types.
@@ -225,7 +228,8 @@ pub trait Follower: Send + Sync {
     fn cursor(&self) -> Answer<'_, Cursor>;
 
     /// Records how far the backfill has come, without data. A cursor that has passed something is
-    /// kept only where the beginning of its sweep was recorded, and no later one.
+    /// kept only where the beginning of its sweep was recorded, and no later one; one of a lower
+    /// base is not kept.
     fn save_cursor<'a>(&'a self, cursor: &'a Cursor) -> Answer<'a, ()>;
 }
 

@@ -14,111 +14,13 @@ use crate::protocol::lifecycle::everywhere;
 use crate::protocol::market::{MAPPING, Market, Plain, Topology, backfill, drain, verify};
 
 mod dialect;
+mod rewrites;
 
 use dialect::Rewrite;
-
-const FENCE: &str = " WHERE c.version < excluded.version RETURNING key";
-
-fn no_change(sql: &str) -> String {
-    sql.to_owned()
-}
+use rewrites::*;
 
 /// What is changed on (the legacy side, the new side).
 type Rewrites = (Rewrite, Rewrite);
-
-fn fence_removed(sql: &str) -> String {
-    sql.replace(FENCE, " RETURNING key")
-}
-
-fn fence_takes_equal_versions(sql: &str) -> String {
-    sql.replace(FENCE, " WHERE c.version <= excluded.version RETURNING key")
-}
-
-fn fence_row_deleted_with_its_row(sql: &str) -> String {
-    // As if every copy had taken the fence rows of the rows it deleted with it.
-    if sql.contains("SET LOCAL changeover.copy = 'on'")
-        || sql.contains("INSERT INTO changeover_copying")
-    {
-        return format!(
-            "{sql}; DELETE FROM changeover_key WHERE place = 'new' AND NOT EXISTS \
-             (SELECT 1 FROM service_listings s WHERE CAST(s.legacy_id AS text) = key)"
-        );
-    }
-    sql.to_owned()
-}
-
-fn mark_without_version(sql: &str) -> String {
-    if sql.contains("SET synced = r.version") {
-        return sql
-            .replace("SET synced = r.version", "SET synced = c.version")
-            .replace(" AND c.synced < r.version AND r.version <= ", " AND 0 <= ");
-    }
-    sql.to_owned()
-}
-
-fn revision_not_checked(sql: &str) -> String {
-    sql.replace(
-        "SELECT revision, incarnation << 44",
-        "SELECT 1, incarnation << 44",
-    )
-}
-
-fn stamp_dropped(sql: &str) -> String {
-    let sql = sql.replace(
-        "AFTER INSERT OR UPDATE OR DELETE ON",
-        "AFTER INSERT OR UPDATE ON",
-    );
-    if sql.starts_with("CREATE TRIGGER changeover_stamp") && sql.contains(" AFTER delete ON ") {
-        return "SELECT 1".to_owned();
-    }
-    sql
-}
-
-fn version_restarts(sql: &str) -> String {
-    let sql = sql.replace("greatest(c.version, 0) + 1", "1");
-    if sql.contains("SET version = max(changeover_key.version, ") {
-        return sql.replace(
-            "SET version = max(changeover_key.version, ",
-            "SET version = min(1, ",
-        );
-    }
-    sql
-}
-
-fn not_looked_at_again(sql: &str) -> String {
-    sql.replace(
-        "SELECT count(*) FROM changeover_expand WHERE",
-        "SELECT count(*) FROM changeover_expand WHERE false AND",
-    )
-}
-
-fn base_in_a_table(sql: &str) -> String {
-    if !sql.contains("FUNCTION changeover_stamp_") {
-        return sql.to_owned();
-    }
-    let row = "(SELECT incarnation << 44 FROM changeover_epoch WHERE place = 'legacy')";
-    let base = (1i64 << 44).to_string();
-    sql.replace(&format!("{base} + 1"), &format!("{row} + 1"))
-        .replace(&format!(", {base})"), &format!(", {row})"))
-}
-
-/// A write of key 1 that rolls back.
-const WRITE: &str = "UPDATE listings SET title = 'never happened' WHERE id = 1";
-
-/// As if a copy were read on the writer's own connection, before its commit, and the writer then
-/// rolled back: the transaction of the read begins with the write, and undoes it at its end.
-fn read_inside_the_write(sql: &str) -> String {
-    let read = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;";
-    if sql == "COMMIT" {
-        "ROLLBACK".to_owned()
-    } else if let Some(rest) = sql.strip_prefix(read) {
-        format!("BEGIN; {WRITE};{rest}")
-    } else if let Some(rest) = sql.strip_prefix("BEGIN;") {
-        format!("BEGIN IMMEDIATE; {WRITE};{rest}")
-    } else {
-        sql.to_owned()
-    }
-}
 
 /// A marketplace whose migration sends changed SQL, with history copied.
 async fn ready(topology: Topology, rewrite: Rewrites) -> (Market, Migration) {
@@ -206,6 +108,8 @@ everywhere!(
     an_unchecked_revision_is_found,
     a_missing_stamp_is_found,
     a_version_that_restarts_is_found,
+    forgotten_stamps_below_the_base_are_found,
+    a_base_that_is_settled_unseen_is_found,
     an_image_read_inside_the_write_is_found,
 );
 
@@ -299,6 +203,26 @@ async fn old_revision(topology: Topology, rewrite: Rewrites) -> Result<(), Strin
     match old.copier().copy(&["1".into()], CopySource::Inline).await {
         Err(StoreError::Revision { .. }) => Ok(()),
         other => Err(format!("{other:?}")),
+    }
+}
+
+/// A key that is gone when the base is raised: no sweep passes it.
+async fn gone_before_a_raise(topology: Topology, rewrite: Rewrites) -> Result<(), String> {
+    let (market, old) = ready(topology, rewrite).await;
+    market.legacy.run("DELETE FROM listings WHERE id = 3").await;
+    drain(&old).await;
+    let next = MAPPING.replace("revision = 1", "revision = 2");
+    let new = open(&market, rewrite, &next).await;
+    new.raise_revision().await.unwrap();
+    backfill(&new).await;
+    agree(&market, &new).await?;
+    let versions = (
+        new.copier().authority().versions(&["3".into()]).await,
+        new.copier().follower().versions(&["3".into()]).await,
+    );
+    match versions {
+        (Ok(authority), Ok(follower)) if follower == [Some(authority[0])] => Ok(()),
+        versions => Err(format!("{versions:?}")),
     }
 }
 
@@ -410,6 +334,22 @@ mod scenario {
         found(
             |rewrite| a_delete(topology, rewrite),
             (stamp_dropped, stamp_dropped),
+        )
+        .await;
+    }
+
+    pub(super) async fn forgotten_stamps_below_the_base_are_found(topology: Topology) {
+        found(
+            |rewrite| gone_before_a_raise(topology, rewrite),
+            (stamps_below_the_base_forgotten, no_change),
+        )
+        .await;
+    }
+
+    pub(super) async fn a_base_that_is_settled_unseen_is_found(topology: Topology) {
+        found(
+            |rewrite| gone_before_a_raise(topology, rewrite),
+            (settled_without_looking, no_change),
         )
         .await;
     }

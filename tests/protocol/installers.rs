@@ -18,23 +18,24 @@ use super::races::{key, ready, settle};
 everywhere!(
     an_installer_overtaken_by_a_raise_changes_nothing,
     what_was_moved_is_not_taken_back,
+    an_older_process_between_the_steps_of_a_raise_is_told_so,
 );
 
 /// Gives up at the first lock it does not get, after a time that no test waits for.
-const ONE_TRY: Patience = Patience {
+pub(super) const ONE_TRY: Patience = Patience {
     lock_timeout: Duration::from_secs(60),
     tries: 1,
     pause: Duration::ZERO,
 };
 
-fn revision(n: u32) -> String {
+pub(super) fn revision(n: u32) -> String {
     MAPPING
         .replace("revision = 1", &format!("revision = {n}"))
         .replace("\"l.title\"", &format!("\"'v{n} ' || l.id\""))
 }
 
 /// What the installation of a side asks the catalog for.
-async fn tables(database: &Database, names: &[&str]) -> Vec<Table> {
+pub(super) async fn tables(database: &Database, names: &[&str]) -> Vec<Table> {
     let mut lease = database.session().await.unwrap();
     let mut tables = Vec::new();
     for name in names {
@@ -66,6 +67,29 @@ mod scenario {
             .await;
         assert_eq!(market.dirty().await.len(), 1, "the stamps were taken out");
         settle(&market, &migration).await;
+    }
+
+    /// The follower is raised, the authority not yet.
+    pub(super) async fn an_older_process_between_the_steps_of_a_raise_is_told_so(
+        topology: Topology,
+    ) {
+        let (market, old) = ready(topology, 6).await;
+        market
+            .new
+            .run("UPDATE changeover_epoch SET revision = 2, incarnation = 1 WHERE place = 'new'")
+            .await;
+        for refused in [old.install().await, old.raise_revision().await] {
+            let error = refused.expect_err("a newer revision is on its way");
+            let store = std::error::Error::source(&error);
+            let text = store.map_or_else(|| error.to_string(), ToString::to_string);
+            let held = ["mapping revision 2", "this process has 1"];
+            assert!(held.iter().all(|held| text.contains(held)), "{text}");
+        }
+        let new = market.open_with(Market::mapping(&revision(2))).await;
+        new.raise_revision().await.unwrap();
+        backfill(&new).await;
+        drain(&new).await;
+        assert!(verify(&new).await.clean());
     }
 
     /// The steps of an installer that read revision and base before they were raised, and gets
@@ -141,15 +165,15 @@ async fn cancel(side: &Plain, pid: &str) {
 }
 
 /// A transaction that holds what `sql` locks until it is dropped or ended.
-async fn holding(url: &str, sql: &'static str) -> PgConnection {
+pub(super) async fn holding(url: &str, sql: &'static str) -> PgConnection {
     let mut held = PgConnection::connect(url).await.unwrap();
     held.execute("BEGIN").await.unwrap();
     held.execute(sql).await.unwrap();
     held
 }
 
-/// An instance of the older deployment starts while the newer one raises the revision: it read
-/// the old row, and its locks come after the raise.
+/// An instance of the older deployment starts while the newer one raises the revision and waits for
+/// a writer: it neither waits with it nor takes anything back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_start_during_a_raise_is_refused() {
     let (market, old) = ready(Topology::PostgresTwoDatabases, 6).await;
@@ -160,18 +184,20 @@ async fn a_start_during_a_raise_is_refused() {
         async move { raised.raise_revision().await }
     });
     waiting(&market.legacy, "relation = 'tenants'::regclass").await;
-    let starting = tokio::spawn(async move { old.with_patience(ONE_TRY).install().await });
-    waiting(&market.legacy, "relation = 'listings'::regclass").await;
+    let refused = old.with_patience(ONE_TRY).install().await;
+    assert!(
+        matches!(
+            refused,
+            Err(MigrationError::Revision {
+                held: 2,
+                mine: 1,
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
     writer.execute("COMMIT").await.unwrap();
     raising.await.unwrap().unwrap();
-    let error = starting
-        .await
-        .unwrap()
-        .expect_err("the revision was raised");
-    assert!(
-        format!("{error:?}").contains("raised meanwhile"),
-        "{error:?}"
-    );
     backfill(&raised).await;
     market
         .legacy

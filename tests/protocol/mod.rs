@@ -13,6 +13,7 @@ mod poison;
 mod races;
 mod refusals;
 mod replace;
+mod restored;
 mod revisions;
 mod rust_mapping;
 mod sets;

@@ -173,7 +173,7 @@ mod scenario {
 }
 
 /// A statement that says that it is a copy.
-fn forced(topology: Topology, sql: &str) -> String {
+pub(super) fn forced(topology: Topology, sql: &str) -> String {
     let (open, close) = if topology.is_postgres() {
         ("BEGIN; SET LOCAL changeover.copy = 'on';", "COMMIT;")
     } else {

@@ -1,6 +1,6 @@
 //! Orders of events that break other tools, forced one by one with the product's own stores.
 
-use changeover::flags::Key;
+use changeover::flags::{Key, Version};
 use changeover::worker::copy::CopySource;
 use changeover::worker::migration::Migration;
 use changeover::worker::store::{Applied, Cursor};
@@ -289,7 +289,7 @@ mod scenario {
             .await
             .unwrap();
         assert_eq!(market.dirty().await.len(), 1);
-        let future = changeover::flags::Version(first.0 + 1000);
+        let future = Version(first.0 + 1000);
         authority
             .mark_synced(&[(Key::from("1"), future)])
             .await
@@ -307,6 +307,7 @@ mod scenario {
             last: Some(Key::from(last)),
             passed,
             done,
+            base: Version(0),
         };
         // A sweep whose row is gone: the new side was lost under it, and what it passed is not there.
         follower.save_cursor(&cursor("4", 4, false)).await.unwrap();

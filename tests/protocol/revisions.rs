@@ -1,21 +1,68 @@
 //! Two deployments with different mappings.
 
+use std::time::Duration;
+
+use changeover::flags::Key;
 use changeover::worker::copy::CopySource;
 use changeover::worker::dialect::home::Evidence;
+use changeover::worker::dialect::install::Patience;
 use changeover::worker::migration::MigrationError;
 use changeover::worker::store::StoreError;
-use changeover::worker::verify::VerifyOptions;
+use changeover::worker::verify::{Class, VerifyOptions};
 
+use super::installers::{ONE_TRY, holding};
 use super::lifecycle::everywhere;
 use super::market::{MAPPING, Market, Topology, backfill, drain, verify};
-use super::races::{key, ready};
+use super::races::{key, ready, settle};
 
 everywhere!(
     a_revision_lets_go_of_what_it_no_longer_names,
     an_older_revision_is_refused,
     a_new_revision_copies_everything_again,
     evidence_of_an_older_revision_does_not_count,
+    keys_without_rows_are_copied_again,
+    a_key_held_after_the_raise_stays_dirty,
 );
+
+/// Raising waits for no key, and rewrites none: whoever holds one up does not hold up the raise,
+/// and with it the writers of all others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn raising_waits_for_no_key_and_rewrites_none() {
+    for topology in [
+        Topology::PostgresTwoDatabases,
+        Topology::PostgresOneDatabase,
+    ] {
+        let (market, old) = ready(topology, 30).await;
+        market.legacy.run("UPDATE listings SET stock = 4").await;
+        settle(&market, &old).await;
+        let one = "SELECT FROM changeover_key WHERE place = 'legacy' AND key = '1' FOR UPDATE";
+        let held = holding(&market.legacy_url, one).await;
+        let stamps = "SELECT xmin::text || ' ' || ctid::text || ' ' || version FROM changeover_key \
+             WHERE place = 'legacy' ORDER BY key";
+        let before = market.legacy.texts(stamps).await;
+        let next = MAPPING.replace("revision = 1", "revision = 2");
+        let new = market.open_with(Market::mapping(&next)).await;
+        let hasty = Patience {
+            lock_timeout: Duration::from_millis(900),
+            ..ONE_TRY
+        };
+        new.clone()
+            .with_patience(hasty)
+            .raise_revision()
+            .await
+            .unwrap();
+        assert_eq!(market.legacy.texts(stamps).await, before);
+        // Nobody waits for the one that is held but who writes it.
+        market
+            .legacy
+            .run("BEGIN; SET LOCAL lock_timeout = '5s'; UPDATE listings SET stock = 5 WHERE id <> 1; COMMIT")
+            .await;
+        backfill(&new).await;
+        drain(&new).await;
+        drop(held);
+        settle(&market, &new).await;
+    }
+}
 
 mod scenario {
     use super::*;
@@ -131,6 +178,60 @@ mod scenario {
         assert_eq!(titles, ["v2 "]);
         assert!(verify(&new).await.clean());
         assert_eq!(market.dirty().await, Vec::<String>::new());
+    }
+
+    /// No sweep passes a deleted key: it is dirty until the follower holds it at the new base.
+    pub(super) async fn keys_without_rows_are_copied_again(topology: Topology) {
+        let (market, old) = ready(topology, 8).await;
+        market
+            .legacy
+            .run("DELETE FROM listings WHERE id = 3; UPDATE listings SET stock = 5 WHERE id = 2")
+            .await;
+        settle(&market, &old).await;
+        let next = MAPPING.replace("revision = 1", "revision = 2");
+        let new = market.open_with(Market::mapping(&next)).await;
+        new.raise_revision().await.unwrap();
+        backfill(&new).await;
+        let (authority, follower) = (new.copier().authority(), new.copier().follower());
+        let dirty = authority.dirty(None, 100).await.unwrap();
+        let base = new.epoch().await.unwrap().base;
+        assert!(dirty.len() == 1 && dirty[0].version == base, "{dirty:?}");
+        assert_eq!(dirty[0].key, Key::from("3"));
+        assert_eq!(authority.lag().await.unwrap().dirty, 1);
+        assert_eq!(authority.dirty_among(&key("3")).await.unwrap().len(), 1);
+        drain(&new).await;
+        assert_eq!(follower.versions(&key("3")).await.unwrap(), [Some(base)]);
+        assert!(authority.dirty(None, 100).await.unwrap().is_empty());
+        assert_eq!(authority.lag().await.unwrap().dirty, 0);
+        // From here on the index of dirty keys is enough.
+        let open = "SELECT 'open' FROM changeover_backfill WHERE place = 'legacy' AND NOT done";
+        assert_eq!(market.legacy.texts(open).await, Vec::<String>::new());
+        settle(&market, &new).await;
+    }
+
+    /// Its stamp lies below the base, and equals what is marked: the hold must make it dirty.
+    pub(super) async fn a_key_held_after_the_raise_stays_dirty(topology: Topology) {
+        let (market, old) = ready(topology, 8).await;
+        market.legacy.run("UPDATE listings SET stock = 5").await;
+        settle(&market, &old).await;
+        let next = MAPPING.replace("revision = 1", "revision = 2").replace(
+            "\"lower(trim(l.status))\"",
+            "\"CASE l.id WHEN 5 THEN 'forbidden' ELSE lower(trim(l.status)) END\"",
+        );
+        let new = market.open_with(Market::mapping(&next)).await;
+        new.raise_revision().await.unwrap();
+        backfill(&new).await;
+        drain(&new).await;
+        let open = "SELECT 'open' FROM changeover_backfill WHERE place = 'legacy' AND NOT done";
+        assert_eq!(market.legacy.texts(open).await, Vec::<String>::new());
+        let dirty = market.dirty().await;
+        assert!(
+            dirty.len() == 1 && dirty[0].starts_with("5 blocked"),
+            "{dirty:?}"
+        );
+        let lag = new.copier().authority().lag().await.unwrap();
+        assert_eq!((lag.dirty, lag.blocked), (1, 1));
+        assert_eq!(verify(&new).await.count(Class::Blocked), 1);
     }
 
     /// A backfill and a verify that began before the revision was raised and end after it.

@@ -42,6 +42,8 @@ pub enum Bug {
     OldRevisionAccepted,
     /// A mapping revision is raised on the authority first.
     RaisedAuthorityFirst,
+    /// Keys whose stamps lie below the raised base are dirty by their own numbers alone.
+    StampsBelowTheBaseForgotten,
 }
 
 impl Bug {

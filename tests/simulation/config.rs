@@ -55,7 +55,9 @@ pub fn configure(sim: &Arc<Sim>, bug: Option<Bug>) -> Config {
     let faultless = random.random_range(0..3) == 0;
     let revisions = matches!(
         bug,
-        Some(Bug::OldRevisionAccepted | Bug::RaisedAuthorityFirst)
+        Some(
+            Bug::OldRevisionAccepted | Bug::RaisedAuthorityFirst | Bug::StampsBelowTheBaseForgotten
+        )
     );
     let raised = revisions || random.random_range(0..5) == 0;
     let percents = [

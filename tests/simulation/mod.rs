@@ -162,4 +162,5 @@ found! {
     finds_a_key_unpinned_before_it_is_copied: UnpinnedBeforeCopied,
     finds_a_copy_of_an_older_revision: OldRevisionAccepted,
     finds_a_revision_raised_on_the_authority_first: RaisedAuthorityFirst,
+    finds_stamps_below_the_base_that_are_forgotten: StampsBelowTheBaseForgotten,
 }

@@ -7,11 +7,10 @@ use changeover_flags::{Entity, Epoch, Place, Version};
 use changeover_shadow::Value;
 
 use super::authority::integer;
-use super::install::{Patience, Side};
-use super::session::{Database, DbError, ErrorClass, Session, on_session};
+use super::session::{Database, DbError, Session, on_session};
 use super::statement::Statement;
 use super::tables;
-use crate::store::{Answer, StoreError};
+use crate::store::Answer;
 
 /// The epoch row of an entity.
 #[derive(Debug, Clone)]
@@ -41,7 +40,7 @@ impl Home {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the database does not answer, or holds no entity at all.
+    /// [`StoreError`](crate::store::StoreError) when the database does not answer, or holds no entity at all.
     pub fn epoch(&self) -> Answer<'_, Option<Epoch>> {
         on_session!(self, "reading the epoch of", |session| self
             .epoch_in(session))
@@ -51,7 +50,7 @@ impl Home {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the database does not answer: the move may have happened.
+    /// [`StoreError`](crate::store::StoreError) when the database does not answer: the move may have happened.
     pub fn replace<'a>(&'a self, from: &'a Epoch, to: &'a Epoch) -> Answer<'a, bool> {
         on_session!(self, "moving", |session| self.replace_in(session, from, to))
     }
@@ -62,7 +61,7 @@ impl Home {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the database does not answer.
+    /// [`StoreError`](crate::store::StoreError) when the database does not answer.
     pub fn record<'a>(&'a self, epoch: &'a Epoch, evidence: Evidence) -> Answer<'a, bool> {
         on_session!(self, "recording evidence of", |session| self
             .record_in(session, epoch, evidence))
@@ -181,223 +180,4 @@ fn epoch(row: &[Value]) -> Option<Epoch> {
         backfilled: yes(backfilled),
         verified: yes(verified),
     })
-}
-
-/// Raises the mapping revision of an entity on both sides: every key becomes dirty or is swept
-/// again, and copiers of the older revision are refused from the first step on.
-///
-/// The follower comes first. Were the authority first, a copier of the older revision could write
-/// its image at a version of the new incarnation, and the new mapping's copy of that version would
-/// be refused as stale.
-///
-/// Repeatable after a crash: both sides are brought to the same incarnation.
-///
-/// # Errors
-///
-/// [`StoreError`] when a database does not answer, or holds a newer revision. Calling again
-/// continues.
-pub async fn raise_revision(
-    authority: &Side<'_>,
-    follower: &Side<'_>,
-    patience: Patience,
-) -> Result<(), StoreError> {
-    let revision = follower.shape.revision;
-    let held = row_of(follower).await?;
-    let led = row_of(authority).await?;
-    if held.revision > revision {
-        return Err(StoreError::Revision {
-            held: held.revision,
-            mine: revision,
-        });
-    }
-    if held.revision == revision && led.revision == revision && held.base == led.base {
-        return Ok(());
-    }
-    let highest = (held.base.0.max(led.base.0)) >> Version::COUNTER_BITS;
-    let incarnation = if held.revision == revision {
-        highest
-    } else {
-        highest + 1
-    };
-    raise_follower(follower, revision, incarnation, patience).await?;
-    raise_authority(authority, revision, incarnation, patience).await
-}
-
-async fn row_of(side: &Side<'_>) -> Result<Epoch, StoreError> {
-    let home = Home::at(side.database.clone(), side.entity.clone(), side.place);
-    home.epoch().await?.ok_or_else(|| StoreError::Refused {
-        store: side.database.dialect().place_name().to_owned(),
-        doing: format!("reading the epoch of {}", side.entity),
-        advice: "the entity is not installed there: run install".into(),
-        source: None,
-    })
-}
-
-/// Only ever upwards, and never two revisions at one incarnation: of two that raise at once, the
-/// later one would find copies of the earlier mapping at the versions that its own copies carry.
-fn raise<'d>(side: &'d Side<'_>, revision: i64, incarnation: i64, more: &str) -> Statement<'d> {
-    Statement::of(side.database.dialect(), "UPDATE ")
-        .table(tables::EPOCH)
-        .sql(" SET revision = ")
-        .int(revision)
-        .sql(", incarnation = ")
-        .int(incarnation)
-        .sql(more)
-        .sql(" WHERE entity = ")
-        .text(side.entity.as_str())
-        .sql(" AND place = ")
-        .text(side.place.as_str())
-        .sql(" AND (revision = ")
-        .int(revision)
-        .sql(" AND incarnation <= ")
-        .int(incarnation)
-        .sql(" OR revision < ")
-        .int(revision)
-        .sql(" AND incarnation < ")
-        .int(incarnation)
-        .sql(")")
-}
-
-fn overtaken() -> DbError {
-    DbError {
-        class: ErrorClass::Other,
-        summary:
-            "someone else raised the mapping revision meanwhile: look at it, then decide again"
-                .into(),
-        source: sqlx::Error::RowNotFound,
-    }
-}
-
-/// Takes out the triggers of the mapping that was and that `script` does not put back where they
-/// are: their numbers mean other tables now.
-async fn drop_stale(
-    side: &Side<'_>,
-    session: &mut dyn Session,
-    script: &[String],
-) -> Result<(), DbError> {
-    let dialect = side.database.dialect();
-    let (entity, place) = (side.entity.as_str(), side.place.as_str());
-    for sql in dialect
-        .stale_triggers(session, entity, place, script)
-        .await?
-    {
-        session.script(&sql).await?;
-    }
-    Ok(())
-}
-
-async fn raise_follower(
-    side: &Side<'_>,
-    revision: i64,
-    incarnation: i64,
-    patience: Patience,
-) -> Result<(), StoreError> {
-    let mut tried = 0;
-    loop {
-        tried += 1;
-        match raise_follower_once(side, revision, incarnation, patience).await {
-            Ok(()) => return Ok(()),
-            Err(error) => {
-                side.again("raising the revision of", tried, patience, error)
-                    .await?
-            }
-        }
-    }
-}
-
-async fn raise_follower_once(
-    side: &Side<'_>,
-    revision: i64,
-    incarnation: i64,
-    patience: Patience,
-) -> Result<(), DbError> {
-    let dialect = side.database.dialect();
-    let mut lease = side.database.session().await?;
-    let session = lease.session();
-    session
-        .script(&dialect.begin_install(patience.lock_timeout))
-        .await?;
-    // Copies in flight end first; later ones see the new revision.
-    if let Some(lock) = dialect.lock_epoch(side.entity.as_str(), side.place.as_str()) {
-        session.script(&lock).await?;
-    }
-    let script = side.follower_script();
-    drop_stale(side, session, &script).await?;
-    for sql in script {
-        session.script(&sql).await?;
-    }
-    if session
-        .execute(raise(side, revision, incarnation, ""))
-        .await?
-        == 0
-    {
-        return Err(overtaken());
-    }
-    session.script("COMMIT").await
-}
-
-async fn raise_authority(
-    side: &Side<'_>,
-    revision: i64,
-    incarnation: i64,
-    patience: Patience,
-) -> Result<(), StoreError> {
-    let mut tried = 0;
-    loop {
-        tried += 1;
-        match raise_authority_once(side, revision, incarnation, patience).await {
-            Ok(()) => return Ok(()),
-            Err(error) => {
-                side.again("raising the revision of", tried, patience, error)
-                    .await?
-            }
-        }
-    }
-}
-
-async fn raise_authority_once(
-    side: &Side<'_>,
-    revision: i64,
-    incarnation: i64,
-    patience: Patience,
-) -> Result<(), DbError> {
-    let dialect = side.database.dialect();
-    let base = Version(incarnation << Version::COUNTER_BITS);
-    let no = dialect.boolean(false);
-    let mut lease = side.database.session().await?;
-    let session = lease.session();
-    session
-        .script(&dialect.begin_install(patience.lock_timeout))
-        .await?;
-    // Writers that stamp with the old base end first, also on tables that only the old mapping
-    // names: dropping their triggers waits for them.
-    let script = side.authority_script(base);
-    drop_stale(side, session, &script).await?;
-    for sql in script {
-        session.script(&sql).await?;
-    }
-    let forget = format!(", epoch = epoch + 1, backfilled = {no}, verified = {no}");
-    if session
-        .execute(raise(side, revision, incarnation, &forget))
-        .await?
-        == 0
-    {
-        return Err(overtaken());
-    }
-    let stamped = Statement::of(dialect, "UPDATE ")
-        .table(tables::KEY)
-        .sql(" SET version = ")
-        .int(base.0)
-        .sql(" WHERE version < ")
-        .int(base.0)
-        .sql(" AND entity = ")
-        .text(side.entity.as_str())
-        .sql(" AND place = ")
-        .text(side.place.as_str());
-    session.execute(stamped).await?;
-    // Notes about lookups name the old objects; their keys are copied again like all others.
-    if let Some(forget) = dialect.forget_notes(side.entity.as_str(), side.place.as_str()) {
-        session.script(&forget).await?;
-    }
-    session.script("COMMIT").await
 }

@@ -112,6 +112,12 @@ impl Default for Patience {
     }
 }
 
+/// The lowest epoch number of an incarnation. A side that came back from before would count from
+/// there again, and what was learnt or proved then would pass for newer than what is so now.
+pub(super) const fn first_epoch(base: Version) -> i64 {
+    1 + 1_000 * (base.0 >> Version::COUNTER_BITS)
+}
+
 /// One side of an entity to be installed.
 #[derive(Debug)]
 pub struct Side<'a> {
@@ -227,18 +233,34 @@ impl Side<'_> {
         base: Version,
         patience: Patience,
     ) -> Result<(), StoreError> {
+        self.patiently("installing", patience, || {
+            self.install_once(script, base, patience)
+        })
+        .await
+    }
+
+    /// Tries `once` until it gets its locks, as often as `patience` says.
+    pub(super) async fn patiently<F>(
+        &self,
+        doing: &str,
+        patience: Patience,
+        once: impl Fn() -> F,
+    ) -> Result<(), StoreError>
+    where
+        F: Future<Output = Result<(), DbError>>,
+    {
         let mut tried = 0;
         loop {
             tried += 1;
-            match self.install_once(script, base, patience).await {
+            match once().await {
                 Ok(()) => return Ok(()),
-                Err(error) => self.again("installing", tried, patience, error).await?,
+                Err(error) => self.again(doing, tried, patience, error).await?,
             }
         }
     }
 
     /// Waits before the next try, if there is to be one.
-    pub(super) async fn again(
+    async fn again(
         &self,
         doing: &str,
         tried: u32,
@@ -322,7 +344,7 @@ impl Side<'_> {
             .text(self.entity.as_str())
             .sql(", ")
             .text(self.place.as_str())
-            .sql(&format!(", 1, 'legacy', {no}, "))
+            .sql(&format!(", {}, 'legacy', {no}, ", first_epoch(base)))
             .int(base.0 >> Version::COUNTER_BITS)
             .sql(", ")
             .int(self.shape.revision)
@@ -372,14 +394,10 @@ impl Side<'_> {
     }
 
     async fn take_out(&self, unmoved: bool, patience: Patience) -> Result<(), StoreError> {
-        let mut tried = 0;
-        loop {
-            tried += 1;
-            match self.take_out_once(unmoved, patience).await {
-                Ok(()) => return Ok(()),
-                Err(error) => self.again("uninstalling", tried, patience, error).await?,
-            }
-        }
+        self.patiently("uninstalling", patience, || {
+            self.take_out_once(unmoved, patience)
+        })
+        .await
     }
 
     async fn take_out_once(&self, unmoved: bool, patience: Patience) -> Result<(), DbError> {

@@ -7,7 +7,7 @@
 //! | [`catalog`] | tables, columns and keys as the database describes them |
 //! | [`inspect`], [`probe`] | what the preflight and the contract's checks ask |
 //! | [`postgres`], [`sqlite`] | what differs between the engines |
-//! | [`authority`], [`follower`], [`home`], [`install`] | the protocol's SQL, the same for all |
+//! | [`authority`], [`follower`], [`home`], [`install`], [`raise`] | the protocol's SQL, the same for all |
 
 use std::fmt::Debug;
 
@@ -23,6 +23,7 @@ pub mod inspect;
 pub mod install;
 pub mod postgres;
 pub mod probe;
+pub mod raise;
 pub mod session;
 pub mod sqlite;
 pub mod statement;
@@ -39,7 +40,8 @@ pub mod tables {
     pub const EPOCH: &str = "changeover_epoch";
     /// Generated ids: (entity, place, key, target, slot) → id.
     pub const ID: &str = "changeover_id";
-    /// Cursors of backfills.
+    /// Cursors of backfills, on the follower. On the authority: the incarnation (`passed`) below
+    /// whose base versions of keys may lie that are not copied yet, until that is `done`.
     pub const BACKFILL: &str = "changeover_backfill";
     /// Rows of sources whose dependants are to be stamped once more after their commit.
     pub const EXPAND: &str = "changeover_expand";

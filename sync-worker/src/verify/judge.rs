@@ -30,11 +30,14 @@ pub(super) fn judge(
         _ if dirt == Some(Dirt::Noted) && !fields.is_empty() => Class::Lagging,
         Some(version) if version == one.version => differing(seen, expected, fields),
         _ if dirt.is_some() => Class::Lagging,
-        // A key that has no rows anywhere and was never stamped, but was copied once: whatever
-        // raised the base has nothing to copy again.
-        Some(_) if is_base(one.version) && is_blank(expected) && is_blank(&seen.actual) => {
-            Class::Equal
-        }
+        // Copied once, and never stamped since the base was raised. Without rows on either side
+        // there is nothing to copy again; rows of the follower's alone are of a write that the
+        // authority has lost, since every delete is stamped.
+        Some(_) if is_base(one.version) && is_blank(expected) => match is_blank(&seen.actual) {
+            true => Class::Equal,
+            false => Class::Extra,
+        },
+        Some(_) if is_base(one.version) && !backfilled => Class::Pending,
         Some(_) => Class::Unrecorded,
         // Never copied, and clean.
         None if fields.is_empty() && is_blank(expected) => Class::Equal,

@@ -14,9 +14,11 @@ impl World {
     }
 
     pub(super) fn is_dirty(&self, key: &Key) -> bool {
-        self.stamps
-            .get(key)
-            .is_some_and(|stamp| stamp.synced < self.version(key))
+        let forgets = self.is(Bug::StampsBelowTheBaseForgotten);
+        self.stamps.get(key).is_some_and(|stamp| match forgets {
+            true => stamp.synced < stamp.version,
+            false => stamp.synced < self.version(key),
+        })
     }
 
     pub fn read(&self, revision: i64, key: &Key, torn: bool) -> Stamped {

@@ -41,14 +41,55 @@ impl SqlAuthority {
         self.dialect()
             .expand(session, self.entity.as_str(), self.place.as_str())
             .await?;
-        let statement = Statement::of(self.dialect(), "SELECT key, version, state, reason FROM ")
+        let above = self.dirty_above(session, after.is_none()).await?;
+        let select = format!("SELECT key, {above}, state, reason FROM ");
+        let statement = Statement::of(self.dialect(), &select)
             .table(tables::KEY)
             .sql(" WHERE ");
         let statement = after_key(self.here(statement, ""), after)
-            .sql(" AND synced < version ORDER BY key LIMIT ")
+            .sql(&format!(" AND synced < {above} ORDER BY key LIMIT "))
             .int(limit.into());
         let rows = session.fetch(statement).await?;
         Ok(rows.iter().filter_map(|row| dirty(row)).collect())
+    }
+
+    /// What the synced version of a dirty key is below. Once no version below the base is left
+    /// whose key has to be copied, a key's own version is enough, and the index of dirty keys finds
+    /// it. Whether that is so is asked with `settle`, since it may take a walk through all keys; it
+    /// stays so until the base is raised, because versions and marks only rise.
+    async fn dirty_above(
+        &self,
+        session: &mut dyn Session,
+        settle: bool,
+    ) -> Result<String, DbError> {
+        let dialect = self.dialect();
+        let open = Statement::of(dialect, "SELECT passed FROM ")
+            .table(tables::BACKFILL)
+            .sql(" WHERE NOT done AND ");
+        let rows = session.fetch(self.here(open, "")).await?;
+        let Some(incarnation) = rows.first().and_then(|row| row.first()).map(integer) else {
+            return Ok("version".to_owned());
+        };
+        let base = incarnation << Version::COUNTER_BITS;
+        if settle {
+            let left = Statement::of(dialect, "SELECT 1 FROM ")
+                .table(tables::KEY)
+                .sql(&format!(" WHERE version < {base} AND synced < {base} AND "));
+            let left = session.fetch(self.here(left, "").sql(" LIMIT 1")).await?;
+            if left.is_empty() {
+                let settled = Statement::of(dialect, "UPDATE ")
+                    .table(tables::BACKFILL)
+                    .sql(&format!(
+                        " SET done = {} WHERE passed = ",
+                        dialect.boolean(true)
+                    ))
+                    .int(incarnation)
+                    .sql(" AND ");
+                session.execute(self.here(settled, "")).await?;
+                return Ok("version".to_owned());
+            }
+        }
+        Ok(format!("{}(version, {base})", dialect.greatest_name()))
     }
 
     pub(super) async fn dirty_among_in(
@@ -66,9 +107,13 @@ impl SqlAuthority {
         let statement = Statement::of(self.dialect(), "SELECT c.key FROM ")
             .table(tables::KEY)
             .sql(" c WHERE ");
+        let greatest = self.dialect().greatest_name();
         let statement = self
             .here(statement, "c.")
-            .sql(" AND c.synced < c.version AND ")
+            .sql(&format!(" AND c.synced < {greatest}(c.version, "));
+        let statement = self
+            .base(statement)
+            .sql(") AND ")
             .key_in("c.key", keys.iter().map(Key::as_str));
         for row in session.fetch(statement).await? {
             if let Some(key) = key_at(&row, 0) {
@@ -85,7 +130,8 @@ impl SqlAuthority {
         version: Version,
         hold: &Hold,
     ) -> Result<(), DbError> {
-        // A key of history may have no row yet: it gets one, dirty, without a new version.
+        // A key of history may have no row yet, or one from below the base: it gets the version at
+        // which it was tried, which is no new one, and is dirty by it.
         let statement = Statement::of(self.dialect(), "INSERT INTO ")
             .table(tables::KEY)
             .sql(" AS c (entity, place, key, version, state, reason) SELECT ")
@@ -100,7 +146,7 @@ impl SqlAuthority {
             .text(hold.kind.as_str())
             .sql(", ")
             .text(&hold.reason)
-            .sql(" WHERE true ON CONFLICT (entity, place, key) DO UPDATE SET state = excluded.state, reason = excluded.reason WHERE c.version <= excluded.version AND c.synced < excluded.version");
+            .sql(" WHERE true ON CONFLICT (entity, place, key) DO UPDATE SET version = excluded.version, state = excluded.state, reason = excluded.reason WHERE c.version <= excluded.version AND c.synced < excluded.version");
         session.execute(statement).await?;
         Ok(())
     }
@@ -182,12 +228,13 @@ impl SqlAuthority {
             .dialect()
             .expand(session, self.entity.as_str(), self.place.as_str())
             .await?;
+        let above = self.dirty_above(session, false).await?;
         let statement = Statement::of(self.dialect(), "SELECT state, count(*) FROM ")
             .table(tables::KEY)
             .sql(" WHERE ");
         let statement = self
             .here(statement, "")
-            .sql(" AND synced < version GROUP BY state");
+            .sql(&format!(" AND synced < {above} GROUP BY state"));
         let mut lag = Lag {
             dirty: unknown,
             ..Lag::default()

@@ -199,28 +199,33 @@ impl SqlFollower {
     }
 
     async fn cursor_in(&self, session: &mut dyn Session) -> Result<Cursor, DbError> {
-        let statement = Statement::of(self.dialect(), "SELECT cursor, passed, done FROM ")
-            .table(tables::BACKFILL)
-            .sql(" WHERE ");
-        let statement = self
-            .here(statement, "")
-            .sql(" AND revision = ")
-            .int(self.mapping.shape().revision);
-        let rows = session.fetch(statement).await?;
+        let statement = Statement::of(
+            self.dialect(),
+            "SELECT e.incarnation << 44, b.cursor, b.passed, b.done FROM ",
+        )
+        .table(tables::EPOCH)
+        .sql(" e LEFT JOIN ")
+        .table(tables::BACKFILL)
+        .sql(" b ON b.entity = e.entity AND b.place = e.place AND b.revision = ")
+        .int(self.mapping.shape().revision)
+        .sql(" WHERE ");
+        let rows = session.fetch(self.here(statement, "e.")).await?;
         Ok(rows.first().map_or_else(Cursor::default, |row| Cursor {
-            last: key_at(row, 0),
-            passed: row.get(1).map_or(0, integer).unsigned_abs(),
-            done: matches!(row.get(2), Some(Value::Boolean(true) | Value::Integer(1))),
+            base: Version(row.first().map_or(0, integer)),
+            last: key_at(row, 1),
+            passed: row.get(2).map_or(0, integer).unsigned_abs(),
+            done: matches!(row.get(3), Some(Value::Boolean(true) | Value::Integer(1))),
         }))
     }
 
     /// Keeps the cursor, unless a later one stands there: a page that lands late, or of an older
-    /// revision, never sends the sweep back.
+    /// revision or base, never sends the sweep back or forward.
     async fn save_cursor_in(
         &self,
         session: &mut dyn Session,
         cursor: &Cursor,
     ) -> Result<(), DbError> {
+        let dialect = self.dialect();
         let last = cursor
             .last
             .as_ref()
@@ -231,7 +236,7 @@ impl SqlFollower {
         );
         if cursor.passed > 0 {
             // Only a sweep that begins makes the row: where it is gone, so is what was copied.
-            let statement = Statement::of(self.dialect(), "UPDATE ")
+            let statement = Statement::of(dialect, "UPDATE ")
                 .table(tables::BACKFILL)
                 .sql(" SET cursor = ")
                 .bind(last, "text")
@@ -239,16 +244,19 @@ impl SqlFollower {
                 .int(passed)
                 .sql(&format!(
                     ", done = {} WHERE NOT done AND passed <= ",
-                    self.dialect().boolean(cursor.done)
+                    dialect.boolean(cursor.done)
                 ))
                 .int(passed)
                 .sql(" AND revision = ")
                 .int(revision)
                 .sql(" AND ");
-            session.execute(self.here(statement, "")).await?;
+            let statement = self.here(statement, "").sql(" AND");
+            session
+                .execute(self.at_base(statement, cursor.base))
+                .await?;
             return Ok(());
         }
-        let statement = Statement::of(self.dialect(), "INSERT INTO ")
+        let statement = Statement::of(dialect, "INSERT INTO ")
             .table(tables::BACKFILL)
             .sql(" AS b (entity, place, revision, cursor, passed, done) SELECT ")
             .text(self.entity.as_str())
@@ -260,15 +268,26 @@ impl SqlFollower {
             .bind(last, "text")
             .sql(", ")
             .int(passed)
-            .sql(&format!(", {}", self.dialect().boolean(cursor.done)))
-            .sql(
-                " WHERE true ON CONFLICT (entity, place) DO UPDATE SET revision = excluded.revision, \
-                 cursor = excluded.cursor, passed = excluded.passed, done = excluded.done \
-                 WHERE excluded.revision > b.revision OR (excluded.revision = b.revision \
-                 AND NOT b.done AND excluded.passed >= b.passed)",
-            );
+            .sql(&format!(", {} WHERE", dialect.boolean(cursor.done)));
+        let statement = self.at_base(statement, cursor.base).sql(
+            " ON CONFLICT (entity, place) DO UPDATE SET revision = excluded.revision, \
+             cursor = excluded.cursor, passed = excluded.passed, done = excluded.done \
+             WHERE excluded.revision > b.revision OR (excluded.revision = b.revision \
+             AND NOT b.done AND excluded.passed >= b.passed)",
+        );
         session.execute(statement).await?;
         Ok(())
+    }
+
+    /// A condition: the follower is still at this base.
+    fn at_base<'d>(&self, statement: Statement<'d>, base: Version) -> Statement<'d> {
+        let statement = statement
+            .sql(" EXISTS (SELECT 1 FROM ")
+            .table(tables::EPOCH)
+            .sql(" e WHERE e.incarnation = ")
+            .int(base.0 >> Version::COUNTER_BITS)
+            .sql(" AND ");
+        self.here(statement, "e.").sql(")")
     }
 
     /// Tells the planner each time a backfill has doubled the tables: until the first time it takes

@@ -1,0 +1,276 @@
+//! Raising mapping revision and incarnation of an entity on both sides: every key is copied again,
+//! and no evidence stands.
+//!
+//! Both rise together, and whenever one side lacks what the other stands on: the new revision is
+//! not there yet, or a side came back from before, and what versions say about it is not so.
+//!
+//! No stamp is rewritten: a version below the base counts as the base wherever it is read. The row
+//! of the authority in [`BACKFILL`](super::tables::BACKFILL) says that there may be such versions
+//! whose keys have to be copied, until somebody found none.
+
+use changeover_flags::{Epoch, Version};
+
+use super::home::Home;
+use super::install::{Patience, Side, first_epoch};
+use super::session::{DbError, ErrorClass, Session};
+use super::statement::Statement;
+use super::tables;
+use crate::store::StoreError;
+
+/// How often in a row somebody else may raise the same revision first.
+const RAISERS: u32 = 20;
+
+/// Makes both sides hold the mapping's revision, at one incarnation: where they do not, every key
+/// becomes dirty or is swept again, and copiers of an older revision are refused from the first
+/// step on. The authority is installed if it has lost its row.
+///
+/// The follower comes first. Were the authority first, a copier of the older revision could write
+/// its image at a version of the new incarnation, and the new mapping's copy of that version would
+/// be refused as stale.
+///
+/// Where the sides differ, the incarnation is one that neither side had. What is copied at the
+/// higher of the two may be there already, from before the other side was lost, with other data.
+///
+/// Repeatable after a crash.
+///
+/// # Errors
+///
+/// [`StoreError`] when a database does not answer, or holds a newer revision. Calling again
+/// continues.
+pub async fn raise(
+    authority: &Side<'_>,
+    follower: &Side<'_>,
+    patience: Patience,
+) -> Result<(), StoreError> {
+    let mut before = sides(authority, follower).await?;
+    for _ in 0..RAISERS {
+        let Err(error) = raise_from(before, authority, follower, patience).await else {
+            return Ok(());
+        };
+        let now = sides(authority, follower).await?;
+        let mine = follower.shape.revision;
+        let another = revision(now) != revision(before) && revision(now) != mine;
+        if !matches!(error, StoreError::Refused { .. }) || now == before || another {
+            return Err(error);
+        }
+        before = now;
+    }
+    raise_from(before, authority, follower, patience).await
+}
+
+/// The rows of (the authority, the follower). The follower's is read first: it is put in last and
+/// taken out first, so where it stands alone the authority's was lost.
+type Sides = (Option<Epoch>, Epoch);
+
+async fn sides(authority: &Side<'_>, follower: &Side<'_>) -> Result<Sides, StoreError> {
+    let held = row_of(follower).await?;
+    let held = held.ok_or_else(|| StoreError::NotInstalled {
+        store: follower.database.dialect().place_name().to_owned(),
+        doing: format!("reading the epoch of {}", follower.entity),
+    })?;
+    Ok((row_of(authority).await?, held))
+}
+
+fn revision((led, held): Sides) -> i64 {
+    led.map_or(held.revision, |led| led.revision.max(held.revision))
+}
+
+/// The epoch row of a side.
+///
+/// # Errors
+///
+/// [`StoreError`] when the database does not answer.
+pub async fn row_of(side: &Side<'_>) -> Result<Option<Epoch>, StoreError> {
+    let home = Home::at(side.database.clone(), side.entity.clone(), side.place);
+    match home.epoch().await {
+        // Before the first installation the table itself is missing.
+        Err(StoreError::NotInstalled { .. }) => Ok(None),
+        answer => answer,
+    }
+}
+
+async fn raise_from(
+    (led, held): Sides,
+    authority: &Side<'_>,
+    follower: &Side<'_>,
+    patience: Patience,
+) -> Result<(), StoreError> {
+    let mine = follower.shape.revision;
+    let newest = revision((led, held));
+    if newest > mine {
+        return Err(StoreError::Revision { held: newest, mine });
+    }
+    let stands = |side: Epoch| side.revision == mine && side.base == held.base;
+    if stands(held) && led.is_some_and(stands) {
+        return Ok(());
+    }
+    let highest = led.map_or(held.base, |led| led.base.max(held.base));
+    let incarnation = (highest.0 >> Version::COUNTER_BITS) + 1;
+    let doing = "raising the revision of";
+    follower
+        .patiently(doing, patience, || {
+            raise_follower(follower, mine, incarnation, patience)
+        })
+        .await?;
+    if led.is_none() {
+        let base = Version(incarnation << Version::COUNTER_BITS);
+        let script = authority.authority_script(base);
+        return authority.install(&script, base, patience).await;
+    }
+    authority
+        .patiently(doing, patience, || {
+            raise_authority(authority, mine, incarnation, patience)
+        })
+        .await
+}
+
+/// Only ever upwards, and never two revisions at one incarnation: of two that raise at once, the
+/// later one would find copies of the earlier mapping at the versions that its own copies carry.
+fn risen<'d>(side: &'d Side<'_>, revision: i64, incarnation: i64, more: &str) -> Statement<'d> {
+    Statement::of(side.database.dialect(), "UPDATE ")
+        .table(tables::EPOCH)
+        .sql(" SET revision = ")
+        .int(revision)
+        .sql(", incarnation = ")
+        .int(incarnation)
+        .sql(more)
+        .sql(" WHERE entity = ")
+        .text(side.entity.as_str())
+        .sql(" AND place = ")
+        .text(side.place.as_str())
+        .sql(" AND (revision = ")
+        .int(revision)
+        .sql(" AND incarnation <= ")
+        .int(incarnation)
+        .sql(" OR revision < ")
+        .int(revision)
+        .sql(" AND incarnation < ")
+        .int(incarnation)
+        .sql(")")
+}
+
+fn overtaken() -> DbError {
+    DbError {
+        class: ErrorClass::Other,
+        summary:
+            "someone else raised the mapping revision meanwhile: look at it, then decide again"
+                .into(),
+        source: sqlx::Error::RowNotFound,
+    }
+}
+
+/// Takes out the triggers of the mapping that was and that `script` does not put back where they
+/// are: their numbers mean other tables now.
+async fn drop_stale(
+    side: &Side<'_>,
+    session: &mut dyn Session,
+    script: &[String],
+) -> Result<(), DbError> {
+    let dialect = side.database.dialect();
+    let (entity, place) = (side.entity.as_str(), side.place.as_str());
+    for sql in dialect
+        .stale_triggers(session, entity, place, script)
+        .await?
+    {
+        session.script(&sql).await?;
+    }
+    Ok(())
+}
+
+async fn raise_follower(
+    side: &Side<'_>,
+    revision: i64,
+    incarnation: i64,
+    patience: Patience,
+) -> Result<(), DbError> {
+    let dialect = side.database.dialect();
+    let mut lease = side.database.session().await?;
+    let session = lease.session();
+    session
+        .script(&dialect.begin_install(patience.lock_timeout))
+        .await?;
+    // Copies in flight end first; later ones see the new revision.
+    if let Some(lock) = dialect.lock_epoch(side.entity.as_str(), side.place.as_str()) {
+        session.script(&lock).await?;
+    }
+    let script = side.follower_script();
+    drop_stale(side, session, &script).await?;
+    for sql in script {
+        session.script(&sql).await?;
+    }
+    if session
+        .execute(risen(side, revision, incarnation, ""))
+        .await?
+        == 0
+    {
+        return Err(overtaken());
+    }
+    // Where a sweep had come to is what it had copied at the lower base.
+    let cursor = Statement::of(dialect, "DELETE FROM ")
+        .table(tables::BACKFILL)
+        .sql(" WHERE entity = ")
+        .text(side.entity.as_str())
+        .sql(" AND place = ")
+        .text(side.place.as_str());
+    session.execute(cursor).await?;
+    session.script("COMMIT").await
+}
+
+/// Records on the authority that versions of keys may lie below the base of this incarnation.
+fn below_the_base<'d>(side: &'d Side<'_>, incarnation: i64) -> Statement<'d> {
+    let dialect = side.database.dialect();
+    Statement::of(dialect, "INSERT INTO ")
+        .table(tables::BACKFILL)
+        .sql(" (entity, place, revision, cursor, passed, done) SELECT ")
+        .text(side.entity.as_str())
+        .sql(", ")
+        .text(side.place.as_str())
+        .sql(", ")
+        .int(side.shape.revision)
+        .sql(", NULL, ")
+        .int(incarnation)
+        .sql(&format!(
+            ", {} WHERE true ON CONFLICT (entity, place) DO UPDATE \
+             SET revision = excluded.revision, passed = excluded.passed, done = excluded.done",
+            dialect.boolean(false)
+        ))
+}
+
+async fn raise_authority(
+    side: &Side<'_>,
+    revision: i64,
+    incarnation: i64,
+    patience: Patience,
+) -> Result<(), DbError> {
+    let dialect = side.database.dialect();
+    let base = Version(incarnation << Version::COUNTER_BITS);
+    let no = dialect.boolean(false);
+    let mut lease = side.database.session().await?;
+    let session = lease.session();
+    session
+        .script(&dialect.begin_install(patience.lock_timeout))
+        .await?;
+    // Writers that stamp with the old base end first, also on tables that only the old mapping
+    // names: dropping their triggers waits for them.
+    let script = side.authority_script(base);
+    drop_stale(side, session, &script).await?;
+    for sql in script {
+        session.script(&sql).await?;
+    }
+    let (greatest, first) = (dialect.greatest_name(), first_epoch(base));
+    let forget =
+        format!(", epoch = {greatest}(epoch + 1, {first}), backfilled = {no}, verified = {no}");
+    if session
+        .execute(risen(side, revision, incarnation, &forget))
+        .await?
+        == 0
+    {
+        return Err(overtaken());
+    }
+    session.execute(below_the_base(side, incarnation)).await?;
+    // Notes about lookups name the old objects; their keys are copied again like all others.
+    if let Some(forget) = dialect.forget_notes(side.entity.as_str(), side.place.as_str()) {
+        session.script(&forget).await?;
+    }
+    session.script("COMMIT").await
+}
