@@ -74,11 +74,13 @@ async fn acknowledged_and_lost(guarded: bool) -> usize {
 
 #[tokio::test]
 async fn without_guards_acknowledged_writes_are_lost() {
-    let lost = acknowledged_and_lost(false).await;
-    assert!(
-        lost > 0,
-        "the driver no longer has the defect: the guards can go"
-    );
+    // Which poll finds the `BEGIN` on its way depends on the machine's load.
+    for _ in 0..20 {
+        if acknowledged_and_lost(false).await > 0 {
+            return;
+        }
+    }
+    panic!("the driver no longer has the defect: the guards can go");
 }
 
 #[tokio::test]
