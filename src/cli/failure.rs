@@ -103,7 +103,9 @@ impl From<MigrationError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
         let code = match error {
-            StoreError::Revision { .. } | StoreError::NotInstalled { .. } => HOLDS_NOT,
+            StoreError::Revision { .. }
+            | StoreError::Mapping { .. }
+            | StoreError::NotInstalled { .. } => HOLDS_NOT,
             _ => ENVIRONMENT,
         };
         Failure::new(code, error)

@@ -21,7 +21,8 @@ use crate::backfill::{Backfill, BackfillOptions};
 use crate::copy::Copier;
 use crate::dialect::authority::SqlAuthority;
 use crate::dialect::follower::SqlFollower;
-use crate::dialect::home::{Evidence, Home};
+use crate::dialect::held_mapping::HeldMapping;
+use crate::dialect::home::{Evidence, Home, Row};
 use crate::dialect::install::{Patience, Side};
 use crate::dialect::raise::{raise, row_of};
 use crate::dialect::session::Database;
@@ -203,18 +204,18 @@ impl Migration {
         // the authority's was lost.
         let held = row_of(&follower).await?;
         let led = row_of(&authority).await?;
-        for epoch in led.iter().chain(&held) {
-            self.same_revision(epoch)?;
+        for row in led.iter().chain(&held) {
+            self.same_mapping(row.held)?;
         }
         match (led, held) {
             // Every start of an application comes here: it takes no lock that writers wait for.
-            (Some(led), Some(held)) if led.base == held.base => Ok(()),
+            (Some(led), Some(held)) if led.epoch.base == held.epoch.base => Ok(()),
             (_, Some(_)) => {
                 let entity = &self.entity;
                 tracing::warn!(%entity, "a side has lost what it held: every key is copied again");
                 Ok(raise(&authority, &follower, self.patience).await?)
             }
-            (led, None) => self.install_from(led).await,
+            (led, None) => self.install_from(led.map(|row| row.epoch)).await,
         }
     }
 
@@ -274,18 +275,35 @@ impl Migration {
         Ok(())
     }
 
-    async fn installed_epoch(&self) -> Result<Option<Epoch>, MigrationError> {
-        Ok(row_of(&self.authority_side()).await?)
+    async fn row(&self) -> Result<Row, MigrationError> {
+        row_of(&self.authority_side())
+            .await?
+            .ok_or_else(|| MigrationError::NotInstalled {
+                entity: self.entity.clone(),
+            })
     }
 
-    fn same_revision(&self, epoch: &Epoch) -> Result<(), MigrationError> {
-        let mine = self.mapping.shape().revision;
-        if epoch.revision == mine {
-            Ok(())
-        } else {
-            let (entity, held) = (self.entity.clone(), epoch.revision);
-            Err(MigrationError::Revision { entity, held, mine })
-        }
+    fn same_mapping(&self, held: HeldMapping) -> Result<(), MigrationError> {
+        let entity = || self.entity.clone();
+        held.admits(self.mapping.shape())
+            .map_err(|error| match error {
+                StoreError::Revision { held, mine } => MigrationError::Revision {
+                    entity: entity(),
+                    held,
+                    mine,
+                },
+                StoreError::Mapping {
+                    revision,
+                    held,
+                    mine,
+                } => MigrationError::Mapping {
+                    entity: entity(),
+                    revision,
+                    held,
+                    mine,
+                },
+                error => error.into(),
+            })
     }
 
     /// The epoch row.
@@ -294,18 +312,14 @@ impl Migration {
     ///
     /// [`MigrationError::NotInstalled`] when there is none.
     pub async fn epoch(&self) -> Result<Epoch, MigrationError> {
-        self.installed_epoch()
-            .await?
-            .ok_or_else(|| MigrationError::NotInstalled {
-                entity: self.entity.clone(),
-            })
+        Ok(self.row().await?.epoch)
     }
 
-    /// The epoch row, if the databases hold this process's mapping revision.
+    /// The epoch row, if the databases hold this process's mapping.
     pub(crate) async fn epoch_of_mine(&self) -> Result<Epoch, MigrationError> {
-        let epoch = self.epoch().await?;
-        self.same_revision(&epoch)?;
-        Ok(epoch)
+        let row = self.row().await?;
+        self.same_mapping(row.held)?;
+        Ok(row.epoch)
     }
 
     /// Moves one step: `legacy` ↔ `dual-write`. Being there already is not an error.
@@ -371,7 +385,7 @@ impl Migration {
     ///
     /// [`StoreError`] when the database does not answer.
     pub async fn record_backfill(&self, epoch: &Epoch) -> Result<bool, MigrationError> {
-        self.same_revision(epoch)?;
+        self.same_mapping(HeldMapping::of_revision(epoch.revision))?;
         Ok(self.home.record(epoch, Evidence::Backfilled).await?)
     }
 

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 
 use crate::image::Image;
+use crate::mapping::Fingerprint;
 
 /// The answer of a store, later.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
@@ -269,6 +270,18 @@ pub enum StoreError {
         held: i64,
         /// The revision of the mapping in use.
         mine: i64,
+    },
+    /// The follower holds another mapping of this copier's revision. Not worth trying again.
+    #[error(
+        "the follower's mapping of revision {revision} has fingerprint {held}, this process's has {mine}: a mapping was changed without raising its revision; raise it in the mapping, then in the databases by changeover install --raise, or deploy the mapping that is held"
+    )]
+    Mapping {
+        /// The revision of both.
+        revision: i64,
+        /// The one in the follower's epoch row.
+        held: Fingerprint,
+        /// Of the mapping in use.
+        mine: Fingerprint,
     },
     /// The product's tables are not there.
     #[error("changeover is not installed in {store} ({doing} failed): run install first")]

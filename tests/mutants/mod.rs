@@ -106,6 +106,7 @@ everywhere!(
     a_fence_row_that_goes_with_its_row_is_found,
     a_mark_without_a_version_is_found,
     an_unchecked_revision_is_found,
+    an_unchecked_fingerprint_is_found,
     a_missing_stamp_is_found,
     a_version_that_restarts_is_found,
     forgotten_stamps_below_the_base_are_found,
@@ -202,6 +203,20 @@ async fn old_revision(topology: Topology, rewrite: Rewrites) -> Result<(), Strin
         .await;
     match old.copier().copy(&["1".into()], CopySource::Inline).await {
         Err(StoreError::Revision { .. }) => Ok(()),
+        other => Err(format!("{other:?}")),
+    }
+}
+
+async fn another_mapping(topology: Topology, rewrite: Rewrites) -> Result<(), String> {
+    let (market, _) = ready(topology, rewrite).await;
+    let changed = MAPPING.replace("\"l.title\"", "\"upper(l.title)\"");
+    let changed = open(&market, rewrite, &changed).await;
+    match changed
+        .copier()
+        .copy(&["1".into()], CopySource::Inline)
+        .await
+    {
+        Err(StoreError::Mapping { .. }) => Ok(()),
         other => Err(format!("{other:?}")),
     }
 }
@@ -326,6 +341,14 @@ mod scenario {
         found(
             |rewrite| old_revision(topology, rewrite),
             (revision_not_checked, revision_not_checked),
+        )
+        .await;
+    }
+
+    pub(super) async fn an_unchecked_fingerprint_is_found(topology: Topology) {
+        found(
+            |rewrite| another_mapping(topology, rewrite),
+            (fingerprint_not_checked, fingerprint_not_checked),
         )
         .await;
     }

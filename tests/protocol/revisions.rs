@@ -18,6 +18,8 @@ use super::races::{key, ready, settle};
 everywhere!(
     a_revision_lets_go_of_what_it_no_longer_names,
     an_older_revision_is_refused,
+    a_mapping_changed_under_its_revision_is_refused,
+    of_two_mappings_that_raise_to_one_revision_one_stands,
     a_new_revision_copies_everything_again,
     evidence_of_an_older_revision_does_not_count,
     keys_without_rows_are_copied_again,
@@ -102,6 +104,104 @@ mod scenario {
             .await;
         assert_eq!(names, ["Ada", "Bo II"]);
         assert!(verify(&new).await.clean());
+    }
+
+    pub(super) async fn a_mapping_changed_under_its_revision_is_refused(topology: Topology) {
+        let (market, deployed) = ready(topology, 12).await;
+        let title = [("\"l.title\"", "\"upper(l.title)\"")];
+        let changed = |revision: i64| {
+            let [(from, to)] = title;
+            Market::mapping(
+                &MAPPING
+                    .replace(from, to)
+                    .replace("revision = 1", &format!("revision = {revision}")),
+            )
+        };
+        let mine = market.open_with(changed(1)).await;
+        let images = mine.copier().authority().read(&key("1")).await.unwrap();
+        // Nothing is copied, compared, decided or raised by it.
+        let refused = [
+            mine.copier().follower().apply(&images, None).await.err(),
+            mine.copier().follower().apply_group(&images).await.err(),
+            mine.copier().follower().observe(&images).await.err(),
+            mine.copier()
+                .copy(&key("1"), CopySource::Inline)
+                .await
+                .err(),
+        ];
+        for error in refused {
+            assert!(
+                matches!(error, Some(StoreError::Mapping { revision: 1, .. })),
+                "{error:?}"
+            );
+        }
+        for refused in [
+            mine.install().await.err(),
+            mine.stop_copying().await.err(),
+            mine.verify(VerifyOptions::default()).await.err(),
+        ] {
+            assert!(
+                matches!(refused, Some(MigrationError::Mapping { revision: 1, .. })),
+                "{refused:?}"
+            );
+        }
+        let refused = mine.raise_revision().await;
+        assert!(
+            matches!(
+                refused,
+                Err(MigrationError::Store(StoreError::Mapping { .. }))
+            ),
+            "{refused:?}"
+        );
+        assert!(verify(&deployed).await.clean());
+        // What only looks otherwise is the same.
+        let same = format!(
+            "# a comment\n{}",
+            MAPPING.replace("revision = 1", "revision  =  1")
+        );
+        let same = market.open_with(Market::mapping(&same)).await;
+        same.install().await.unwrap();
+        same.copier()
+            .copy(&key("1"), CopySource::Inline)
+            .await
+            .unwrap();
+        // Raised, it is the one that stands.
+        let raised = market.open_with(changed(2)).await;
+        raised.raise_revision().await.unwrap();
+        backfill(&raised).await;
+        assert!(verify(&raised).await.clean());
+        let back = market
+            .open_with(Market::mapping(
+                &MAPPING.replace("revision = 1", "revision = 2"),
+            ))
+            .await;
+        let refused = back.copier().copy(&key("1"), CopySource::Inline).await;
+        assert!(
+            matches!(refused, Err(StoreError::Mapping { revision: 2, .. })),
+            "{refused:?}"
+        );
+    }
+
+    pub(super) async fn of_two_mappings_that_raise_to_one_revision_one_stands(topology: Topology) {
+        let (market, _) = ready(topology, 6).await;
+        let second = MAPPING.replace("revision = 1", "revision = 2");
+        let upper = second.replace("\"l.title\"", "\"upper(l.title)\"");
+        let lower = second.replace("\"l.title\"", "\"lower(l.title)\"");
+        let upper = market.open_with(Market::mapping(&upper)).await;
+        let lower = market.open_with(Market::mapping(&lower)).await;
+        let (one, other) = tokio::join!(upper.raise_revision(), lower.raise_revision());
+        let (won, lost) = match (&one, &other) {
+            (Ok(()), Err(_)) => (upper, lower),
+            (Err(_), Ok(())) => (lower, upper),
+            _ => panic!("one stands, and one only: {one:?}, {other:?}"),
+        };
+        backfill(&won).await;
+        assert!(verify(&won).await.clean());
+        let refused = lost.copier().copy(&key("1"), CopySource::Inline).await;
+        assert!(
+            matches!(refused, Err(StoreError::Mapping { revision: 2, .. })),
+            "{refused:?}"
+        );
     }
 
     pub(super) async fn an_older_revision_is_refused(topology: Topology) {

@@ -40,6 +40,7 @@ impl Notes {
             filter: None,
         };
         Notes(Shape {
+            fingerprint: None,
             revision: 1,
             root: Root {
                 table: "notes".into(),

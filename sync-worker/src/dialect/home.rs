@@ -5,8 +5,10 @@
 
 use changeover_flags::{Entity, Epoch, Place, Version};
 use changeover_shadow::Value;
+use futures_util::FutureExt as _;
 
 use super::authority::integer;
+use super::held_mapping::HeldMapping;
 use super::session::{Database, DbError, Session, on_session};
 use super::statement::Statement;
 use super::tables;
@@ -42,8 +44,16 @@ impl Home {
     ///
     /// [`StoreError`](crate::store::StoreError) when the database does not answer, or holds no entity at all.
     pub fn epoch(&self) -> Answer<'_, Option<Epoch>> {
-        on_session!(self, "reading the epoch of", |session| self
-            .epoch_in(session))
+        async move { Ok(self.row().await?.map(|row| row.epoch)) }.boxed()
+    }
+
+    /// The same, with the mapping that the side holds.
+    ///
+    /// # Errors
+    ///
+    /// As [`epoch`](Home::epoch).
+    pub(crate) fn row(&self) -> Answer<'_, Option<Row>> {
+        on_session!(self, "reading the epoch of", |session| self.row_in(session))
     }
 
     /// Replaces the row that was read as `from` by `to`; answers whether it was still there.
@@ -67,11 +77,11 @@ impl Home {
             .record_in(session, epoch, evidence))
     }
 
-    async fn epoch_in(&self, session: &mut dyn Session) -> Result<Option<Epoch>, DbError> {
+    async fn row_in(&self, session: &mut dyn Session) -> Result<Option<Row>, DbError> {
         let dialect = self.database.dialect();
         let statement = Statement::of(
             dialect,
-            "SELECT epoch, authority, moving_to, copying, incarnation, revision, backfilled, verified FROM ",
+            "SELECT epoch, authority, moving_to, copying, incarnation, revision, backfilled, verified, mapping FROM ",
         )
         .table(tables::EPOCH)
         .sql(" WHERE entity = ")
@@ -79,7 +89,7 @@ impl Home {
         .sql(" AND place = ")
         .text(self.place.as_str());
         let rows = session.fetch(statement).await?;
-        Ok(rows.first().and_then(|row| epoch(row)))
+        Ok(rows.first().and_then(|values| row(values)))
     }
 
     async fn replace_in(
@@ -140,6 +150,15 @@ impl Home {
     }
 }
 
+/// An epoch row, whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Row {
+    /// Who decides, and on what evidence.
+    pub(crate) epoch: Epoch,
+    /// The mapping that the side holds.
+    pub(crate) held: HeldMapping,
+}
+
 /// What a sweep proved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Evidence {
@@ -151,7 +170,7 @@ pub enum Evidence {
     NotVerified,
 }
 
-fn epoch(row: &[Value]) -> Option<Epoch> {
+fn row(values: &[Value]) -> Option<Row> {
     let place = |value: &Value| match value {
         Value::Text(text) => Place::parse(text),
         _ => None,
@@ -166,11 +185,12 @@ fn epoch(row: &[Value]) -> Option<Epoch> {
         revision,
         backfilled,
         verified,
-    ] = row
+        mapping,
+    ] = values
     else {
         return None;
     };
-    Some(Epoch {
+    let epoch = Epoch {
         number: integer(number),
         authority: place(authority)?,
         copying: yes(copying),
@@ -179,5 +199,7 @@ fn epoch(row: &[Value]) -> Option<Epoch> {
         base: Version::base(u32::try_from(integer(incarnation)).ok()?),
         backfilled: yes(backfilled),
         verified: yes(verified),
-    })
+    };
+    let held = HeldMapping::read(revision, mapping);
+    Some(Row { epoch, held })
 }

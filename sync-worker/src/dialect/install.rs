@@ -8,10 +8,11 @@
 use std::time::Duration;
 
 use changeover_flags::{Entity, Place, Version};
-use changeover_shadow::Value;
 use rand::RngExt;
 
+use super::authority::integer;
 use super::catalog::Table;
+use super::held_mapping::{self, HeldMapping};
 use super::session::{Database, DbError, ErrorClass, on_session};
 use super::statement::Statement;
 use super::tables;
@@ -340,7 +341,7 @@ impl Side<'_> {
         let no = dialect.boolean(false);
         let epoch = Statement::of(dialect, "INSERT INTO ")
             .table(tables::EPOCH)
-            .sql(" (entity, place, epoch, authority, copying, incarnation, revision, backfilled, verified) SELECT ")
+            .sql(" (entity, place, epoch, authority, copying, incarnation, revision, mapping, backfilled, verified) SELECT ")
             .text(self.entity.as_str())
             .sql(", ")
             .text(self.place.as_str())
@@ -348,24 +349,32 @@ impl Side<'_> {
             .int(base.0 >> Version::COUNTER_BITS)
             .sql(", ")
             .int(self.shape.revision)
+            .sql(", ")
+            .bind(held_mapping::column(self.shape), "bigint")
             .sql(&format!(", {no}, {no} WHERE true ON CONFLICT (entity, place) DO NOTHING"));
         session.execute(epoch).await?;
         for sql in script {
             session.script(sql).await?;
         }
         // Asked again under the locks: triggers of an older base would stamp below the new one.
-        let held = Statement::of(dialect, "SELECT revision, incarnation << 44 FROM ")
+        let select = format!("SELECT {}, incarnation << 44 FROM ", HeldMapping::COLUMNS);
+        let held = Statement::of(dialect, &select)
             .table(tables::EPOCH)
             .sql(" WHERE entity = ")
             .text(self.entity.as_str())
             .sql(" AND place = ")
             .text(self.place.as_str());
-        let mine = vec![Value::Integer(self.shape.revision), Value::Integer(base.0)];
-        if session.fetch(held).await? != [mine] {
+        let rows = session.fetch(held).await?;
+        let mine = matches!(
+            rows.first().map(Vec::as_slice),
+            Some([revision, mapping, held]) if integer(held) == base.0
+                && HeldMapping::read(revision, mapping).admits(self.shape).is_ok()
+        );
+        if !mine {
             return Err(DbError {
                 class: ErrorClass::Other,
                 summary:
-                    "the mapping revision was raised meanwhile: look at it, then install again"
+                    "the mapping was raised or changed meanwhile: look at it, then install again"
                         .into(),
                 source: sqlx::Error::RowNotFound,
             });

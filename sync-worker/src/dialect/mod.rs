@@ -18,6 +18,7 @@ use futures_util::future::BoxFuture;
 pub mod authority;
 pub mod catalog;
 pub mod follower;
+pub mod held_mapping;
 pub mod home;
 pub mod inspect;
 pub mod install;

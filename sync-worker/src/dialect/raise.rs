@@ -8,9 +8,10 @@
 //! of the authority in [`BACKFILL`](super::tables::BACKFILL) says that there may be such versions
 //! whose keys have to be copied, until somebody found none.
 
-use changeover_flags::{Epoch, Version};
+use changeover_flags::Version;
 
-use super::home::Home;
+use super::held_mapping;
+use super::home::{Home, Row};
 use super::install::{Patience, Side, first_epoch};
 use super::session::{DbError, ErrorClass, Session};
 use super::statement::Statement;
@@ -60,7 +61,7 @@ pub async fn raise(
 
 /// The rows of (the authority, the follower). The follower's is read first: it is put in last and
 /// taken out first, so where it stands alone the authority's was lost.
-type Sides = (Option<Epoch>, Epoch);
+type Sides = (Option<Row>, Row);
 
 async fn sides(authority: &Side<'_>, follower: &Side<'_>) -> Result<Sides, StoreError> {
     let held = row_of(follower).await?;
@@ -72,7 +73,8 @@ async fn sides(authority: &Side<'_>, follower: &Side<'_>) -> Result<Sides, Store
 }
 
 fn revision((led, held): Sides) -> i64 {
-    led.map_or(held.revision, |led| led.revision.max(held.revision))
+    let held = held.epoch.revision;
+    led.map_or(held, |led| led.epoch.revision.max(held))
 }
 
 /// The epoch row of a side.
@@ -80,9 +82,9 @@ fn revision((led, held): Sides) -> i64 {
 /// # Errors
 ///
 /// [`StoreError`] when the database does not answer.
-pub async fn row_of(side: &Side<'_>) -> Result<Option<Epoch>, StoreError> {
+pub(crate) async fn row_of(side: &Side<'_>) -> Result<Option<Row>, StoreError> {
     let home = Home::at(side.database.clone(), side.entity.clone(), side.place);
-    match home.epoch().await {
+    match home.row().await {
         // Before the first installation the table itself is missing.
         Err(StoreError::NotInstalled { .. }) => Ok(None),
         answer => answer,
@@ -100,11 +102,18 @@ async fn raise_from(
     if newest > mine {
         return Err(StoreError::Revision { held: newest, mine });
     }
-    let stands = |side: Epoch| side.revision == mine && side.base == held.base;
+    // Under one revision, only the mapping that stands there already is raised.
+    for row in led.iter().chain([&held]) {
+        if row.epoch.revision == mine {
+            row.held.admits(follower.shape)?;
+        }
+    }
+    let base = held.epoch.base;
+    let stands = |row: Row| row.epoch.revision == mine && row.epoch.base == base;
     if stands(held) && led.is_some_and(stands) {
         return Ok(());
     }
-    let highest = led.map_or(held.base, |led| led.base.max(held.base));
+    let highest = led.map_or(base, |led| led.epoch.base.max(base));
     let incarnation = (highest.0 >> Version::COUNTER_BITS) + 1;
     let doing = "raising the revision of";
     follower
@@ -124,15 +133,18 @@ async fn raise_from(
         .await
 }
 
-/// Only ever upwards, and never two revisions at one incarnation: of two that raise at once, the
+/// Only ever upwards, and never two mappings at one incarnation: of two that raise at once, the
 /// later one would find copies of the earlier mapping at the versions that its own copies carry.
 fn risen<'d>(side: &'d Side<'_>, revision: i64, incarnation: i64, more: &str) -> Statement<'d> {
-    Statement::of(side.database.dialect(), "UPDATE ")
+    let (dialect, mapping) = (side.database.dialect(), held_mapping::column(side.shape));
+    Statement::of(dialect, "UPDATE ")
         .table(tables::EPOCH)
         .sql(" SET revision = ")
         .int(revision)
         .sql(", incarnation = ")
         .int(incarnation)
+        .sql(", mapping = ")
+        .bind(mapping.clone(), "bigint")
         .sql(more)
         .sql(" WHERE entity = ")
         .text(side.entity.as_str())
@@ -142,6 +154,9 @@ fn risen<'d>(side: &'d Side<'_>, revision: i64, incarnation: i64, more: &str) ->
         .int(revision)
         .sql(" AND incarnation <= ")
         .int(incarnation)
+        .sql(" AND coalesce(mapping = ")
+        .bind(mapping, "bigint")
+        .sql(&format!(", {})", dialect.boolean(true)))
         .sql(" OR revision < ")
         .int(revision)
         .sql(" AND incarnation < ")

@@ -12,7 +12,8 @@
 //!    clock, no random number, no other table. What it reads is stamped, or declared immutable.
 //! 2. The same rows give the same image, on every machine and at any time.
 //! 3. Changing what a mapping answers means raising its revision; a copier of the older revision
-//!    is then refused by the follower's database.
+//!    is then refused by the follower's database. So is one whose mapping was changed under the
+//!    same revision, as far as its [`Fingerprint`] tells.
 
 use std::sync::Arc;
 
@@ -22,7 +23,10 @@ use thiserror::Error;
 
 use crate::image::Image;
 
+mod fingerprint;
 pub mod toml;
+
+pub use fingerprint::Fingerprint;
 
 /// Turns the authority's rows of one key into the follower's rows.
 ///
@@ -64,6 +68,9 @@ impl MappingError {
 pub struct Shape {
     /// The mapping's revision, at least 1.
     pub revision: i64,
+    /// What the mapping answers, in short. `None`: a change under the same revision goes unnoticed
+    /// until a verify finds keys that differ.
+    pub fingerprint: Option<Fingerprint>,
     /// The authority's table whose key is the aggregate's key.
     pub root: Root,
     /// The other tables of the authority's side whose rows the image depends on.

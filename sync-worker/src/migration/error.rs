@@ -3,6 +3,7 @@
 use changeover_flags::{Entity, IllegalMove};
 use thiserror::Error;
 
+use crate::mapping::Fingerprint;
 use crate::store::StoreError;
 
 /// Why a migration did not do what it was told.
@@ -28,6 +29,20 @@ pub enum MigrationError {
         held: i64,
         /// This process's.
         mine: i64,
+    },
+    /// The databases hold another mapping of this process's revision.
+    #[error(
+        "the mapping of {entity} was changed without raising its revision: the databases hold one of revision {revision} with fingerprint {held}, this process has {mine}; raise the revision in the mapping, then in the databases (changeover install --raise, Migration::raise_revision), or deploy the mapping that is held"
+    )]
+    Mapping {
+        /// The entity.
+        entity: Entity,
+        /// The revision of both.
+        revision: i64,
+        /// The databases'.
+        held: Fingerprint,
+        /// This process's.
+        mine: Fingerprint,
     },
     /// A table of the new side holds rows that no copy wrote, and the mapping generates their ids:
     /// the first copy of their keys would replace them under other ids.

@@ -8,12 +8,13 @@ use changeover_shadow::Value;
 use super::resolve::{Copy, Resolved};
 use super::{Refusal, SqlFollower};
 use crate::dialect::authority::{integer, key_at, text};
+use crate::dialect::held_mapping::HeldMapping;
 use crate::dialect::session::{DbError, ErrorClass, Session};
 use crate::dialect::statement::{RowColumn, Statement};
 use crate::dialect::tables;
 use crate::image::{Cell, Image};
 use crate::mapping::Belongs;
-use crate::store::{Applied, Cursor, Hold, HoldKind, Stamped, StoreError};
+use crate::store::{Applied, Cursor, Hold, HoldKind, Stamped};
 
 impl From<DbError> for Refusal {
     fn from(error: DbError) -> Refusal {
@@ -130,22 +131,17 @@ impl SqlFollower {
     /// Refuses copies of another mapping revision; answers the base. The row was locked against
     /// changes when the transaction began.
     async fn check_revision(&self, session: &mut dyn Session) -> Result<Version, Refusal> {
-        let statement = Statement::of(self.dialect(), "SELECT revision, incarnation << 44 FROM ")
+        let select = format!("SELECT {}, incarnation << 44 FROM ", HeldMapping::COLUMNS);
+        let statement = Statement::of(self.dialect(), &select)
             .table(tables::EPOCH)
             .sql(" WHERE ");
         let rows = session.fetch(self.here(statement, "")).await?;
-        let Some([revision, base]) = rows.first().map(Vec::as_slice) else {
-            return Err(Refusal::Store(StoreError::Refused {
-                store: self.dialect().place_name().to_owned(),
-                doing: format!("applying copies of {}", self.entity),
-                advice: "the entity is not installed there: run install".into(),
-                source: None,
-            }));
+        let Some([revision, mapping, base]) = rows.first().map(Vec::as_slice) else {
+            return Err(Refusal::Store(self.not_installed("applying copies of")));
         };
-        let (held, mine) = (integer(revision), self.mapping.shape().revision);
-        if held != mine {
-            return Err(Refusal::Store(StoreError::Revision { held, mine }));
-        }
+        HeldMapping::read(revision, mapping)
+            .admits(self.mapping.shape())
+            .map_err(Refusal::Store)?;
         Ok(Version(integer(base)))
     }
 

@@ -190,6 +190,13 @@ impl SqlFollower {
         self.database.dialect()
     }
 
+    fn not_installed(&self, doing: &str) -> StoreError {
+        StoreError::NotInstalled {
+            store: self.dialect().place_name().to_owned(),
+            doing: format!("{doing} {}", self.entity),
+        }
+    }
+
     fn here<'d>(&self, statement: Statement<'d>, alias: &str) -> Statement<'d> {
         statement
             .sql(&format!("{alias}entity = "))
@@ -413,13 +420,10 @@ impl Follower for SqlFollower {
             .observe_in(session, copies));
         async move {
             let (held, observed) = observing.await?;
-            let mine = self.mapping.shape().revision;
-            // Images of one revision say nothing about copies of another.
-            if held == mine {
-                Ok(observed)
-            } else {
-                Err(StoreError::Revision { held, mine })
-            }
+            // Images of one mapping say nothing about copies of another.
+            let held = held.ok_or_else(|| self.not_installed("reading copies of"))?;
+            held.admits(self.mapping.shape())?;
+            Ok(observed)
         }
         .boxed()
     }

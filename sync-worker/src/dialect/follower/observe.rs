@@ -8,8 +8,9 @@ use changeover_shadow::Value;
 use super::resolve::{Copy, Resolved, tag};
 use super::write::{bound, owned_rows};
 use super::{SqlFollower, TargetTable};
-use crate::dialect::authority::{integer, key_at, text};
+use crate::dialect::authority::{key_at, text};
 use crate::dialect::catalog::Column;
+use crate::dialect::held_mapping::HeldMapping;
 use crate::dialect::session::{DbError, ErrorClass, Session};
 use crate::dialect::statement::Statement;
 use crate::dialect::tables;
@@ -24,22 +25,23 @@ const ROLLBACK: &str = "ROLLBACK TO SAVEPOINT changeover_observed";
 type RowsByKey = HashMap<String, BTreeMap<String, Value>>;
 
 impl SqlFollower {
-    /// What is held, and the mapping revision of it, at one instant.
+    /// What is held, and the mapping that it holds, at one instant.
     pub(super) async fn observe_in(
         &self,
         session: &mut dyn Session,
         copies: &[Stamped],
-    ) -> Result<(i64, Vec<Observed>), DbError> {
+    ) -> Result<(Option<HeldMapping>, Vec<Observed>), DbError> {
         let begin = self.dialect().begin_snapshot();
         session.script(&format!("{begin}; {SAVEPOINT}")).await?;
-        let statement = Statement::of(self.dialect(), "SELECT revision FROM ")
+        let select = format!("SELECT {} FROM ", HeldMapping::COLUMNS);
+        let statement = Statement::of(self.dialect(), &select)
             .table(tables::EPOCH)
             .sql(" WHERE ");
-        let revision = session.fetch(self.here(statement, "")).await?;
-        let revision = revision
-            .first()
-            .and_then(|row| row.first())
-            .map_or(0, integer);
+        let rows = session.fetch(self.here(statement, "")).await?;
+        let held = match rows.first().map(Vec::as_slice) {
+            Some([revision, mapping]) => Some(HeldMapping::read(revision, mapping)),
+            _ => None,
+        };
         let mut observed = Vec::with_capacity(copies.len());
         let mut parts = vec![copies];
         while let Some(part) = parts.pop() {
@@ -59,7 +61,7 @@ impl SqlFollower {
             }
         }
         session.script("COMMIT").await?;
-        Ok((revision, observed))
+        Ok((held, observed))
     }
 
     /// A copy whose image has values that the follower's columns cannot hold.

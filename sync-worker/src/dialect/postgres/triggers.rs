@@ -36,7 +36,7 @@ CREATE INDEX IF NOT EXISTS changeover_dirty ON changeover_key (key, place, entit
 CREATE TABLE IF NOT EXISTS changeover_epoch (
   entity text COLLATE "C" NOT NULL, place text COLLATE "C" NOT NULL, epoch bigint NOT NULL,
   authority text NOT NULL, moving_to text, copying boolean NOT NULL, incarnation bigint NOT NULL,
-  revision bigint NOT NULL, backfilled boolean NOT NULL, verified boolean NOT NULL,
+  revision bigint NOT NULL, mapping bigint, backfilled boolean NOT NULL, verified boolean NOT NULL,
   PRIMARY KEY (entity, place));
 CREATE TABLE IF NOT EXISTS changeover_id (
   entity text COLLATE "C" NOT NULL, place text COLLATE "C" NOT NULL, key text COLLATE "C" NOT NULL,

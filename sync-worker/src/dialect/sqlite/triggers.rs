@@ -25,7 +25,7 @@ pub(super) fn create_tables() -> Vec<String> {
 CREATE INDEX IF NOT EXISTS changeover_dirty ON changeover_key (entity, place, key) WHERE synced < version;
 CREATE TABLE IF NOT EXISTS changeover_epoch (
   entity TEXT NOT NULL, place TEXT NOT NULL, epoch INTEGER NOT NULL, authority TEXT NOT NULL,
-  moving_to TEXT, copying INTEGER NOT NULL, incarnation INTEGER NOT NULL, revision INTEGER NOT NULL,
+  moving_to TEXT, copying INTEGER NOT NULL, incarnation INTEGER NOT NULL, revision INTEGER NOT NULL, mapping INTEGER,
   backfilled INTEGER NOT NULL, verified INTEGER NOT NULL, PRIMARY KEY (entity, place)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS changeover_id (
   entity TEXT NOT NULL, place TEXT NOT NULL, key TEXT NOT NULL, target TEXT NOT NULL, slot TEXT NOT NULL,

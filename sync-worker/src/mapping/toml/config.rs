@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
 
 /// An entity's mapping as typed. Unknown fields are errors.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct MappingConfig {
     pub(super) revision: i64,
@@ -21,21 +21,21 @@ pub struct MappingConfig {
     pub(super) target: Vec<TargetConfig>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RootConfig {
     pub(super) table: String,
     pub(super) key: Vec<String>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SourceConfig {
     pub(super) key: Option<Vec<String>>,
     pub(super) keys: Option<String>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LookupConfig {
     pub(super) table: String,
@@ -43,7 +43,7 @@ pub(super) struct LookupConfig {
     pub(super) value: String,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TargetConfig {
     pub(super) name: Option<String>,
@@ -60,7 +60,7 @@ pub(super) struct TargetConfig {
     pub(super) columns: BTreeMap<String, ColumnConfig>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OwnedBy {
     pub(super) key: Option<Vec<String>>,
@@ -68,13 +68,14 @@ pub(super) struct OwnedBy {
     pub(super) column: Option<String>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
 pub(super) enum ColumnConfig {
     Expression(String),
     Reference(ReferenceConfig),
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReferenceConfig {
     pub(super) lookup: Option<String>,

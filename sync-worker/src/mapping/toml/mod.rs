@@ -42,11 +42,15 @@
 //! 3. A shared row with a `NULL` in its identity is not written; references to it are `NULL`.
 //! 4. Parents stand before children.
 
+use std::collections::BTreeMap;
+
 use changeover_flags::Key;
 use changeover_shadow::Value;
 use thiserror::Error;
 
-use super::{Lookup, Mapping, MappingError, Root, Shape, Source, SourceRow, SourceRows};
+use super::{
+    Fingerprint, Lookup, Mapping, MappingError, Root, Shape, Source, SourceRow, SourceRows,
+};
 use crate::image::{Cell, Image, ImageRow};
 
 mod config;
@@ -120,6 +124,7 @@ impl TomlMapping {
         check_head(&config)?;
         let mut shape = Shape {
             revision: config.revision,
+            fingerprint: fingerprint(&config),
             root: Root {
                 table: config.root.table.clone(),
                 key: config.root.key.clone(),
@@ -150,6 +155,37 @@ impl TomlMapping {
             plans.push(plan);
         }
         Ok(TomlMapping { shape, plans })
+    }
+}
+
+/// Of the mapping as it was read, without its revision.
+fn fingerprint(config: &MappingConfig) -> Option<Fingerprint> {
+    let mut read = serde_json::to_value(config).ok()?;
+    read.as_object_mut()?.remove("revision");
+    Some(Fingerprint::of(&canonical(&read)))
+}
+
+/// JSON with sorted fields, without those that say nothing: an unused field of a later release
+/// changes no text.
+fn canonical(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::Object(fields) => {
+            let fields: BTreeMap<_, _> = fields
+                .iter()
+                .map(|(name, value)| (name, canonical(value)))
+                .filter(|(_, text)| !matches!(text.as_str(), "null" | "{}"))
+                .collect();
+            let fields: Vec<String> = fields
+                .into_iter()
+                .map(|(name, text)| format!("{name:?}:{text}"))
+                .collect();
+            format!("{{{}}}", fields.join(","))
+        }
+        serde_json::Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(canonical).collect();
+            format!("[{}]", items.join(","))
+        }
+        value => value.to_string(),
     }
 }
 
@@ -246,6 +282,50 @@ mod tests {
             Err(BadMapping::Toml(message)) => message,
             Ok(_) => "no error".into(),
         }
+    }
+
+    #[test]
+    fn a_fingerprint_is_of_what_was_read() -> Result<(), Box<dyn std::error::Error>> {
+        let of = |text: &str| -> Result<String, BadMapping> {
+            let fingerprint = text.parse::<TomlMapping>()?.shape.fingerprint;
+            Ok(fingerprint
+                .map(|found| found.to_string())
+                .unwrap_or_default())
+        };
+        // A release that finds another one here stops every deployment of the one before.
+        assert_eq!(of(LISTINGS)?, "d00062db2729ba4f");
+        let same = [
+            LISTINGS.replace("revision = 1", "revision = 2"),
+            LISTINGS.replace(
+                "id = \"id\"\n        [",
+                "# the id\n        id = \"id\"\n        [",
+            ),
+            LISTINGS
+                .replace("        legacy_id = \"id\"\n", "")
+                .replace(
+                    "row = \"address\" }",
+                    "row = \"address\" }\n        legacy_id = 'id'",
+                ),
+        ];
+        for text in same {
+            assert_ne!(text, LISTINGS);
+            assert_eq!(of(&text)?, of(LISTINGS)?, "{text}");
+        }
+        let other = [
+            ("trim(street)", "street"),
+            ("by = \"tenant_id\" }", "by = \"owner_id\" }"),
+            ("table = \"addresses\"", "table = \"places\""),
+            ("key = [\"id\"]", "key = [\"number\"]"),
+            (
+                "shared_by = [\"street\"]",
+                "shared_by = [\"street\"]\n        where = \"true\"",
+            ),
+        ];
+        for (from, to) in other {
+            let text = LISTINGS.replace(from, to);
+            assert_ne!(of(&text)?, of(LISTINGS)?, "{text}");
+        }
+        Ok(())
     }
 
     #[test]
