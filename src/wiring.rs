@@ -116,9 +116,6 @@ impl fmt::Debug for InstallError {
 }
 
 impl Wiring {
-    /// The number of an epoch row that nobody has decided anything about.
-    const FRESH: i64 = 1;
-
     /// How many connections to each side the copies of one layer use.
     pub const COPY_CONNECTIONS: usize = 4;
 
@@ -182,10 +179,11 @@ impl Wiring {
         if epoch.stage() != Stage::Legacy {
             return Ok(());
         }
-        // Somebody who stopped the copying does not want a restart to begin it again.
-        if epoch.number != Self::FRESH {
+        // Somebody who stopped the copying does not want a restart to begin it again; and where the
+        // legacy side came back from before, copies would put what the backup holds over newer rows.
+        if !epoch.is_untouched() {
             let entity = migration.entity();
-            tracing::warn!(%entity, "copying was stopped by somebody, and stays so");
+            tracing::warn!(%entity, "nothing is copied: somebody stopped it, or the legacy side came back from before its installation; changeover install --copy starts it");
             return Ok(());
         }
         match migration.start_copying().await {
@@ -268,13 +266,18 @@ impl Wiring {
     ///
     /// # Errors
     ///
-    /// [`MigrationError`] when the database does not answer or the entity is not installed: the
-    /// flags keep what they knew.
+    /// [`MigrationError`] when the database does not answer: the flags keep what they knew. Also when
+    /// the entity is not installed, which they take up, too: nothing is copied any more, so reads
+    /// go home.
     pub async fn learn(&self) -> Result<(), MigrationError> {
-        let epoch = self.migration.epoch().await?;
+        let epoch = self.migration.epoch().await;
         // What is learnt is in force; that it could not be kept for a restart, the flags say.
-        let _ = self.flags.learn(&epoch);
-        Ok(())
+        let _ = match &epoch {
+            Ok(epoch) => self.flags.learn(epoch),
+            Err(MigrationError::NotInstalled { .. }) => self.flags.learn_uninstalled(),
+            Err(_) => Ok(()),
+        };
+        epoch.map(drop)
     }
 
     /// Asks for the epoch row and takes up edits of the stored flags, again and again, until
@@ -290,7 +293,7 @@ impl Wiring {
     async fn watch_stage(&self, every: Duration, learnt: impl Fn()) {
         loop {
             if let Err(error) = self.learn().await {
-                tracing::warn!(%error, "the stage could not be asked for, the last known one stands");
+                tracing::warn!(%error, "the stage was not learnt");
             }
             learnt();
             tokio::time::sleep(every).await;

@@ -1,7 +1,8 @@
 //! The home row: who is the authority, and which moves are allowed from there.
 //!
 //! The row lives in the legacy database until the end. Its [`Epoch::number`] rises by one at every
-//! decision, so that a late answer can be told from a new one.
+//! decision, and each incarnation begins above the one before, so that a late answer can be told from
+//! a new one.
 
 use thiserror::Error;
 
@@ -115,6 +116,25 @@ impl Epoch {
         verified: true,
     };
 
+    /// The number of a row that nobody has decided anything about, at this base.
+    ///
+    /// The thousands are the incarnation's. A side that came back from before, or a new installation,
+    /// would count from 1 again, and what was learnt or proved then would pass for newer than what is
+    /// so now.
+    #[must_use]
+    pub const fn first(base: Version) -> i64 {
+        1 + Self::NUMBERS * (base.0 >> Version::COUNTER_BITS)
+    }
+
+    /// The least numbers that lie between the beginnings of two incarnations.
+    pub const NUMBERS: i64 = 1_000;
+
+    /// Whether nobody has decided anything since the entity was installed.
+    #[must_use]
+    pub const fn is_untouched(&self) -> bool {
+        self.number == Self::first(self.base)
+    }
+
     /// The stage, derived. This is the one place that does it.
     #[must_use]
     pub const fn stage(&self) -> Stage {
@@ -135,9 +155,9 @@ impl Epoch {
     /// The row after a step to a neighbouring stage, with the next number. Nothing is written.
     ///
     /// It makes the two moves that are a change of this row alone: `legacy` to `dual-write` and
-    /// back. Going back to `legacy` drops [`Epoch::verified`] and keeps [`Epoch::backfilled`]: no
-    /// copies run from there on, so what was verified ages, while stamping goes on, so that
-    /// returning takes a drain and a verify but no new backfill.
+    /// back. Both drop [`Epoch::verified`] and keep [`Epoch::backfilled`]: without copies, what was
+    /// verified ages, while stamping goes on, so that returning takes a drain and a verify but no new
+    /// backfill.
     ///
     /// # Errors
     ///
@@ -150,19 +170,14 @@ impl Epoch {
         let skips = |next| Err(IllegalMove::SkipsStage { from, to, next });
         // Saturating: a number at the end of its range comes from a damaged row alone, and is no
         // reason to panic in whoever read it.
-        let number = self.number.saturating_add(1);
+        let next = Epoch {
+            number: self.number.saturating_add(1),
+            copying: to.copies(),
+            verified: false,
+            ..*self
+        };
         match (from, to) {
-            (Stage::Legacy, Stage::DualWrite) => Ok(Epoch {
-                number,
-                copying: true,
-                ..*self
-            }),
-            (Stage::DualWrite, Stage::Legacy) => Ok(Epoch {
-                number,
-                copying: false,
-                verified: false,
-                ..*self
-            }),
+            (Stage::Legacy, Stage::DualWrite) | (Stage::DualWrite, Stage::Legacy) => Ok(next),
             (Stage::Legacy, Stage::Legacy)
             | (Stage::DualWrite, Stage::DualWrite)
             | (Stage::Cutover, Stage::Cutover)
@@ -271,11 +286,32 @@ mod tests {
     }
 
     #[test]
-    fn going_back_to_legacy_keeps_the_backfill_and_drops_the_verify() {
-        let stopped = at(Stage::DualWrite).step(Stage::Legacy).expect("one step");
-        assert!(stopped.backfilled && !stopped.verified && !stopped.ready());
-        let again = stopped.step(Stage::DualWrite).expect("one step");
-        assert!(again.backfilled && !again.ready());
+    fn a_step_keeps_the_backfill_and_drops_the_verify() {
+        let neighbours = [Stage::DualWrite, Stage::Legacy];
+        for (from, to) in neighbours
+            .into_iter()
+            .zip([Stage::Legacy, Stage::DualWrite])
+        {
+            let moved = at(from).step(to).expect("one step");
+            assert!(
+                moved.backfilled && !moved.verified && !moved.ready(),
+                "{from}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_incarnation_begins_above_the_one_before() {
+        let first = |incarnation| Epoch::first(Version::base(incarnation));
+        assert_eq!((first(0), first(1)), (1, 1_001));
+        let begun = Epoch {
+            number: first(1),
+            base: Version::base(1),
+            ..Epoch::READY
+        };
+        assert!(begun.is_untouched());
+        let stopped = begun.step(Stage::Legacy).expect("one step");
+        assert!(!stopped.is_untouched());
     }
 
     #[test]

@@ -62,6 +62,15 @@ impl Stage {
         matches!(self, Stage::DualWrite | Stage::Cutover)
     }
 
+    /// The stage of the same authority in which nothing is copied: there is nobody who copies.
+    #[must_use]
+    pub(crate) const fn alone(self) -> Stage {
+        match self.authority() {
+            Place::Legacy => Stage::Legacy,
+            Place::New => Stage::Complete,
+        }
+    }
+
     /// The word used in files, labels and messages: `legacy`, `dual-write`, `cutover`, `complete`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -35,7 +35,10 @@ pub(super) struct Install {
 /// Take triggers, tables and everything recorded out of both sides
 ///
 /// The application's data stay on both sides. What was copied, and which versions that had, is
-/// forgotten: a new installation copies everything again.
+/// forgotten: a new installation copies everything again. One row per side stays, in the table
+/// changeover_past: a new installation begins above it, so that what is left of this one, a process that
+/// was stopped say, cannot pass for the new one. Drop it when no process of this one runs any more, and
+/// no flags file of it is used again.
 #[derive(Debug, Args)]
 pub(super) struct Uninstall {
     #[command(flatten)]
@@ -97,7 +100,10 @@ impl fmt::Display for Uninstalled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let entity = &self.entity;
         match self.done {
-            true => write!(f, "{entity} is uninstalled; the application's data stay"),
+            true => write!(
+                f,
+                "{entity} is uninstalled; the application's data stay, and the table changeover_past"
+            ),
             false => write!(
                 f,
                 "{entity}: the triggers on both sides and all that is recorded would go; the application's data stay"

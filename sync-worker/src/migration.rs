@@ -26,6 +26,7 @@ use crate::dialect::home::{Evidence, Home, Row};
 use crate::dialect::install::{Patience, Side};
 use crate::dialect::raise::{raise, row_of};
 use crate::dialect::session::Database;
+use crate::dialect::uninstall::unused_base;
 use crate::drain::{Drain, DrainOptions};
 use crate::mapping::Mapping;
 use crate::preflight::{self, Catalog, PreflightError};
@@ -225,14 +226,18 @@ impl Migration {
         if let Some(table) = follower.occupied().await? {
             return Err(MigrationError::Occupied { table });
         }
-        let base = led.map_or(Version(0), |epoch| epoch.base);
+        let unused = unused_base(&authority, &follower).await?;
+        let base = led.map_or(unused, |epoch| epoch.base);
         authority
             .install(&authority.authority_script(base), base, self.patience)
             .await?;
         // Nothing is copied before the first move, and nobody moves before both sides stand. After
         // it, what was marked as synced is gone with the row.
-        let lost = led.is_some_and(|epoch| epoch.number > 1);
-        let follower_base = Version(base.0 + if lost { Version::base(1).0 } else { 0 });
+        let lost = led.is_some_and(|epoch| !epoch.is_untouched() || epoch.base < unused);
+        let follower_base = match lost {
+            true => unused.max(Version(base.0 + Version::base(1).0)),
+            false => base,
+        };
         let done = follower
             .install(&follower.follower_script(), follower_base, self.patience)
             .await;
@@ -240,7 +245,7 @@ impl Migration {
             // Half an installation stamps every write for nobody; what another installer has
             // finished stays. An error here adds nothing to the one that the operator must act on:
             // installing again continues from any state.
-            if let Err(error) = authority.take_back(self.patience).await {
+            if let Err(error) = authority.take_back(base, self.patience).await {
                 tracing::warn!(entity = %self.entity, %error, "the legacy side stays installed");
             }
         }
@@ -251,7 +256,10 @@ impl Migration {
         Ok(())
     }
 
-    /// Takes triggers, tables and everything recorded out of both sides. Application data stays.
+    /// Takes triggers, tables and everything recorded out of both sides. Application data stays, and
+    /// of `changeover_past` one row per side: the highest incarnation used there, above which a new
+    /// installation begins. So no instance, copier or verify of the old one, however late, passes for
+    /// one of the new.
     ///
     /// # Errors
     ///

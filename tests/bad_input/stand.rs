@@ -119,6 +119,13 @@ impl Stand {
         open(&self.legacy_url, &self.new_url, mapping).await
     }
 
+    /// All that both databases hold, but for what stays when an entity was taken out.
+    pub async fn census_without_past(&self) -> Vec<Vec<String>> {
+        self.legacy.forget_past().await;
+        self.new.forget_past().await;
+        self.census().await
+    }
+
     /// All that both databases hold.
     pub async fn census(&self) -> Vec<Vec<String>> {
         vec![census(&self.legacy).await, census(&self.new).await]

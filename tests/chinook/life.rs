@@ -33,6 +33,8 @@ async fn whole_life(topology: Topology, test: &str) {
             .await
             .unwrap_or_else(|error| panic!("{error:?}"));
     }
+    shop.legacy.forget_past().await;
+    shop.new.forget_past().await;
     assert_eq!(
         catalog(&shop, topology).await,
         before,

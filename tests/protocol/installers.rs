@@ -60,7 +60,10 @@ mod scenario {
             shape: mapping.shape(),
             tables: &[],
         };
-        authority.take_back(ONE_TRY).await.unwrap();
+        authority
+            .take_back(migration.epoch().await.unwrap().base, ONE_TRY)
+            .await
+            .unwrap();
         market
             .legacy
             .run("UPDATE listings SET title = 'stamped' WHERE id = 3")

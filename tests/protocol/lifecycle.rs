@@ -20,7 +20,7 @@ pub(crate) use everywhere;
 
 everywhere!(
     a_whole_life,
-    uninstall_leaves_nothing,
+    uninstall_leaves_nothing_but_the_past,
     writes_follow,
     rows_that_no_copy_wrote_are_not_replaced,
 );
@@ -103,13 +103,20 @@ mod scenario {
         migration.install().await.unwrap();
     }
 
-    pub(super) async fn uninstall_leaves_nothing(topology: Topology) {
+    pub(super) async fn uninstall_leaves_nothing_but_the_past(topology: Topology) {
         let market = Market::start(topology).await;
         market.fill(20).await;
         let migration = market.installed().await;
         backfill(&migration).await;
         migration.uninstall().await.unwrap();
+        // One row for each side: what a new installation must not repeat.
+        for (side, place) in [(&market.legacy, "legacy"), (&market.new, "new")] {
+            let past = "SELECT entity || ' ' || CAST(incarnation AS text) FROM changeover_past";
+            let past = format!("{past} WHERE place = '{place}'");
+            assert_eq!(side.texts(&past).await, ["listings 0"]);
+        }
         for side in [&market.legacy, &market.new] {
+            side.forget_past().await;
             let left = if topology.is_postgres() {
                 "SELECT relname::text FROM pg_class WHERE relname LIKE 'changeover%' \
                  UNION ALL SELECT proname::text FROM pg_proc WHERE proname LIKE 'changeover%' \

@@ -71,6 +71,11 @@ impl Plain {
         }
     }
 
+    /// Drops the one table that stays when an entity was taken out.
+    pub async fn forget_past(&self) {
+        self.run("DROP TABLE IF EXISTS changeover_past").await;
+    }
+
     /// Runs statements, or says why not.
     pub async fn try_run(&self, sql: &str) -> Result<(), sqlx::Error> {
         let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));

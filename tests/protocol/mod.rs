@@ -12,6 +12,7 @@ mod partitions;
 mod poison;
 mod races;
 mod refusals;
+mod reinstalled;
 mod replace;
 mod restored;
 mod revisions;

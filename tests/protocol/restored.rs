@@ -36,6 +36,11 @@ async fn lose(market: &Market, place: Place) {
         tables: &[],
     };
     side.uninstall(Patience::default()).await.unwrap();
+    let side = match place {
+        Place::Legacy => &market.legacy,
+        Place::New => &market.new,
+    };
+    side.forget_past().await;
 }
 
 /// Everything is equal but what is told by `class`.

@@ -228,14 +228,43 @@ impl Flags {
     /// [`StoreError`]: the row is in force but not saved. The next call tries again.
     pub fn learn(&self, epoch: &Epoch) -> Result<(), StoreError> {
         let news = Learnt::from(epoch);
+        self.take_news(|known| match known {
+            Some(known) if news.is_older_than(known) => {
+                tracing::debug!(entity = %self.inner.entity, late = news.epoch, known = known.epoch, "late epoch ignored");
+                None
+            }
+            _ => Some(news),
+        })
+    }
+
+    /// Takes up that there is no home row: the entity was uninstalled. What was the authority stays
+    /// it, nothing is copied, and the new side is no longer ready, with what follows from that as in
+    /// [`learn`](Flags::learn). An instance that never knew a stage still knows none.
+    ///
+    /// # Errors
+    ///
+    /// As [`learn`](Flags::learn).
+    pub fn learn_uninstalled(&self) -> Result<(), StoreError> {
+        self.take_news(|known| {
+            known.map(|known| Learnt {
+                stage: known.stage.alone(),
+                ready: false,
+                ..*known
+            })
+        })
+    }
+
+    /// Puts in force what `news` makes of what is known, and stores what is not stored.
+    fn take_news(
+        &self,
+        news: impl FnOnce(Option<&Learnt>) -> Option<Learnt>,
+    ) -> Result<(), StoreError> {
         let pending = {
             let mut state = lock(&self.inner.state);
-            match &state.flags.learnt {
-                Some(known) if news.is_older_than(known) => {
-                    tracing::debug!(entity = %self.inner.entity, late = news.epoch, known = known.epoch, "late epoch ignored");
-                }
-                Some(known) if *known == news => {}
-                _ => self.take_learnt(&mut state, news),
+            let known = state.flags.learnt;
+            match news(known.as_ref()) {
+                Some(news) if known != Some(news) => self.take_learnt(&mut state, news),
+                _ => {}
             }
             state.changes != state.stored
         };
@@ -323,7 +352,7 @@ impl Flags {
     /// # Errors
     ///
     /// [`StoreError`] if the store cannot be read or understood, or asks for what is refused: then
-    /// nothing changes, not even by half. Also if an earlier change still cannot be saved. The same
+    /// nothing changes, not even by half, but for a kill that was thrown there. Also if an earlier change still cannot be saved. The same
     /// error is logged once, and stands in [`troubles`](Flags::troubles) until it is mended.
     pub fn reload(&self) -> Result<bool, StoreError> {
         self.persist()

@@ -407,6 +407,76 @@ fn an_edit_that_asks_for_what_is_refused_changes_nothing() {
     assert_eq!(flags.load().sample, percent(10.0));
 }
 
+/// Whoever throws it must not have to find out first what else is wrong with the file.
+#[test]
+fn a_kill_acts_though_the_same_edit_asks_for_what_is_refused() {
+    let directory = TempDir::new().expect("a directory");
+    let store = FileStore::new(directory.path(), &listings());
+    let path = store.path();
+    let flags = Flags::open(listings(), store).expect("opens");
+    let row = Epoch {
+        verified: false,
+        ..epoch(2, Stage::DualWrite)
+    };
+    flags.learn(&row).expect("saved");
+    flags.declare_operations(&["get"]);
+    let good = fs::read_to_string(&path).expect("there");
+    let (calm, killed) = ("kill = false", "kill = \"slow\"");
+    for bad in [
+        "read_new = 10.0",
+        "read_new = 500.0",
+        "read_old = 0.0",
+        "read_new = 0.0\noperations.fetch = { sample = 5.0 }",
+    ] {
+        let bad = good.replace("read_new = 0.0", bad);
+        fs::write(&path, bad.replace(calm, killed)).expect("written");
+        for _ in 0..2 {
+            flags.reload().expect_err("refused");
+            assert!(flags.load().kill, "{bad}");
+        }
+        assert_eq!(flags.killed(), Some(Kill::new("slow")));
+        assert_eq!(flags.load().read_new, Percent::ZERO);
+        let text = fs::read_to_string(&path).expect("there");
+        assert_eq!(text, bad.replace(calm, killed), "it is not overwritten");
+        // Clearing it sends reads to new again: that waits for a file that is right.
+        fs::write(&path, &bad).expect("written");
+        flags.reload().expect_err("refused");
+        assert!(flags.load().kill, "{bad}");
+        fs::write(&path, &good).expect("written");
+        assert!(flags.reload().expect("mended"));
+        assert!(!flags.load().kill);
+    }
+    let other = good.replace("\"listings\"", "\"sellers\"");
+    fs::write(&path, other.replace(calm, killed)).expect("written");
+    flags.reload().expect_err("another entity's file");
+    assert!(!flags.load().kill);
+}
+
+#[test]
+fn without_an_installation_the_authority_is_alone() {
+    for (stage, alone) in [
+        (Stage::Legacy, Stage::Legacy),
+        (Stage::DualWrite, Stage::Legacy),
+        (Stage::Cutover, Stage::Complete),
+        (Stage::Complete, Stage::Complete),
+    ] {
+        let store = Faulty::new();
+        let flags = open(&store);
+        flags.learn_uninstalled().expect("nothing to save");
+        assert!(!flags.load().known, "no stage is made up");
+        flags.learn(&epoch(2, stage)).expect("saved");
+        flags.set_read_new(percent(50.0)).expect("ready");
+        flags.learn_uninstalled().expect("saved");
+        let now = flags.load();
+        assert_eq!(now.serving().expect("known"), alone, "{stage}");
+        assert_eq!((now.ready, now.read_new), (false, Percent::ZERO), "{stage}");
+        assert_eq!(store.stored(), flags.saved());
+        flags.learn(&epoch(1_002, Stage::DualWrite)).expect("saved");
+        let now = flags.load();
+        assert_eq!((now.stage, now.read_new), (Stage::DualWrite, Percent::ZERO));
+    }
+}
+
 #[test]
 fn a_save_does_not_undo_an_edit() {
     let store = Faulty::new();

@@ -67,7 +67,8 @@ impl Home {
 
     /// Records that a backfill reached the end, or that one verify was clean. `epoch` is
     /// the row under which it began: evidence of an older one is not taken. Every move and every
-    /// raised revision is a new number.
+    /// raised revision is a new number. Nor is a clean verify taken where nobody copies, since the
+    /// next write makes it untrue.
     ///
     /// # Errors
     ///
@@ -132,15 +133,21 @@ impl Home {
     ) -> Result<bool, DbError> {
         let dialect = self.database.dialect();
         let yes = dialect.boolean(true);
-        let set = match evidence {
-            Evidence::Backfilled => format!(" SET backfilled = {yes}"),
-            Evidence::Verified => format!(" SET verified = {yes}"),
-            Evidence::NotVerified => format!(" SET verified = {}", dialect.boolean(false)),
+        let (set, only) = match evidence {
+            Evidence::Backfilled => (format!(" SET backfilled = {yes}"), String::new()),
+            Evidence::Verified => (
+                format!(" SET verified = {yes}"),
+                format!("copying = {yes} AND "),
+            ),
+            Evidence::NotVerified => {
+                let no = dialect.boolean(false);
+                (format!(" SET verified = {no}"), String::new())
+            }
         };
         let statement = Statement::of(dialect, "UPDATE ")
             .table(tables::EPOCH)
             .sql(&set)
-            .sql(" WHERE entity = ")
+            .sql(&format!(" WHERE {only}entity = "))
             .text(self.entity.as_str())
             .sql(" AND place = ")
             .text(self.place.as_str())

@@ -1,4 +1,4 @@
-//! Putting the triggers and tables into the databases, and taking them out again.
+//! Putting the triggers and tables into the databases.
 //!
 //! Each side is one transaction: it waits for writers in flight (their rows would be missed), for
 //! at most the lock timeout, and starts again when it did not get its locks, so that a long
@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use changeover_flags::{Entity, Place, Version};
+use changeover_flags::{Entity, Epoch, Place, Version};
 use rand::RngExt;
 
 use super::authority::integer;
@@ -111,12 +111,6 @@ impl Default for Patience {
             pause: Duration::from_secs(2),
         }
     }
-}
-
-/// The lowest epoch number of an incarnation. A side that came back from before would count from
-/// there again, and what was learnt or proved then would pass for newer than what is so now.
-pub(super) const fn first_epoch(base: Version) -> i64 {
-    1 + 1_000 * (base.0 >> Version::COUNTER_BITS)
 }
 
 /// One side of an entity to be installed.
@@ -234,8 +228,20 @@ impl Side<'_> {
         base: Version,
         patience: Patience,
     ) -> Result<(), StoreError> {
+        self.install_at(script, base, Epoch::first(base), patience)
+            .await
+    }
+
+    /// The same, where the epoch row begins with this number.
+    pub(super) async fn install_at(
+        &self,
+        script: &[String],
+        base: Version,
+        number: i64,
+        patience: Patience,
+    ) -> Result<(), StoreError> {
         self.patiently("installing", patience, || {
-            self.install_once(script, base, patience)
+            self.install_once(script, base, number, patience)
         })
         .await
     }
@@ -324,6 +330,7 @@ impl Side<'_> {
         &self,
         script: &[String],
         base: Version,
+        number: i64,
         patience: Patience,
     ) -> Result<(), DbError> {
         let dialect = self.database.dialect();
@@ -345,7 +352,7 @@ impl Side<'_> {
             .text(self.entity.as_str())
             .sql(", ")
             .text(self.place.as_str())
-            .sql(&format!(", {}, 'legacy', {no}, ", first_epoch(base)))
+            .sql(&format!(", {number}, 'legacy', {no}, "))
             .int(base.0 >> Version::COUNTER_BITS)
             .sql(", ")
             .int(self.shape.revision)
@@ -380,58 +387,6 @@ impl Side<'_> {
             });
         }
         // The connection is closed: it waits for locks as an installation does.
-        session.script("COMMIT").await
-    }
-
-    /// Takes this side's objects out again, and its rows from the product's tables; the tables
-    /// too when no entity is left in them.
-    ///
-    /// # Errors
-    ///
-    /// As [`install`](Side::install).
-    pub async fn uninstall(&self, patience: Patience) -> Result<(), StoreError> {
-        self.take_out(false, patience).await
-    }
-
-    /// The same, unless somebody has moved the entity since it was installed.
-    ///
-    /// # Errors
-    ///
-    /// As [`install`](Side::install).
-    pub async fn take_back(&self, patience: Patience) -> Result<(), StoreError> {
-        self.take_out(true, patience).await
-    }
-
-    async fn take_out(&self, unmoved: bool, patience: Patience) -> Result<(), StoreError> {
-        self.patiently("uninstalling", patience, || {
-            self.take_out_once(unmoved, patience)
-        })
-        .await
-    }
-
-    async fn take_out_once(&self, unmoved: bool, patience: Patience) -> Result<(), DbError> {
-        let dialect = self.database.dialect();
-        let mut lease = self.database.session().await?;
-        let session = lease.session();
-        session
-            .script(&dialect.begin_install(patience.lock_timeout))
-            .await?;
-        let (entity, place) = (self.entity.as_str(), self.place.as_str());
-        if unmoved {
-            let row = Statement::of(dialect, "DELETE FROM ")
-                .table(tables::EPOCH)
-                .sql(" WHERE epoch = 1 AND entity = ")
-                .text(entity)
-                .sql(" AND place = ")
-                .text(place);
-            // The lease closes the connection, and with it the transaction.
-            if session.execute(row).await? == 0 {
-                return Ok(());
-            }
-        }
-        for sql in dialect.drop_objects(session, entity, place).await? {
-            session.script(&sql).await?;
-        }
         session.script("COMMIT").await
     }
 }

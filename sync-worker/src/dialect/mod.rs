@@ -28,6 +28,7 @@ pub mod raise;
 pub mod session;
 pub mod sqlite;
 pub mod statement;
+pub mod uninstall;
 
 use catalog::{Column, Table};
 use session::{DbError, Session};
@@ -44,6 +45,9 @@ pub mod tables {
     /// Cursors of backfills, on the follower. On the authority: the incarnation (`passed`) below
     /// whose base versions of keys may lie that are not copied yet, until that is `done`.
     pub const BACKFILL: &str = "changeover_backfill";
+    /// One row per entity and place that was installed once: the highest incarnation used there. It
+    /// outlives an uninstallation.
+    pub const PAST: &str = "changeover_past";
     /// Rows of sources whose dependants are to be stamped once more after their commit.
     pub const EXPAND: &str = "changeover_expand";
 }

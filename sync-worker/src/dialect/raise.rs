@@ -8,11 +8,11 @@
 //! of the authority in [`BACKFILL`](super::tables::BACKFILL) says that there may be such versions
 //! whose keys have to be copied, until somebody found none.
 
-use changeover_flags::Version;
+use changeover_flags::{Epoch, Version};
 
 use super::held_mapping;
 use super::home::{Home, Row};
-use super::install::{Patience, Side, first_epoch};
+use super::install::{Patience, Side};
 use super::session::{DbError, ErrorClass, Session};
 use super::statement::Statement;
 use super::tables;
@@ -124,7 +124,9 @@ async fn raise_from(
     if led.is_none() {
         let base = Version(incarnation << Version::COUNTER_BITS);
         let script = authority.authority_script(base);
-        return authority.install(&script, base, patience).await;
+        return authority
+            .install_at(&script, base, decided(base), patience)
+            .await;
     }
     authority
         .patiently(doing, patience, || {
@@ -162,6 +164,12 @@ fn risen<'d>(side: &'d Side<'_>, revision: i64, incarnation: i64, more: &str) ->
         .sql(" AND incarnation < ")
         .int(incarnation)
         .sql(")")
+}
+
+/// The lowest number of an authority's row that was raised: whoever starts must not take it for a
+/// first installation's, and begin to copy.
+const fn decided(base: Version) -> i64 {
+    Epoch::first(base) + 1
 }
 
 fn overtaken() -> DbError {
@@ -272,7 +280,7 @@ async fn raise_authority(
     for sql in script {
         session.script(&sql).await?;
     }
-    let (greatest, first) = (dialect.greatest_name(), first_epoch(base));
+    let (greatest, first) = (dialect.greatest_name(), decided(base));
     let forget =
         format!(", epoch = {greatest}(epoch + 1, {first}), backfilled = {no}, verified = {no}");
     if session
