@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Disk, Flags, State, Unsaved, check_ready, lock};
-use crate::{Fixable, Saved, StoreError};
+use crate::{Fixable, Kill, Saved, StoreError};
 
 impl Flags {
     pub(super) fn save(&self, change: &'static str) -> Result<(), Unsaved> {
@@ -27,21 +27,30 @@ impl Flags {
 
     /// Merges what somebody changed in the store since we last looked.
     fn take_edit(&self, disk: &mut Disk) -> Result<bool, StoreError> {
-        let Some(stored) = disk.store.load()? else {
+        let loaded = disk.store.load();
+        if let Ok(Some(stored)) = &loaded
+            && disk.attempted.as_ref() == Some(stored)
+        {
+            disk.seen = stored.clone();
+        }
+        // First: who throws it must not have to find out what else is wrong with the edit.
+        let killed = match &loaded {
+            Ok(stored) => stored.as_ref().and_then(|stored| stored.kill.as_ref()),
+            Err(error) => error.kill(),
+        };
+        let mut changed = killed.is_some_and(|kill| self.take_kill(kill, &mut disk.seen));
+        let Some(stored) = loaded? else {
             // Taken away is no edit: nobody clears a kill like that. The next write brings it back.
             if disk.seen != Saved::default() {
                 tracing::warn!(entity = %self.inner.entity, "the stored flags are gone: the flags in force are stored again");
                 disk.seen = Saved::default();
                 lock(&self.inner.state).changes += 1;
             }
-            return Ok(false);
+            return Ok(changed);
         };
-        if disk.attempted.as_ref() == Some(&stored) {
-            disk.seen = stored.clone();
-        }
         let mut state = lock(&self.inner.state);
         let mut flags = state.flags.clone();
-        if stored.kill != disk.seen.kill && !(state.kill_unsaved && flags.kill.is_some()) {
+        if stored.kill != disk.seen.kill && !state.kill_unsaved {
             flags.kill = stored.kill.clone();
         }
         if stored.read_new != disk.seen.read_new {
@@ -56,19 +65,39 @@ impl Flags {
         if stored.exceptions != disk.seen.exceptions {
             self.check_operations(&state, &stored.exceptions)?;
             flags.exceptions = match state.exceptions_unsaved {
-                true => Arc::new(stored.exceptions.safer(&flags.exceptions)),
+                true => Arc::new(stored.exceptions.safer(&flags.exceptions, flags.read_new)),
                 false => Arc::clone(&stored.exceptions),
             };
         }
         check_ready(&self.inner.entity, &flags).map_err(StoreError::NotReady)?;
         self.warn_of_fixed(&state, &flags);
         disk.seen = stored;
-        let changed = flags != state.flags;
-        if changed {
+        if flags != state.flags {
+            changed = true;
             tracing::info!(entity = %self.inner.entity, read_new = %flags.read_new, sample = %flags.sample, kill = flags.kill.is_some(), excepted = !flags.exceptions.is_empty(), "edited flags taken up");
             self.publish(&mut state, flags);
         }
         Ok(changed)
+    }
+
+    /// Puts in force a kill that stands in the store, if somebody threw it there; not over the words
+    /// of one that is not saved yet.
+    fn take_kill(&self, kill: &Kill, seen: &mut Saved) -> bool {
+        if seen.kill.as_ref() == Some(kill) {
+            return false;
+        }
+        seen.kill = Some(kill.clone());
+        let mut state = lock(&self.inner.state);
+        if state.kill_unsaved && state.flags.kill.is_some() {
+            return false;
+        }
+        tracing::warn!(entity = %self.inner.entity, reason = kill.reason, "kill switch thrown by an edit of the stored flags");
+        let flags = Saved {
+            kill: Some(kill.clone()),
+            ..state.flags.clone()
+        };
+        self.publish(&mut state, flags);
+        true
     }
 
     /// Says which parts of an edit have no effect.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::{Asked, Entity};
+use crate::{Asked, Entity, Kill};
 
 /// Reads that would go to the new side, by a percentage above zero or by a list, before the new side has proved equal.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -67,6 +67,8 @@ pub enum StoreError {
         path: PathBuf,
         /// Where and why.
         source: Box<dyn StdError + Send + Sync>,
+        /// The kill that can be read in it all the same.
+        kill: Option<Kill>,
     },
     /// The file was written by another release.
     #[error("the flags file {} has format {found} and this release reads format {expected}: use the release that wrote it, or move it away to start without it, which also forgets a kill", .path.display())]
@@ -97,4 +99,15 @@ pub enum StoreError {
     /// Another kind of store failed.
     #[error("the store of the flags failed")]
     Other(#[source] Box<dyn StdError + Send + Sync>),
+}
+
+impl StoreError {
+    /// A kill that is thrown in what could not be loaded.
+    #[must_use]
+    pub const fn kill(&self) -> Option<&Kill> {
+        match self {
+            StoreError::Malformed { kill, .. } => kill.as_ref(),
+            _ => None,
+        }
+    }
 }

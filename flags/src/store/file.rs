@@ -22,13 +22,14 @@
 //! 1. It is replaced whole: a temporary file in the same directory, synced, renamed over it, and
 //!    the directory synced. A crash leaves the old file or the new one.
 //! 2. Every other key above `[learnt]` is required, an unknown key is an error, and both name the key:
-//!    half a file never passes for a whole one.
+//!    half a file never passes for a whole one. Of a wrong one that is TOML a kill is taken, nothing else.
 //! 3. The mode of the file is kept; comments are not.
 //!
 //! Not promised: two processes saving in the same instant. Each looks at the file before it
 //! replaces it, but nothing locks it in between. Give each instance its own directory.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};
@@ -84,16 +85,19 @@ impl FileStore {
     }
 
     fn parse(&self, path: PathBuf, text: &str) -> Result<Saved, StoreError> {
-        if text.len() as u64 > MAX_BYTES {
-            let source = format!("it is larger than {MAX_BYTES} bytes").into();
-            return Err(StoreError::Malformed { path, source });
-        }
-        let malformed = |error: toml::de::Error| StoreError::Malformed {
+        let malformed = |source: Box<dyn Error + Send + Sync>| StoreError::Malformed {
             path: path.clone(),
-            source: error.into(),
+            source,
+            kill: self.kill_of(text),
         };
+        if text.len() as u64 > MAX_BYTES {
+            return Err(malformed(
+                format!("it is larger than {MAX_BYTES} bytes").into(),
+            ));
+        }
         // The format first: a file of another format would otherwise fail with an unknown key.
-        let found = toml::from_str::<Head>(text).map_err(malformed)?.format;
+        let head = toml::from_str::<Head>(text).map_err(|error| malformed(error.into()))?;
+        let found = head.format;
         if found != FORMAT {
             let expected = FORMAT;
             return Err(StoreError::Format {
@@ -102,7 +106,7 @@ impl FileStore {
                 expected,
             });
         }
-        let written: Written = toml::from_str(text).map_err(malformed)?;
+        let written: Written = toml::from_str(text).map_err(|error| malformed(error.into()))?;
         if written.entity != self.entity.as_str() {
             return Err(StoreError::WrongEntity {
                 path,
@@ -111,10 +115,17 @@ impl FileStore {
             });
         }
         if written.operations.len() > Exceptions::MAX_OPERATIONS {
-            let source = format!("more than {} operations", Exceptions::MAX_OPERATIONS).into();
-            return Err(StoreError::Malformed { path, source });
+            return Err(malformed(
+                format!("more than {} operations", Exceptions::MAX_OPERATIONS).into(),
+            ));
         }
         Ok(written.into())
+    }
+
+    /// The kill of a file of this entity, whatever else is wrong with it.
+    fn kill_of(&self, text: &str) -> Option<Kill> {
+        let thrown: Thrown = toml::from_str(text).ok()?;
+        (thrown.entity == self.entity.as_str()).then_some(thrown.kill.0)?
     }
 
     fn replace(&self, path: &Path, text: &str) -> io::Result<()> {
@@ -143,8 +154,8 @@ impl Store for FileStore {
             }),
             Ok(None) => Ok(None),
             Err(source) if source.kind() == io::ErrorKind::InvalidData => {
-                let source = source.into();
-                Err(StoreError::Malformed { path, source })
+                let (source, kill) = (source.into(), None);
+                Err(StoreError::Malformed { path, source, kill })
             }
             Err(source) => Err(StoreError::Read { path, source }),
         }
@@ -289,6 +300,12 @@ fn quoted(text: &str) -> String {
 #[derive(Deserialize)]
 struct Head {
     format: i64,
+}
+
+#[derive(Deserialize)]
+struct Thrown {
+    entity: String,
+    kill: WrittenKill,
 }
 
 /// The file as it is typed.

@@ -126,13 +126,14 @@ fn a_bad_edit_of_a_list_changes_nothing_and_is_said_until_it_is_mended() {
     let good = fs::read_to_string(&path).expect("there");
     let before = flags.in_force();
     let long = format!("['{}']", "x".repeat(257));
-    for (from, to, names) in [
-        ("[\"8\"]", "[\"8\"", "TOML parse error"),
-        ("[\"8\"]", long.as_str(), "1 to 256"),
+    for (from, to, names, is_toml) in [
+        ("[\"8\"]", "[\"8\"", "TOML parse error", false),
+        ("[\"8\"]", long.as_str(), "1 to 256", true),
         (
             "never_new.keys",
             "operations.gett = { read_new = 0 }\nnever_new.keys",
             "no operation \"gett\": use one of those that its layer declares: get, list",
+            true,
         ),
     ] {
         let bad = good
@@ -140,7 +141,9 @@ fn a_bad_edit_of_a_list_changes_nothing_and_is_said_until_it_is_mended() {
             .replace("kill = false", "kill = true");
         fs::write(&path, &bad).expect("written");
         flags.reload().expect_err("refused");
-        assert_eq!(flags.in_force(), before, "not even by half");
+        let mut expected = before.clone();
+        expected.snapshot.kill = is_toml;
+        assert_eq!(flags.in_force(), expected, "not by half, but for a kill");
         let troubles = flags.troubles().join("\n");
         assert!(troubles.contains(names), "{troubles}");
         flags.set_sample(percent(1.0)).expect_err("not saved");
@@ -211,6 +214,30 @@ fn where_an_edit_meets_an_unsaved_list_the_safer_wins() {
     assert_eq!(exceptions.never_new, list(&["3", "5"]));
     assert_eq!(exceptions.read_new("get"), Some(percent(10.0)));
     assert_eq!(store.stored(), flags.saved());
+}
+
+/// A percentage of an operation that one of the two has removed is the entity's there.
+#[test]
+fn where_an_edit_meets_an_unsaved_share_a_removed_one_does_not_come_back() {
+    for (read_new, edited) in [(20.0, None), (60.0, Some(40.0))] {
+        let store = Faulty::new();
+        let flags = ramped(&store);
+        flags.set_read_new(percent(read_new)).expect("saved");
+        flags.set_operation("get", share(40.0)).expect("saved");
+        store.refuse(true);
+        flags.set_never_new(list(&["3"])).expect_err("not saved");
+        store.edit(|saved| {
+            Arc::make_mut(&mut saved.exceptions).operations.clear();
+        });
+        store.refuse(false);
+        flags.reload().expect("saved");
+        let exceptions = flags.in_force().exceptions.expect("some");
+        assert_eq!(
+            exceptions.read_new("get"),
+            edited.map(percent),
+            "{read_new}"
+        );
+    }
 }
 
 #[test]
