@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use changeover::flags::{Entity, Epoch, Flags, Percent, Place, Version};
+use changeover::flags::{Entity, Epoch, Flags, Percent};
 use changeover::proxy::{Changeover, Operation, Refused};
 use changeover::shadow::{Class, Json};
 use changeover::worker::guard;
@@ -34,18 +34,7 @@ async fn pool(file: &std::path::Path, connections: u32) -> SqlitePool {
 /// Dual-write, read from legacy, every read compared.
 fn comparing() -> Flags {
     let flags = Flags::memory(Entity::new("rows").unwrap());
-    flags
-        .learn(&Epoch {
-            number: 2,
-            authority: Place::Legacy,
-            copying: true,
-            moving_to: None,
-            revision: 1,
-            base: Version::base(0),
-            backfilled: true,
-            verified: true,
-        })
-        .unwrap();
+    flags.learn(&Epoch::READY).unwrap();
     flags.set_sample(Percent::HUNDRED).unwrap();
     flags
 }

@@ -9,10 +9,9 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::task_tracker::TaskTrackerToken;
-use tower_service::Service;
 
 use super::looking::{Looking, too_long};
-use super::sides::{LazySides, Sides, sides};
+use super::sides::{LazySides, Side, Sides, sides};
 use super::starting::Job;
 use crate::call::{Kind, Operation};
 use crate::desk::Desk;
@@ -102,10 +101,8 @@ where
         runtime: Runtime,
     ) -> Option<Box<Shadow<Req, Res, E>>>
     where
-        L: Service<Req, Response = Res, Error = E> + Clone + Send + 'static,
-        L::Future: Send + 'static,
-        N: Service<Req, Response = Res, Error = E> + Clone + Send + 'static,
-        N::Future: Send + 'static,
+        L: Side<Req, Res, E>,
+        N: Side<Req, Res, E>,
     {
         let Some(request) = plan.second(request) else {
             plan.desk.not_compared(Shed::Plain);

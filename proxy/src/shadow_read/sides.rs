@@ -12,6 +12,18 @@ use crate::pins::lock;
 use crate::plan::Eye;
 use crate::ready::Taken;
 
+/// A service that can stand at a side: calls of it may be made of clones, and in the background.
+/// The public types spell it out, since what must hold should be readable where it is asked for.
+pub(crate) trait Side<Req, Res, E>:
+    Service<Req, Response = Res, Error = E, Future: Send + 'static> + Clone + Send + 'static
+{
+}
+
+impl<S, Req, Res, E> Side<Req, Res, E> for S where
+    S: Service<Req, Response = Res, Error = E, Future: Send + 'static> + Clone + Send + 'static
+{
+}
+
 /// Asks one of the two sides of a layer, for its shadow reads. One for all clones of a service, so
 /// that a call that is compared does not copy services while its caller waits.
 pub(crate) trait Sides<Req>: Send + Sync {
@@ -32,10 +44,8 @@ pub(crate) fn sides<L, N, Req, Res, E>(
     eye: Arc<Eye<Res, E>>,
 ) -> Arc<dyn Sides<Req>>
 where
-    L: Service<Req, Response = Res, Error = E> + Clone + Send + 'static,
-    L::Future: Send + 'static,
-    N: Service<Req, Response = Res, Error = E> + Clone + Send + 'static,
-    N::Future: Send + 'static,
+    L: Side<Req, Res, E>,
+    N: Side<Req, Res, E>,
     Req: Send + 'static,
     Res: Send + 'static,
     E: Send + 'static,
@@ -49,10 +59,8 @@ where
 /// The same, for an eye that is not there yet.
 pub(crate) fn probe<L, N, Req, Res, E>(legacy: L, new: N) -> Probe<Req, Res, E>
 where
-    L: Service<Req, Response = Res, Error = E> + Clone + Send + 'static,
-    L::Future: Send + 'static,
-    N: Service<Req, Response = Res, Error = E> + Clone + Send + 'static,
-    N::Future: Send + 'static,
+    L: Side<Req, Res, E>,
+    N: Side<Req, Res, E>,
     Req: Send + 'static,
     Res: Send + 'static,
     E: Send + 'static,
@@ -68,10 +76,8 @@ struct Both<L, N, Res, E> {
 
 impl<L, N, Req, Res, E> Sides<Req> for Both<L, N, Res, E>
 where
-    L: Service<Req, Response = Res, Error = E> + Clone + Send + 'static,
-    L::Future: Send + 'static,
-    N: Service<Req, Response = Res, Error = E> + Clone + Send + 'static,
-    N::Future: Send + 'static,
+    L: Side<Req, Res, E>,
+    N: Side<Req, Res, E>,
     Req: Send + 'static,
     Res: Send + 'static,
     E: Send + 'static,
@@ -85,17 +91,16 @@ where
     }
 }
 
-fn looked<S, Req>(
+fn looked<S, Req, Res, E>(
     side: Taken<S>,
     request: Req,
-    eye: Arc<Eye<S::Response, S::Error>>,
+    eye: Arc<Eye<Res, E>>,
 ) -> BoxFuture<'static, (StoreEnd, Answer)>
 where
-    S: Service<Req> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Response: Send + 'static,
-    S::Error: Send,
+    S: Side<Req, Res, E>,
     Req: Send + 'static,
+    Res: Send + 'static,
+    E: Send + 'static,
 {
     Box::pin(async move {
         let answer = side.call(request).await;
