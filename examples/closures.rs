@@ -1,8 +1,6 @@
 //! A script's two functions behind the layer, without Tower and without a trait: each call brings
 //! how it is done on either side. Two SQLite files in a temporary folder; it checks itself and ends.
 
-use std::time::Duration;
-
 use changeover::closures::Closures;
 use changeover::flags::Percent;
 use changeover::proxy::Refused;
@@ -97,9 +95,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     assert_eq!(product(1).await?, Some(("lamp".into(), 2_000)));
     let worker = wiring.run(RunOptions::default()).after(listings.handle());
-    while !wiring.flags().load().ready {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wiring.until_ready().await;
     wiring.flags().set_read_new(Percent::HUNDRED)?;
     assert_eq!(reprice(1, 25).await?, 1);
     // Its own write, whichever side answers; and from the new table once it was copied.

@@ -5,7 +5,6 @@
 //! call that its caller has left ends there, on its own.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use changeover::closures::Closures;
 use changeover::flags::Percent;
@@ -123,9 +122,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
 
     let worker = wiring.run(RunOptions::default()).after(listings.handle());
-    while !wiring.flags().load().ready {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wiring.until_ready().await;
     wiring.flags().set_read_new(Percent::HUNDRED)?;
     let renamed = {
         let (legacy, new) = (legacy.clone(), new.clone());

@@ -3,6 +3,7 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
+//! | [`prelude`] | what a first shadow read needs, for one `use` |
 //! | [`proxy`] | Tower layers: dual write, shadow read, routing by percentage |
 //! | [`flags`] | stage, read percentage, sampling, kill switch |
 //! | [`shadow`] | comparing: values, rules, verdicts, tally |
@@ -30,6 +31,7 @@ pub mod closures;
 pub mod config;
 pub mod demo;
 pub mod kit;
+pub mod prelude;
 pub mod repository;
 #[cfg(feature = "router")]
 pub mod router;

@@ -150,6 +150,9 @@ impl Wiring {
     /// chose is left alone, so an application calls this at every start. Its database role must be
     /// allowed to create tables and triggers.
     ///
+    /// The folder `flags` is created by the first start alone (its parent must be there). One that is
+    /// missing later is a mistyped one, or not mounted, and a kill may stand in the right one.
+    ///
     /// # Errors
     ///
     /// [`InstallError`] names the step. Calling again continues.
@@ -163,11 +166,15 @@ impl Wiring {
         let entity = Entity::new(entity)?;
         let mapping: TomlMapping = mapping.parse()?;
         let (legacy, new) = (Database::open(legacy_url)?, Database::open(new_url)?);
-        // Before anything is written: a flags file that cannot be understood must stop the start.
         let environment = Environment::read(&entity)?;
+        let migration = Migration::open(entity.clone(), Arc::new(mapping), legacy, new).await?;
+        if let Err(MigrationError::NotInstalled { .. }) = migration.epoch().await {
+            // What hinders it, the store says with the remedy.
+            let _ = std::fs::create_dir(flags);
+        }
+        // Before the databases are changed: flags that cannot be understood must stop the start.
         let flags = Flags::open(entity.clone(), FileStore::new(flags, &entity))?;
         let flags = flags.fixed_by(environment);
-        let migration = Migration::open(entity, Arc::new(mapping), legacy, new).await?;
         migration.install().await?;
         Self::first_step(&migration).await?;
         Ok(Wiring::new(migration, flags).await?)

@@ -84,6 +84,9 @@ impl Running {
 }
 
 impl Wiring {
+    /// How often [`until_ready`](Wiring::until_ready) looks at the flags of this process.
+    const LOOK_EVERY: Duration = Duration::from_millis(20);
+
     /// Runs the worker in this process until it is stopped:
     ///
     /// 1. the stage is learnt, and edits of the flags file (percentage, kill switch) are taken up;
@@ -120,6 +123,17 @@ impl Wiring {
             stop_within,
             tasks,
             stop: stop.drop_guard(),
+        }
+    }
+
+    /// Waits until a backfill and a clean verify are on record, as a [worker](Wiring::run) here or
+    /// elsewhere brings them about, and this process knows: for ever, where none does. What stands in
+    /// the way is in the worker's log, and in [`last_verify`](Wiring::last_verify).
+    ///
+    /// Cancellation safe: it only looks.
+    pub async fn until_ready(&self) {
+        while !self.flags.load().ready {
+            tokio::time::sleep(Self::LOOK_EVERY).await;
         }
     }
 

@@ -19,6 +19,12 @@ async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
     }
 }
 
+async fn ready(wiring: &Wiring) {
+    let waited = tokio::time::timeout(Duration::from_secs(60), wiring.until_ready()).await;
+    waited.expect("waited 60 seconds until the new side is ready");
+    assert!(wiring.flags().load().ready);
+}
+
 async fn install(market: &Market, mapping: &str, flags: &Path) -> Result<Wiring, InstallError> {
     Wiring::install(
         "listings",
@@ -65,10 +71,7 @@ async fn the_worker_brings_everything(topology: Topology) {
         .legacy
         .run("UPDATE listings SET title = 'while it runs' WHERE id % 3 = 0")
         .await;
-    until("the new side is ready", async || {
-        wiring.flags().load().ready
-    })
-    .await;
+    ready(&wiring).await;
     until("nothing is dirty", async || market.dirty().await.is_empty()).await;
     market.assert_equal().await;
     wiring.flags().set_read_new(Percent::HUNDRED).unwrap();
@@ -115,10 +118,7 @@ async fn a_difference_that_comes_later_takes_the_readiness_away() {
         verify_every: Duration::from_millis(20),
         ..quick()
     });
-    until("the new side is ready", async || {
-        wiring.flags().load().ready
-    })
-    .await;
+    ready(&wiring).await;
     wiring.flags().set_read_new(Percent::HUNDRED).unwrap();
     market
         .new
@@ -134,10 +134,7 @@ async fn a_difference_that_comes_later_takes_the_readiness_away() {
     .await;
     let keys = ["3".into()];
     wiring.migration().repair(false).run(&keys).await.unwrap();
-    until("the new side is ready again", async || {
-        wiring.flags().load().ready
-    })
-    .await;
+    ready(&wiring).await;
     market.assert_equal().await;
     running.stop().await;
 }
@@ -184,7 +181,7 @@ async fn what_cannot_be_installed_names_its_step_and_writes_nothing() {
     };
     let typo = MAPPING.replace("owned_by", "owned_bye");
     let wrong = MAPPING.replace("table = \"pictures\"", "table = \"paintings\"");
-    let nowhere = flags.path().join("nowhere");
+    let nowhere = flags.path().join("nowhere").join("deeper");
     for (mapping, flags, step, detail) in [
         (
             typo.as_str(),
@@ -204,6 +201,21 @@ async fn what_cannot_be_installed_names_its_step_and_writes_nothing() {
     assert_eq!(objects.await, Vec::<String>::new());
 }
 
+/// A mistyped folder must not pass for a first start: a kill may stand in the right one.
+#[tokio::test]
+async fn the_folder_of_the_flags_is_created_by_the_first_start_alone() {
+    let market = Market::start(Topology::SqliteTwoFiles).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (state, typo) = (folder.path().join("state"), folder.path().join("sate"));
+    let wiring = install(&market, MAPPING, &state).await.unwrap();
+    wiring.flags().kill("it stands in state").unwrap();
+    let error = install(&market, MAPPING, &typo).await.unwrap_err();
+    assert!(format!("{error:?}").contains("create it"), "{error:?}");
+    assert!(!typo.exists());
+    let wiring = install(&market, MAPPING, &state).await.unwrap();
+    assert!(wiring.flags().load().kill);
+}
+
 /// Somebody stops the copying: the worker that runs lets go at once, one that starts does not
 /// begin, and both go on when it is started again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -221,10 +233,7 @@ async fn a_worker_does_not_copy_in_a_stage_that_does_not() {
     };
     let stage = |wiring: &Wiring| wiring.flags().load().serving().unwrap();
     let running = wiring.run(at_once());
-    until("the new side is ready", async || {
-        wiring.flags().load().ready
-    })
-    .await;
+    ready(&wiring).await;
     wiring.migration().stop_copying().await.unwrap();
     until("the worker knows", async || stage(&wiring) == Stage::Legacy).await;
     // The pass under way has ended.

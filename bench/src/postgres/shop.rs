@@ -258,9 +258,7 @@ async fn install(legacy_url: &str, new_url: &str, folder: &Path) -> (Wiring, Run
     let wiring = Wiring::install("listings", &mapping, legacy_url, new_url, folder).await;
     let wiring = wiring.expect("installed");
     let worker = wiring.run(RunOptions::default());
-    while !wiring.flags().load().ready {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    wiring.until_ready().await;
     (wiring, worker)
 }
 
