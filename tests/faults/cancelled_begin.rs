@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use changeover::shadow::Value;
 use changeover::worker::guard;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
+use sqlx::sqlite::SqlitePoolOptions;
 use tower::{Layer, ServiceExt, service_fn};
 
 use crate::support;
@@ -86,6 +88,69 @@ async fn without_guards_acknowledged_writes_are_lost() {
 #[tokio::test]
 async fn the_pool_guard_contains_it() {
     assert_eq!(acknowledged_and_lost(true).await, 0);
+}
+
+/// A guard that warned of each release would fill the server's log, and the application's.
+#[tokio::test]
+async fn the_pool_guard_is_silent_about_connections_in_order() {
+    let (pool, _witness) = pools(true).await;
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let to_log = Arc::new(log.reopen().unwrap());
+    let subscriber = tracing_subscriber::fmt().with_writer(to_log).finish();
+    // A pool's hooks run on this thread, as everything does in this runtime.
+    let _listening = tracing::subscriber::set_default(subscriber);
+    // While there is but one, an event that another test's thread comes by first is off for all.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
+    let logged = || std::fs::read_to_string(log.path()).unwrap();
+    for _ in 0..3 {
+        sqlx::query("SELECT 1").execute(&pool).await.unwrap();
+    }
+    assert!(!logged().contains("transaction"), "{}", logged());
+    // That it listens is seen by the warning of a connection that is not in order.
+    let mut left = pool.acquire().await.unwrap();
+    sqlx::raw_sql("BEGIN").execute(&mut *left).await.unwrap();
+    drop(left);
+    sqlx::query("SELECT 1").execute(&pool).await.unwrap();
+    assert!(logged().contains("already a transaction"), "{}", logged());
+}
+
+#[tokio::test]
+async fn the_pool_guard_ends_a_transaction_that_has_failed() {
+    let (pool, witness) = pools(true).await;
+    let mut left = pool.acquire().await.unwrap();
+    let failed = sqlx::raw_sql("BEGIN; SELECT 1 / 0")
+        .execute(&mut *left)
+        .await;
+    assert!(failed.is_err());
+    drop(left);
+    let insert = sqlx::raw_sql("INSERT INTO t VALUES (1)")
+        .execute(&pool)
+        .await;
+    insert.unwrap();
+    let (seen,): (i64,) = sqlx::query_as("SELECT count(*) FROM t")
+        .fetch_one(&witness)
+        .await
+        .unwrap();
+    assert_eq!(seen, 1);
+}
+
+#[tokio::test]
+async fn the_pool_guard_ends_a_transaction_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}?mode=rwc", folder.path().join("t.db").display());
+    let pool = |options| SqlitePoolOptions::max_connections(options, 1).connect(&url);
+    let guarded = pool(guard::sqlite(SqlitePoolOptions::new())).await.unwrap();
+    let witness = pool(SqlitePoolOptions::new()).await.unwrap();
+    let table = sqlx::raw_sql("CREATE TABLE t (id INTEGER PRIMARY KEY)");
+    table.execute(&guarded).await.unwrap();
+    let mut left = guarded.acquire().await.unwrap();
+    sqlx::raw_sql("BEGIN").execute(&mut *left).await.unwrap();
+    drop(left);
+    let insert = sqlx::raw_sql("INSERT INTO t VALUES (1)");
+    insert.execute(&guarded).await.unwrap();
+    let seen = sqlx::query_scalar("SELECT count(*) FROM t");
+    let seen: i64 = seen.fetch_one(&witness).await.unwrap();
+    assert_eq!(seen, 1);
 }
 
 /// The layer's guard: its caller is dropped while the service is inside `begin`.
