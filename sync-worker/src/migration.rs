@@ -203,8 +203,12 @@ impl Migration {
         let (authority, follower) = (self.authority_side(), self.follower_side());
         // The follower's row is put in last and taken out first: one that stands alone tells that
         // the authority's was lost.
-        let held = row_of(&follower).await?;
+        let mut held = row_of(&follower).await?;
         let led = row_of(&authority).await?;
+        if held.is_none() && led.is_some() {
+            // Another installer may have put in both between the two questions.
+            held = row_of(&follower).await?;
+        }
         for row in led.iter().chain(&held) {
             self.same_mapping(row.held)?;
         }

@@ -1,11 +1,14 @@
 //! Several processes that install, start or raise the revision at the same time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use changeover::flags::{Place, Version};
+use changeover::flags::{Key, Place, Version};
 use changeover::worker::dialect::catalog::Table;
 use changeover::worker::dialect::install::{Patience, Side};
 use changeover::worker::dialect::session::Database;
+use changeover::worker::image::Image;
+use changeover::worker::mapping::{Mapping, MappingError, Shape, SourceRows};
 use changeover::worker::migration::MigrationError;
 use changeover::worker::store::StoreError;
 use sqlx::postgres::PgConnection;
@@ -77,10 +80,13 @@ mod scenario {
         topology: Topology,
     ) {
         let (market, old) = ready(topology, 6).await;
-        market
-            .new
-            .run("UPDATE changeover_epoch SET revision = 2, incarnation = 1 WHERE place = 'new'")
-            .await;
+        let raised = Market::mapping(&revision(2));
+        let fingerprint = raised.shape().fingerprint.unwrap().number();
+        let follower = format!(
+            "UPDATE changeover_epoch SET revision = 2, mapping = {fingerprint}, incarnation = 1 \
+             WHERE place = 'new'"
+        );
+        market.new.run(&follower).await;
         for refused in [old.install().await, old.raise_revision().await] {
             let error = refused.expect_err("a newer revision is on its way");
             let store = std::error::Error::source(&error);
@@ -88,7 +94,7 @@ mod scenario {
             let held = ["mapping revision 2", "this process has 1"];
             assert!(held.iter().all(|held| text.contains(held)), "{text}");
         }
-        let new = market.open_with(Market::mapping(&revision(2))).await;
+        let new = market.open_with(raised).await;
         new.raise_revision().await.unwrap();
         backfill(&new).await;
         drain(&new).await;
@@ -128,7 +134,7 @@ mod scenario {
             let Err(StoreError::Refused { advice, .. }) = refused else {
                 panic!("{:?}: {refused:?}", side.place);
             };
-            assert!(advice.contains("raised meanwhile"), "{advice}");
+            assert!(advice.contains("raised or changed meanwhile"), "{advice}");
         }
         backfill(&raised).await;
         market
@@ -211,6 +217,28 @@ async fn a_start_during_a_raise_is_refused() {
     assert!(verify(&raised).await.clean());
 }
 
+/// A mapping that cannot tell what it answers, as one in Rust may be: at one revision it is taken for
+/// any other.
+struct Untold(Shape, Arc<dyn Mapping>);
+
+impl Untold {
+    fn new(mapping: Arc<dyn Mapping>) -> Untold {
+        let mut shape = mapping.shape().clone();
+        shape.fingerprint = None;
+        Untold(shape, mapping)
+    }
+}
+
+impl Mapping for Untold {
+    fn shape(&self) -> &Shape {
+        &self.0
+    }
+
+    fn image(&self, key: &Key, rows: &SourceRows) -> Result<Image, MappingError> {
+        self.1.image(key, rows)
+    }
+}
+
 /// Two first installers: one gets through, the other is refused by the new side. What it takes
 /// back must not be what the first one stands on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -224,7 +252,8 @@ async fn a_failed_installer_takes_nothing_from_another() {
     let more = format!(
         "{MAPPING}\n[[target]]\ntable = \"aaa\"\nowned_by.key = [\"id\"]\nidentity = [\"id\"]\ncolumns = {{ id = \"id\" }}\n"
     );
-    let failing = market.open_with(Market::mapping(&more)).await;
+    let failing = Untold::new(Market::mapping(&more));
+    let failing = market.open_with(Arc::new(failing)).await;
     let held = holding(&market.new_url, "INSERT INTO aaa VALUES (1)").await;
     let failing = tokio::spawn(async move { failing.with_patience(ONE_TRY).install().await });
     let pid = waiting(&market.new, "relation = 'aaa'::regclass").await;
@@ -244,6 +273,35 @@ async fn a_failed_installer_takes_nothing_from_another() {
         .run("UPDATE listings SET title = 'stamped' WHERE id = 3")
         .await;
     assert_eq!(market.dirty().await.len(), 1, "the stamps were taken out");
+    settle(&market, &migration).await;
+}
+
+/// Another first installer finishes and begins to copy while this one asks both sides. What it has
+/// done must not pass for a new side that lost what it held.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_installer_overtaken_by_another_finds_it_done() {
+    let (market, migration) = ready(Topology::PostgresTwoDatabases, 4).await;
+    let before = migration.epoch().await.unwrap();
+    market
+        .new
+        .run("CREATE TABLE aside AS TABLE changeover_epoch; DELETE FROM changeover_epoch")
+        .await;
+    let held = holding(
+        &market.legacy_url,
+        "LOCK TABLE changeover_epoch IN ACCESS EXCLUSIVE MODE",
+    )
+    .await;
+    let slow = market.open().await;
+    let slow = tokio::spawn(async move { slow.install().await });
+    // The new side has answered that there is nothing; the legacy side has not answered yet.
+    waiting(&market.legacy, "relation = 'changeover_epoch'::regclass").await;
+    market
+        .new
+        .run("INSERT INTO changeover_epoch TABLE aside; DROP TABLE aside")
+        .await;
+    drop(held);
+    slow.await.unwrap().unwrap();
+    assert_eq!(migration.epoch().await.unwrap(), before);
     settle(&market, &migration).await;
 }
 
