@@ -129,7 +129,7 @@ pub trait Dialect: Send + Sync + Debug + 'static {
     /// The value of an [`exact`](Dialect::exact) text of a column or expression of `sql_type`.
     fn decode(&self, value: Value, sql_type: &str) -> Value;
 
-    /// The key text of `expressions`: see [`Key`](changeover_flags::Key).
+    /// The key text of `expressions`: see [`Key`].
     fn key_text(&self, expressions: &[String]) -> String;
 
     /// One key component's text as the value that a key column of `column` is compared with.
