@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use changeover_flags::{BadEntity, Entity};
+use changeover_shadow::Rules;
 use changeover_sync_worker::backfill::BackfillOptions;
 use changeover_sync_worker::dialect::install::Patience;
 use changeover_sync_worker::dialect::session::Database;
@@ -118,7 +119,7 @@ pub struct Draining {
 }
 
 /// `[entity.NAME.verify]`. What is not set is [`VerifyOptions`]' default.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Verifying {
     /// Keys per page, at least 1.
@@ -127,6 +128,8 @@ pub struct Verifying {
     pub samples: Option<usize>,
     /// How often a key that keeps moving is looked at again.
     pub looks: Option<u32>,
+    /// What counts as equal.
+    pub rules: Rules,
 }
 
 /// `[entity.NAME.locks]`. What is not set is [`Patience`]'s default.
@@ -380,6 +383,7 @@ impl Verifying {
             page: self.page.unwrap_or(default.page),
             samples: self.samples.unwrap_or(default.samples),
             looks: self.looks.unwrap_or(default.looks),
+            rules: self.rules.clone(),
             ..default
         }
     }
@@ -414,15 +418,13 @@ mod tests {
         let (name, moved) = config.which(None).expect("it moves one entity");
         assert_eq!(name, "listings");
         // Every line that is commented out shows a default: with all of them in, nothing changes.
-        let whole: String = REFERENCE
-            .lines()
-            .map(|line| match line.strip_prefix("#= ") {
-                Some(shown) => format!("{shown}\n"),
-                None => format!("{line}\n"),
-            })
-            .collect();
-        assert!(REFERENCE.contains("#= "));
-        let whole = read(&whole).expect("its comments are settings");
+        let with = |mark: &str| {
+            assert!(REFERENCE.contains(mark));
+            let lines = REFERENCE.lines();
+            let lines = lines.map(|line| line.strip_prefix(mark).unwrap_or(line).to_owned() + "\n");
+            read(&lines.collect::<String>()).expect("its comments are settings")
+        };
+        let whole = with("#= ");
         let (_, shown) = whole.which(Some("listings")).expect("the same entity");
         let seedless = |mut options: BackfillOptions| {
             options.seed = 0;
@@ -440,10 +442,22 @@ mod tests {
             seedless(shown.drain.options()),
             seedless(moved.drain.options())
         );
-        let told = |options: VerifyOptions| (options.page, options.samples, options.looks);
+        let told = |options: VerifyOptions| {
+            let rules = options.rules.to_toml();
+            (options.page, options.samples, options.looks, rules)
+        };
         assert_eq!(told(shown.verify.options()), told(moved.verify.options()));
         let told = |patience: Patience| (patience.lock_timeout, patience.tries);
         assert_eq!(told(shown.locks.patience()), told(moved.locks.patience()));
+        let examples = with("#+ ");
+        let (_, shown) = examples.which(None).expect("the same entity");
+        let rules: Rules =
+            "ignore = ['**.updated_at']\ntolerate = { '**.price' = { absolute = 0.005 } }\n\
+             allow = { '**.state' = [['ACTIVE', 'live']] }"
+                .parse()
+                .expect("rules");
+        assert_eq!(shown.verify.options().rules.to_toml(), rules.to_toml());
+        assert!(shown.backfill.options().rate.is_some());
     }
 
     #[test]
@@ -455,6 +469,10 @@ mod tests {
         };
         assert!(with("backfill.page = 0").contains("entity.a.backfill.page is 0"));
         assert!(with("backfill.pages = 1").contains("changeover.toml"));
+        let text = "legacy.url = 'a'\nnew.url = 'b'\n[entity.a]\nmapping = 'm'\nverify.rules.tolerate = { x = {} }";
+        let bad = read(text).expect_err("a tolerance of nothing");
+        let bad = crate::causes::Causes(&bad).to_string();
+        assert!(bad.contains("says nothing"), "{bad}");
         assert!(with("[entity.'A b']\nmapping = 'm'").contains("naming the entity"));
         let config =
             read("legacy.url_from = 'NOBODY_SET_THIS'\nnew = {}\n[entity]").expect("a file");

@@ -1,13 +1,18 @@
 //! `changeover drain`.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::io::Write as _;
 use std::time::Duration;
 
+use changeover_sync_worker::store::StoreError;
 use clap::Args;
 use serde::Serialize;
+use tokio::sync::oneshot;
 
 use super::failure::{Failure, HOLDS_NOT};
 use super::which::{Which, unless_interrupted};
+use crate::causes::Causes;
 
 /// Copy what is dirty, until nothing is
 ///
@@ -25,7 +30,8 @@ pub(super) struct Drain {
         conflicts_with = "follow"
     )]
     within: u64,
-    /// Never end: copy whatever becomes dirty, until interrupted
+    /// Never end: copy whatever becomes dirty, until interrupted. A failure is said once on stderr, and
+    /// tried again; it ends with exit code 1 where only another mapping, or an installation, can help
     #[arg(long)]
     follow: bool,
 }
@@ -51,16 +57,53 @@ impl fmt::Display for Drained {
     }
 }
 
+/// Copies until interrupted, or until this process can never go on.
+async fn follow(entity: &str, drain: &changeover_sync_worker::drain::Drain) -> Result<(), Failure> {
+    let (given_up, hopeless) = oneshot::channel();
+    let (mut given_up, mut said) = (Some(given_up), None);
+    let told = |failed: Option<StoreError>| {
+        let now = failed.as_ref().map(|error| Causes(error).to_string());
+        if now != said {
+            let text = now.as_deref().map_or("goes on".into(), |error| {
+                Cow::from(format!("trying again: {error}"))
+            });
+            // A closed stderr is nobody's loss.
+            let _ = writeln!(std::io::stderr(), "{entity}: {text}");
+            said = now;
+        }
+        if let Some(error) = failed.filter(is_hopeless)
+            && let Some(given_up) = given_up.take()
+        {
+            // Nobody listens any more: it is stopping already.
+            let _ = given_up.send(error);
+        }
+    };
+    let mut ended = Ok(());
+    let stop = async {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            Ok(error) = hopeless => ended = Err(error.into()),
+        }
+    };
+    drain.run_telling(stop, told).await;
+    ended
+}
+
+/// Whether this process would fail like that for ever: it has one mapping, and installs nothing.
+fn is_hopeless(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::Revision { .. } | StoreError::Mapping { .. } | StoreError::NotInstalled { .. }
+    )
+}
+
 impl Drain {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let opened = self.which.open().await?;
         opened.copying().await?;
         let drain = opened.migration.drain(opened.moved.drain.options());
         if self.follow {
-            drain
-                .run(async { drop(tokio::signal::ctrl_c().await) })
-                .await;
-            return Ok(());
+            return follow(&opened.name, &drain).await;
         }
         let within = Duration::from_secs(self.within);
         unless_interrupted("what is dirty stays dirty, and loses nothing", async {

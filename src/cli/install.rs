@@ -26,6 +26,10 @@ pub(super) struct Install {
     /// Only stamp writes: stay in stage legacy, copy nothing
     #[arg(long)]
     stamps_only: bool,
+    /// Copy, also where somebody stopped it, or where the legacy side came back from before its
+    /// installation: copies put what it holds over newer rows of the new side
+    #[arg(long, conflicts_with = "stamps_only")]
+    copy: bool,
     /// Make the databases hold this mapping's revision: copies of older ones are refused from now on,
     /// every key is copied again, and reads stay with legacy until a backfill and a verify were clean
     #[arg(long)]
@@ -56,6 +60,8 @@ struct Installed {
     entity: String,
     stage: String,
     revision: i64,
+    /// Copying was asked for and does not begin by itself.
+    stopped: bool,
 }
 
 impl fmt::Display for Installed {
@@ -64,11 +70,20 @@ impl fmt::Display for Installed {
             entity,
             stage,
             revision,
+            stopped,
         } = self;
-        write!(
+        writeln!(
             f,
             "{entity} is installed: mapping revision {revision}, stage {stage}"
-        )
+        )?;
+        if *stopped {
+            writeln!(
+                f,
+                "nothing is copied: somebody stopped it, or the legacy side came back from before its \
+                 installation; changeover install --copy begins again"
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -125,7 +140,9 @@ impl Install {
             opened.migration.raise_revision().await?;
         }
         opened.migration.install().await?;
-        if !self.stamps_only {
+        if self.copy {
+            opened.migration.start_copying().await?;
+        } else if !self.stamps_only {
             Wiring::first_step(&opened.migration).await?;
         }
         let epoch = opened.migration.epoch().await?;
@@ -133,6 +150,7 @@ impl Install {
             entity: opened.name,
             stage: epoch.stage().to_string(),
             revision: epoch.revision,
+            stopped: !self.stamps_only && !epoch.copying,
         })
     }
 }

@@ -15,7 +15,7 @@ use crate::screen::Screen;
 ///
 /// Writes go on meanwhile: what differs is looked at again until it is certain. A clean one, after a
 /// backfill, is what lets the read percentage rise; one that is not clean takes that away. Ends with
-/// exit code 1 when it found a difference, or compared nothing.
+/// exit code 1 when it found a difference, compared nothing, or could not be recorded.
 #[derive(Debug, Args)]
 pub(super) struct Verify {
     #[command(flatten)]
@@ -56,6 +56,9 @@ impl fmt::Display for Verified {
                 classes.join(", ")
             }
         )?;
+        if let Some(why_not) = self.report.recorded.why_not() {
+            writeln!(f, "not recorded: {why_not}")?;
+        }
         if !self.report.backfilled {
             writeln!(
                 f,
@@ -103,13 +106,56 @@ impl Verify {
             report,
         };
         self.which.file.answer(&verified)?;
-        match verified.clean {
-            true => Ok(()),
-            false => Err(
-                Failure::new(HOLDS_NOT, "the sides are not proved to agree").with_hint(
-                    "changeover status shows what is held; changeover repair copies keys again",
-                ),
+        verified.judged()
+    }
+}
+
+impl Verified {
+    /// What the exit code is to say.
+    fn judged(&self) -> Result<(), Failure> {
+        let (error, hint) = match (self.clean, self.report.recorded.why_not()) {
+            (true, None) => return Ok(()),
+            (false, _) => (
+                "the sides are not proved to agree",
+                "changeover status shows what is held; changeover repair copies keys again",
             ),
+            (true, Some(why_not)) => ("the sides agree, but that is not recorded", why_not),
+        };
+        Err(Failure::new(HOLDS_NOT, error).with_hint(hint))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use changeover_sync_worker::verify::Recorded;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_on_record_is_said_and_opens_no_gate() {
+        let verified = |recorded| Verified {
+            entity: "listings".into(),
+            clean: true,
+            seconds: 1.0,
+            report: VerifyReport {
+                compared: 1,
+                recorded,
+                ..VerifyReport::default()
+            },
+        };
+        let done = verified(Recorded::Yes);
+        assert!(done.judged().is_ok() && !done.to_string().contains("recorded"));
+        for (recorded, why) in [
+            (Recorded::Moved, "verify again"),
+            (Recorded::NotCopied, "stage legacy"),
+        ] {
+            let undone = verified(recorded);
+            assert!(undone.judged().is_err());
+            let text = undone.to_string();
+            assert!(
+                text.contains("not recorded") && text.contains(why),
+                "{text}"
+            );
         }
     }
 }

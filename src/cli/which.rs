@@ -57,7 +57,7 @@ impl Opened {
         let epoch = self.migration.epoch().await?;
         if epoch.stage() == Stage::Legacy {
             let error = "copying has not begun: the stage is legacy";
-            let hint = "changeover install begins to copy, unless somebody stopped it: then Migration::start_copying does";
+            let hint = "changeover install begins to copy; where somebody stopped it, changeover install --copy does";
             return Err(Failure::new(HOLDS_NOT, error).with_hint(hint));
         }
         Ok(epoch)

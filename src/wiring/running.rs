@@ -9,7 +9,7 @@ use changeover_sync_worker::backfill::BackfillOptions;
 use changeover_sync_worker::drain::{Drain, DrainOptions};
 use changeover_sync_worker::migration::MigrationError;
 use changeover_sync_worker::store::StoreError;
-use changeover_sync_worker::verify::VerifyOptions;
+use changeover_sync_worker::verify::{Recorded, VerifyOptions};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -178,11 +178,14 @@ impl Wiring {
             self.migration.record_backfill(&epoch).await?;
         }
         let report = self.verify(options.verify.clone()).await?;
+        if let Some(why_not) = report.recorded.why_not() {
+            tracing::warn!(entity = %self.migration.entity(), why_not, "the verify is not on record");
+        }
         if report.clean() {
             tracing::info!(entity = %self.migration.entity(), keys = report.compared, "verified without a difference");
         } else {
             tracing::warn!(entity = %self.migration.entity(), ?report, "verified with differences");
         }
-        Ok(report.clean())
+        Ok(report.clean() && report.recorded == Recorded::Yes)
     }
 }

@@ -247,14 +247,23 @@ impl Drain {
     /// Passes for ever, until `stop` ends. Failures are logged, counted, and followed by a pause
     /// that grows. Stopping drops the copies under way, which is safe.
     pub async fn run(&self, stop: impl Future<Output = ()> + Send) {
+        self.run_telling(stop, |_| ()).await;
+    }
+
+    /// The same; `told` hears after each pass how it failed, or that it did not.
+    pub async fn run_telling(
+        &self,
+        stop: impl Future<Output = ()> + Send,
+        told: impl FnMut(Option<StoreError>) + Send,
+    ) {
         tokio::select! {
             biased;
             () = stop => {}
-            () = self.forever() => {}
+            () = self.forever(told) => {}
         }
     }
 
-    async fn forever(&self) {
+    async fn forever(&self, mut told: impl FnMut(Option<StoreError>) + Send) {
         let mut backoff = self.backoff();
         loop {
             let passed = self.pass(self.due()).await;
@@ -267,10 +276,12 @@ impl Drain {
                 | Err(error) => {
                     let pause = backoff.next_pause();
                     tracing::warn!(%error, ?pause, "a pass over the dirty keys failed in part");
+                    told(Some(error));
                     pause
                 }
                 Ok(report) if report.unmarked > 0 => backoff.next_pause(),
                 Ok(report) => {
+                    told(None);
                     backoff.reset();
                     // Without progress the next pass would find the same keys. After little of it
                     // too, or new ones, which the copies made with their writes are at.

@@ -32,7 +32,7 @@ use crate::mapping::Mapping;
 use crate::preflight::{self, Catalog, PreflightError};
 use crate::repair::Repair;
 use crate::store::StoreError;
-use crate::verify::{Verify, VerifyOptions, VerifyReport};
+use crate::verify::{Recorded, Verify, VerifyOptions, VerifyReport};
 
 /// One entity between its two databases.
 #[derive(Clone)]
@@ -402,7 +402,7 @@ impl Migration {
     }
 
     /// Compares everything, and records whether it was clean: a percentage above 0 needs one
-    /// clean verify.
+    /// clean verify. What is not recorded says so in [`VerifyReport::recorded`].
     ///
     /// # Errors
     ///
@@ -420,13 +420,17 @@ impl Migration {
     ) -> Result<VerifyReport, MigrationError> {
         let epoch = self.epoch_of_mine().await?;
         let verify = Verify::new(self.copier.clone(), options);
-        let report = verify.run_telling(told).await?;
+        let mut report = verify.run_telling(told).await?;
         let evidence = if report.clean() {
             Evidence::Verified
         } else {
             Evidence::NotVerified
         };
-        self.home.record(&epoch, evidence).await?;
+        report.recorded = match self.home.record(&epoch, evidence).await? {
+            true => Recorded::Yes,
+            false if !epoch.copying => Recorded::NotCopied,
+            false => Recorded::Moved,
+        };
         Ok(report)
     }
 }

@@ -7,6 +7,7 @@ mod file;
 mod listed;
 mod router;
 mod signal;
+mod verbs;
 
 use std::path::Path;
 use std::time::Duration;

@@ -5,6 +5,7 @@ use changeover::wiring::Wiring;
 use changeover::worker::dialect::home::Evidence;
 use changeover::worker::migration::{Migration, MigrationError};
 use changeover::worker::store::Applied;
+use changeover::worker::verify::Recorded;
 
 use super::lifecycle::everywhere;
 use super::market::{Market, Topology, backfill};
@@ -131,6 +132,7 @@ mod scenario {
         // Everything is equal, but nobody copies: the next write makes it untrue.
         let report = migration.verify(Default::default()).await.unwrap();
         assert!(report.clean(), "{report:?}");
+        assert_eq!(report.recorded, Recorded::NotCopied);
         assert!(!migration.epoch().await.unwrap().verified);
         let home = migration.home();
         assert!(!home.record(&stopped, Evidence::Verified).await.unwrap());
@@ -138,5 +140,25 @@ mod scenario {
         assert!(!migration.start_copying().await.unwrap().ready());
         settle(&market, &migration).await;
         assert!(migration.epoch().await.unwrap().ready());
+
+        // Stopped and begun again while it runs, so that something may have been left out.
+        let moving = migration.clone();
+        let moved = async || {
+            moving.stop_copying().await.unwrap();
+            moving.start_copying().await.unwrap();
+        };
+        let mut once = Some(moved);
+        let told = |_| {
+            if let Some(moved) = once.take() {
+                let here = tokio::runtime::Handle::current();
+                tokio::task::block_in_place(|| here.block_on(moved()));
+            }
+        };
+        let verified = migration.verify_telling(Default::default(), told).await;
+        let report = verified.unwrap();
+        assert!(report.clean() && report.recorded == Recorded::Moved);
+        assert!(!migration.epoch().await.unwrap().ready());
+        let report = migration.verify(Default::default()).await.unwrap();
+        assert_eq!(report.recorded, Recorded::Yes);
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use toml::Value as Toml;
 
 use super::{BadRule, Rule, Rules, Tolerance};
@@ -59,6 +60,21 @@ impl FromStr for Rules {
     fn from_str(text: &str) -> Result<Rules, BadRule> {
         let file: File =
             ::toml::from_str(text).map_err(|error| problem(error.to_string().trim()))?;
+        file.rules()
+    }
+}
+
+/// As [`FromStr`] reads them, as a table of a larger file.
+impl<'de> Deserialize<'de> for Rules {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Rules, D::Error> {
+        let rules = File::deserialize(deserializer)?.rules();
+        rules.map_err(D::Error::custom)
+    }
+}
+
+impl File {
+    fn rules(self) -> Result<Rules, BadRule> {
+        let file = self;
         let each = |rules, paths: &[String], add: fn(Rules, &str) -> Rules| {
             paths.iter().fold(rules, |rules, path| add(rules, path))
         };

@@ -38,7 +38,7 @@ use changeover_shadow::{FieldDiff, Redaction, Rules, diff};
 
 use crate::copy::{Copier, answered};
 use judge::judge;
-pub use report::{Class, Sample, VerifyReport};
+pub use report::{Class, Recorded, Sample, VerifyReport};
 
 use crate::store::{Hold, HoldKind, Observed, Page, Stamped, StoreError};
 

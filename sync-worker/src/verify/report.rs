@@ -88,6 +88,37 @@ pub struct Sample {
     pub reason: Option<String>,
 }
 
+/// Whether what a verify found is on record, and why not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Recorded {
+    /// Nobody asked for it.
+    #[default]
+    Unasked,
+    /// It is.
+    Yes,
+    /// Nothing is copied in this stage, so the next write would make it untrue.
+    NotCopied,
+    /// The entity was moved, or its revision raised, since the verify began.
+    Moved,
+}
+
+impl Recorded {
+    /// Why it is not on record, in words; `None` where it is, or nobody asked.
+    #[must_use]
+    pub const fn why_not(self) -> Option<&'static str> {
+        match self {
+            Recorded::Unasked | Recorded::Yes => None,
+            Recorded::NotCopied => {
+                Some("nothing is copied in stage legacy, so the next write makes it untrue")
+            }
+            Recorded::Moved => {
+                Some("the entity was moved, or its revision raised, meanwhile: verify again")
+            }
+        }
+    }
+}
+
 /// What a verify found. Serializable as it is: values are redacted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
 pub struct VerifyReport {
@@ -101,6 +132,8 @@ pub struct VerifyReport {
     pub empty: bool,
     /// Whether the backfill was done when the verify began.
     pub backfilled: bool,
+    /// Whether all this is on record: reads move to the new side by what is recorded.
+    pub recorded: Recorded,
 }
 
 impl VerifyReport {
