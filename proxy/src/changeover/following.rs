@@ -195,32 +195,29 @@ where
         }
     }
 
-    fn answered(self: Box<Self>, answer: &mut Result<Res, E>) {
-        let Reading {
-            plan,
-            routed: Routed { decided, call, .. },
-            hedge,
-            shadow,
-            asked,
-            ..
-        } = *self;
-        let took = asked.elapsed();
+    // Nothing is moved out of the box, which is large.
+    fn answered(mut self: Box<Self>, answer: &mut Result<Res, E>) {
+        let took = self.asked.elapsed();
+        let hedge = self.hedge.take();
+        let plan = &self.plan;
+        let Routed { decided, call, .. } = &mut self.routed;
         let follower = decided.route.answered_by;
         let metrics = &plan.desk.metrics;
         if let Some(asked) = hedge.and_then(|hedge| hedge.into_asked()) {
             asked.end(metrics, HedgeEnd::Follower);
         }
         metrics.store(follower, StoreKind::Read, StoreEnd::Ok, took);
-        let because = Because::Routed(decided.route.because);
         // Asked at the beginning of the call, the clock need not be asked again.
-        if asked == call.began() {
-            call.end_after(End::FollowerOk, took);
+        let waited = if self.asked == call.began() {
+            took
         } else {
-            call.end(End::FollowerOk);
-        }
-        if let Some(shadow) = shadow {
+            call.elapsed()
+        };
+        call.end_after(End::FollowerOk, waited);
+        if let Some(shadow) = self.shadow.take() {
             shadow.start(follower, answer, took);
         }
+        let because = Because::Routed(decided.route.because);
         if let Some(marking) = plan.marking(follower, because) {
             marking.put(answer);
         }

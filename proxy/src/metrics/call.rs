@@ -142,7 +142,7 @@ impl Call {
 
     /// Ends a call that took `took`: the clock is not asked once more.
     #[inline]
-    pub(crate) fn end_after(mut self, end: End, took: Duration) {
+    pub(crate) fn end_after(&mut self, end: End, took: Duration) {
         self.count(end, took);
     }
 

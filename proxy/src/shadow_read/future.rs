@@ -60,7 +60,7 @@ where
         let this = self.project();
         let mut answer = ready!(this.inner.poll(cx));
         if let Some(After {
-            call,
+            mut call,
             store,
             shadow,
             marking,
