@@ -189,8 +189,12 @@ where
     fn overtaken(mut self: Box<Self>, answer: &mut Result<Res, E>) {
         self.plan.desk.metrics.fallback(Fallback::Hedge);
         if let Some(asked) = self.hedge.take().and_then(|hedge| hedge.into_asked()) {
-            let took = asked.since.elapsed();
-            asked.end(&self.plan.desk.metrics, HedgeEnd::Authority);
+            let metrics = &self.plan.desk.metrics;
+            let took = asked.end(metrics, HedgeEnd::Authority);
+            // It has not ended, and nobody will know how long it would have taken: at least so long.
+            let follower = self.routed.decided.route.answered_by;
+            let waited = self.asked.elapsed();
+            metrics.store(follower, StoreKind::Read, StoreEnd::Timeout, waited);
             self.answered_by_authority(answer, took, Because::Fallback(Fallback::Hedge));
         }
     }
@@ -204,7 +208,7 @@ where
         let follower = decided.route.answered_by;
         let metrics = &plan.desk.metrics;
         if let Some(asked) = hedge.and_then(|hedge| hedge.into_asked()) {
-            asked.end(metrics, HedgeEnd::Follower);
+            asked.lost(&plan.desk, decided.route.authority);
         }
         metrics.store(follower, StoreKind::Read, StoreEnd::Ok, took);
         // Asked at the beginning of the call, the clock need not be asked again.
@@ -265,17 +269,7 @@ where
         self.routed.call.on_drop(End::Cancelled);
         let asked = self.hedge.take().and_then(|hedge| hedge.into_asked());
         let (mut answer, took) = match asked {
-            Some(mut asked) => {
-                let answer = asked.answer.as_mut().await;
-                let (took, good) = (asked.since.elapsed(), answer.is_ok());
-                let end = if good {
-                    HedgeEnd::Authority
-                } else {
-                    HedgeEnd::Neither
-                };
-                asked.end(&self.plan.desk.metrics, end);
-                (answer, took)
-            }
+            Some(asked) => asked.answer(&self.plan.desk.metrics).await,
             None => {
                 let (authority, request) = self.authority.take().expect(UNASKED);
                 let began = Instant::now();

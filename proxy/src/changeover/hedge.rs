@@ -2,7 +2,10 @@
 //!
 //! 1. Off by default: [`Builder::hedge_after`](super::Builder::hedge_after).
 //! 2. While the follower has not answered after that time, the authority is asked as well, once. The
-//!    first good answer is the caller's; the other call is dropped where it stands.
+//!    first good answer is the caller's. A follower that lost is dropped, as at the end of its time. The
+//!    authority's call goes on behind the answer: cut off where it stands, it could leave a connection
+//!    of the application's pool inside a transaction. It is given the room and the time of a shadow
+//!    read; where there is none, it is dropped after all.
 //! 3. What is good is said as without a hedge: the follower's *not found*, error and panic are not, and
 //!    the authority's answer is waited for. The authority's error or panic is not, while the follower may
 //!    still answer.
@@ -11,13 +14,18 @@
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use changeover_flags::Place;
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::runtime::Handle as Runtime;
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
-use crate::metrics::{HedgeEnd, Metrics, Once};
+use crate::desk::Desk;
+use crate::metrics::{HedgeEnd, InFlight, Metrics, Once, StoreEnd, StoreKind};
 
 /// A call of the authority that may come to be made.
 pub(super) struct Hedge<Res, E> {
@@ -28,13 +36,13 @@ pub(super) struct Hedge<Res, E> {
 
 /// A call of the authority beside the follower's.
 pub(super) struct Asked<Res, E> {
-    pub(super) since: Instant,
+    since: Instant,
     /// What it is, or was, to answer.
-    pub(super) answer: BoxFuture<'static, Result<Res, E>>,
-    /// It has failed, and is not polled again but for its failure.
-    failed: bool,
+    answer: BoxFuture<'static, Result<Res, E>>,
+    /// How long it took to fail. It is not polled again but for its failure.
+    failed: Option<Duration>,
     /// How the hedge ends, unless it is told otherwise: with its caller gone.
-    pub(super) count: Once,
+    count: Once,
 }
 
 impl<Res: Send + 'static, E: Send + 'static> Hedge<Res, E> {
@@ -62,7 +70,7 @@ impl<Res: Send + 'static, E: Send + 'static> Hedge<Res, E> {
         let asked = self.asked.get_or_insert_with(|| Asked {
             since: Instant::now(),
             answer: ask(),
-            failed: false,
+            failed: None,
             count: metrics.hedge(),
         });
         asked.poll_good(cx)
@@ -76,7 +84,7 @@ impl<Res: Send + 'static, E: Send + 'static> Hedge<Res, E> {
 
 impl<Res: Send + 'static, E: Send + 'static> Asked<Res, E> {
     fn poll_good(&mut self, cx: &mut Context<'_>) -> Poll<Result<Res, E>> {
-        if self.failed {
+        if self.failed.is_some() {
             return Poll::Pending;
         }
         let polled = catch_unwind(AssertUnwindSafe(|| self.answer.as_mut().poll(cx)));
@@ -85,12 +93,53 @@ impl<Res: Send + 'static, E: Send + 'static> Asked<Res, E> {
             Err(panic) => Box::pin(async { resume_unwind(panic) }),
             Ok(good_or_pending) => return good_or_pending,
         };
-        self.failed = true;
+        self.failed = Some(self.since.elapsed());
         Poll::Pending
     }
 
-    /// The caller has its answer.
-    pub(super) fn end(self, metrics: &Metrics, end: HedgeEnd) {
+    /// The caller has its answer; how long it took.
+    pub(super) fn end(self, metrics: &Metrics, end: HedgeEnd) -> Duration {
         self.count.end(metrics.hedge_counter(end));
+        self.failed.unwrap_or_else(|| self.since.elapsed())
+    }
+
+    /// The authority's answer or failure, and how long it took: the follower has failed.
+    pub(super) async fn answer(mut self, metrics: &Metrics) -> (Result<Res, E>, Duration) {
+        let answer = self.answer.as_mut().await;
+        let end = match answer {
+            Ok(_) => HedgeEnd::Authority,
+            Err(_) => HedgeEnd::Neither,
+        };
+        (answer, self.end(metrics, end))
+    }
+
+    /// The follower was first: the call of the authority at `place` goes on behind the answer.
+    pub(super) fn lost(self, desk: &Arc<Desk>, place: Place) {
+        let (since, limit) = (self.since, desk.limits.shadow_time);
+        let counted = move |desk: &Desk, end, took| {
+            desk.metrics.store(place, StoreKind::Read, end, took);
+        };
+        self.count
+            .end(desk.metrics.hedge_counter(HedgeEnd::Follower));
+        if let Some(took) = self.failed {
+            return counted(desk, StoreEnd::Error, took);
+        }
+        let room = Arc::clone(&desk.shadow_room).try_acquire_owned();
+        let (Ok(room), Ok(runtime)) = (room, Runtime::try_current()) else {
+            return counted(desk, StoreEnd::Timeout, since.elapsed());
+        };
+        let in_flight = InFlight::new(&desk.metrics.shadows_in_flight);
+        let (desk, tracker) = (Arc::clone(desk), desk.shadows.clone());
+        let rest = async move {
+            let answer = AssertUnwindSafe(timeout_at(since + limit, self.answer)).catch_unwind();
+            let end = match answer.await {
+                Ok(Ok(answer)) => StoreEnd::of(&answer),
+                Ok(Err(_late)) => StoreEnd::Timeout,
+                Err(_panic) => StoreEnd::Error,
+            };
+            counted(&desk, end, since.elapsed());
+            drop((room, in_flight));
+        };
+        drop(tracker.spawn_on(rest, &runtime));
     }
 }

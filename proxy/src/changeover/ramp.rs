@@ -51,9 +51,13 @@ where
     }
 
     /// Asks the authority as well when the follower has not answered a read after `delay`: the first
-    /// good answer is the caller's, and the other call is dropped. Off by default. It shortens the wait
-    /// for a follower that is slow at times; a *not found* and an error of the follower are re-asked at
-    /// once, as ever.
+    /// good answer is the caller's. Off by default. It shortens the wait for a follower that is slow at
+    /// times; a *not found* and an error of the follower are re-asked at once, as ever.
+    ///
+    /// An authority that lost goes on behind the answer, in the room and the time of a shadow read
+    /// ([`Limits::shadows`](crate::Limits::shadows), [`shadow_time`](crate::Limits::shadow_time)). A follower
+    /// that lost is dropped as at the end of its time, and so is an authority without room: guard both
+    /// pools against a `begin` that is cancelled.
     ///
     /// Every hedge asks the authority once more than a follower that answers in the end would have:
     /// choose a delay that few reads reach (its p95, say), below

@@ -7,7 +7,7 @@
 //! | `changeover_call_duration_seconds` | `entity`, `op` | what the caller waited for, or the whole write if the caller left |
 //! | `changeover_reads_total` | `entity`, `cohort`, `outcome` | reads by the side that they were sent to, `legacy` or `new`, in the stages that copy; `ok`, `fallback` (sent to the follower, answered by the authority), `error`, `cancelled` |
 //! | `changeover_read_duration_seconds` | `entity`, `cohort` | what their callers waited, but for the cancelled |
-//! | `changeover_store_call_duration_seconds` | `entity`, `store`, `kind`, `outcome` | calls of a store: `read`, `write`, `shadow`; `ok`, `error`, `timeout` |
+//! | `changeover_store_call_duration_seconds` | `entity`, `store`, `kind`, `outcome` | calls of a store: `read`, `write`, `shadow`; `ok`, `error`, or `timeout`: not waited for any longer, the follower that a hedge overtook among them |
 //! | `changeover_fallbacks_total` | `entity`, `reason` | `not_found`, `error`, `timeout`, `panic`, `hedge` |
 //! | `changeover_hedges_total` | `entity`, `outcome` | reads for which the authority was asked beside a slow follower, by who answered: `follower`, `authority`, `neither`; or `cancelled`: the caller left, or both sides panicked |
 //! | `changeover_follows_total` | `entity`, `outcome` | what the follower saw of a write at once: every write of a copying stage ends in exactly one of `applied`, `replayed` (best effort: sent once more, and answered), `left`, `timeout`, `panic`, `skipped`, `abandoned`. The worker's `changeover_copies_total` counts keys instead, those of these writes among them |
@@ -19,7 +19,8 @@
 //! | `changeover_writes_abandoned_total` | `entity` | writes whose caller left while they ran |
 //! | `changeover_tasks_in_flight` | `entity`, `kind` | `write`, `copy`, `shadow` |
 //! | `changeover_pins` | `entity`, `kind` | `key`, `scope` |
-//! | `changeover_read_percent`, `changeover_kill_switch` | `entity` | what this instance believes |
+//! | `changeover_read_percent`, `changeover_kill_switch` | `entity` | what this instance believes; the percentage is the entity's alone: where lists of keys or single operations have their own (`changeover_read_excepted` is 1), reads may go to new at 0 |
+//! | `changeover_read_excepted` | `entity` | 1 while lists of keys, or percentages of single operations, differ from the entity's |
 
 mod call;
 mod cohort;
@@ -149,6 +150,7 @@ pub(crate) struct Metrics {
     pinned_keys: Gauge,
     pinned_scopes: Gauge,
     read_percent: Gauge,
+    read_excepted: Gauge,
     kill_switch: Gauge,
     sample_share: Gauge,
     /// The percentage and the kill switch as last published, packed.
@@ -209,6 +211,7 @@ impl Metrics {
             pinned_keys: gauge!("changeover_pins", "entity" => entity.clone(), "kind" => "key"),
             pinned_scopes: gauge!("changeover_pins", "entity" => entity.clone(), "kind" => "scope"),
             read_percent: gauge!("changeover_read_percent", "entity" => entity.clone()),
+            read_excepted: gauge!("changeover_read_excepted", "entity" => entity.clone()),
             kill_switch: gauge!("changeover_kill_switch", "entity" => entity.clone()),
             sample_share: gauge!("changeover_sample_share", "entity" => entity.clone()),
             believed: AtomicU32::new(u32::MAX),
@@ -300,12 +303,15 @@ impl Metrics {
     /// Publishes what this instance believes, when it changed.
     #[inline]
     pub(crate) fn believe(&self, flags: &Snapshot) {
-        let packed = u32::from(flags.read_new.ten_thousandths()) << 1 | u32::from(flags.kill);
+        let packed = u32::from(flags.read_new.ten_thousandths()) << 2
+            | u32::from(flags.excepted) << 1
+            | u32::from(flags.kill);
         // Looked at first: a swap by every call would pass the line from core to core.
         if self.believed.load(Ordering::Relaxed) != packed
             && self.believed.swap(packed, Ordering::Relaxed) != packed
         {
             self.read_percent.set(flags.read_new.as_f64());
+            self.read_excepted.set(f64::from(u8::from(flags.excepted)));
             self.kill_switch.set(f64::from(u8::from(flags.kill)));
         }
     }

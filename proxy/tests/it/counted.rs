@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use changeover_flags::{Entity, Flags, Percent};
+use changeover_flags::{Entity, Flags, Percent, Shares};
 use changeover_proxy::{Changeover, Limits, UnitOfWork};
 use futures_util::FutureExt as _;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
@@ -78,6 +78,7 @@ async fn every_series_is_there_at_zero_from_the_start() {
         ("changeover_tasks_in_flight", "entity=rows,kind=copy"),
         ("changeover_pins", "entity=rows,kind=key"),
         ("changeover_kill_switch", "entity=rows"),
+        ("changeover_read_excepted", "entity=rows"),
         ("changeover_call_duration_seconds", "entity=rows,op=get"),
         (
             "changeover_store_call_duration_seconds",
@@ -93,6 +94,24 @@ async fn every_series_is_there_at_zero_from_the_start() {
     }
     assert_eq!(sum(&series, "changeover_read_percent", ""), 100.0);
     assert_eq!(sum(&series, "_total", ""), 0.0);
+}
+
+/// 0 % does not mean that nothing is read from new.
+#[tokio::test(start_paused = true)]
+async fn a_percentage_that_is_not_the_whole_truth_is_told() {
+    let shares = Shares {
+        read_new: Some(Percent::HUNDRED),
+        sample: None,
+    };
+    for (shares, told) in [(shares, 1.0), (Shares::default(), 0.0)] {
+        let (world, metrics) = recorded(|limits| limits);
+        world.flags.set_read_new(Percent::ZERO).unwrap();
+        world.flags.set_operation("get", shares).unwrap();
+        world.call(Call::Get(1)).await.unwrap();
+        let series = series(&metrics);
+        assert_eq!(sum(&series, "changeover_read_percent", ""), 0.0);
+        assert_eq!(sum(&series, "changeover_read_excepted", ""), told);
+    }
 }
 
 #[tokio::test(start_paused = true)]
