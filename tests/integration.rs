@@ -18,6 +18,8 @@ mod bad_input;
 mod tidy;
 // The product's own code over databases in memory and a network that loses, delays and repeats.
 mod simulation;
+// Schemes that are not built yet: every order of a few steps.
+mod model;
 // The protocol's SQL on real servers, in every topology.
 mod protocol;
 // Lost answers, cancelled calls and broken connections.
