@@ -32,7 +32,7 @@ use changeover_sync_worker::dialect::session::Database;
 use changeover_sync_worker::drain::DrainOptions;
 use changeover_sync_worker::mapping::toml::{BadMapping, TomlMapping};
 use changeover_sync_worker::migration::Migration;
-use changeover_sync_worker::pace::RowsPerSecond;
+use changeover_sync_worker::pace::{Pacing, RowsPerSecond};
 use changeover_sync_worker::preflight::PreflightError;
 use changeover_sync_worker::store::StoreError;
 use changeover_sync_worker::verify::VerifyOptions;
@@ -354,7 +354,10 @@ impl Backfilling {
         let default = BackfillOptions::default();
         BackfillOptions {
             page: self.page.unwrap_or(default.page),
-            rate: self.rows_per_second.and_then(RowsPerSecond::new),
+            pacing: Pacing {
+                rows_per_second: self.rows_per_second.and_then(RowsPerSecond::new),
+                ..default.pacing
+            },
             attempts: Some(self.attempts),
             ..default
         }
@@ -457,7 +460,7 @@ mod tests {
                 .parse()
                 .expect("rules");
         assert_eq!(shown.verify.options().rules.to_toml(), rules.to_toml());
-        assert!(shown.backfill.options().rate.is_some());
+        assert!(shown.backfill.options().pacing.rows_per_second.is_some());
     }
 
     #[test]

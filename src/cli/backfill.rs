@@ -95,7 +95,11 @@ impl Backfill {
         let (migration, copier) = (&opened.migration, opened.migration.copier());
         let epoch = opened.copying().await?;
         let mut options = opened.moved.backfill.options();
-        options.rate = self.rate.and_then(RowsPerSecond::new).or(options.rate);
+        let pacing = &mut options.pacing;
+        pacing.rows_per_second = self
+            .rate
+            .and_then(RowsPerSecond::new)
+            .or(pacing.rows_per_second);
         options.page = self.page.unwrap_or(options.page);
         let before = Progress::read(&**copier.authority(), &**copier.follower()).await?;
         if self.dry_run {

@@ -15,25 +15,27 @@
 //!    raised yet) is tried again, from reading on, after a pause.
 //! 4. Any number of backfills may run: they waste work, nothing else.
 //!
+//! 5. Before each page it waits for its turn, as [`pace`](crate::pace) says: it may be dropped there as
+//!    anywhere, and says what it waits for.
+//!
 //! Speed and pause are changed through [`BackfillControl`] while it runs.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::copy::{Copier, CopySource};
-use crate::pace::{Backoff, Pace, RowsPerSecond};
+use crate::pace::{Backoff, Held, Pacer, Pacing, Reason, RowsPerSecond, Signals};
 use crate::store::{Cursor, Page, StoreError};
 
 /// How a backfill goes about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackfillOptions {
-    /// Keys per page, at least 1.
+    /// Keys per page at most, at least 1.
     pub page: u32,
-    /// Keys per second; `None` is unlimited.
-    pub rate: Option<RowsPerSecond>,
+    /// How fast it goes.
+    pub pacing: Pacing,
     /// How often in a row a page may fail before the backfill gives up; `None` is never.
     pub attempts: Option<u32>,
     /// The first pause after a failure; later ones double.
@@ -45,11 +47,11 @@ pub struct BackfillOptions {
 }
 
 impl Default for BackfillOptions {
-    /// Pages of 500, unlimited, never giving up, pauses from 100 ms to 30 s, a random seed.
+    /// Pages of up to 500, adaptive pacing, never giving up, pauses from 100 ms to 30 s, a random seed.
     fn default() -> BackfillOptions {
         BackfillOptions {
             page: 500,
-            rate: None,
+            pacing: Pacing::default(),
             attempts: None,
             first_pause: Duration::from_millis(100),
             longest_pause: Duration::from_secs(30),
@@ -59,7 +61,7 @@ impl Default for BackfillOptions {
 }
 
 /// How far a backfill has come.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Progress {
     /// Keys passed, earlier runs included.
     pub passed: u64,
@@ -69,6 +71,9 @@ pub struct Progress {
     pub rows_per_second: f64,
     /// Keys of this run that were held back.
     pub held: u64,
+    /// What holds the sweep itself back at the moment: a pause, a signal, or what takes longer than
+    /// a second.
+    pub held_back_by: Option<Reason>,
     /// Whether the sweep reached the end.
     pub done: bool,
 }
@@ -76,45 +81,41 @@ pub struct Progress {
 /// Changes a backfill while it runs. A clone controls the same one.
 #[derive(Debug, Clone)]
 pub struct BackfillControl {
-    pace: Arc<Pace>,
-    paused: watch::Sender<bool>,
+    pacer: Arc<Pacer>,
 }
 
 impl BackfillControl {
     /// Stops before the next page.
     pub fn pause(&self) {
-        self.paused.send_replace(true);
+        self.pacer.pause();
     }
 
     /// Goes on.
     pub fn resume(&self) {
-        self.paused.send_replace(false);
+        self.pacer.resume();
     }
 
     /// Whether it is paused.
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        *self.paused.borrow()
+        self.pacer.is_paused()
     }
 
     /// Changes the rate, also for a page that waits already. `None` is unlimited.
     pub fn set_rate(&self, rate: Option<RowsPerSecond>) {
-        self.pace.set(rate);
+        self.pacer.set_rate(rate);
     }
 
     /// The rate at the moment.
     #[must_use]
     pub fn rate(&self) -> Option<RowsPerSecond> {
-        self.pace.rate()
+        self.pacer.rate()
     }
 
-    /// Waits while it is paused; answers whether it was.
-    async fn not_paused(&self) -> bool {
-        let mut paused = self.paused.subscribe();
-        let was = *paused.borrow();
-        // The sender lives in `self`: waiting cannot fail.
-        let _ = paused.wait_for(|paused| !paused).await;
-        was
+    /// What would hold the next page back at this moment.
+    #[must_use]
+    pub fn held_back_by(&self) -> Option<Reason> {
+        self.pacer.held().map(|held| held.reason)
     }
 }
 
@@ -135,19 +136,35 @@ struct Passed {
 }
 
 impl Backfill {
+    /// A page that was read ahead longer ago than this is read again.
+    const FRESH: Duration = Duration::from_secs(1);
+
+    /// What holds the sweep back for less than this is not told.
+    const TOLD: Duration = Duration::from_secs(1);
+
     /// A backfill through `copier`.
     #[must_use]
     pub fn new(copier: Copier, options: BackfillOptions) -> Backfill {
-        let pace = Arc::new(Pace::new(options.rate));
-        let control = BackfillControl {
-            pace,
-            paused: watch::Sender::new(false),
-        };
+        let pacer = Pacer::new(options.pacing, options.page, Signals::default());
         Backfill {
             copier,
             options,
-            control,
+            control: BackfillControl {
+                pacer: Arc::new(pacer),
+            },
         }
+    }
+
+    /// The same, held back by `signals` too. They are read while it runs. To be called before
+    /// [`control`](Backfill::control).
+    #[must_use]
+    pub fn with_signals(mut self, signals: Signals) -> Backfill {
+        for signal in signals.states() {
+            self.copier.meters().may_hold_back(&signal.name);
+        }
+        let pacer = Pacer::new(self.options.pacing, self.options.page, signals);
+        self.control.pacer = Arc::new(pacer);
+        self
     }
 
     /// What changes this backfill while it runs.
@@ -157,7 +174,8 @@ impl Backfill {
     }
 
     /// Sweeps from where the follower's cursor stands to the end, and tells `report` after each
-    /// page. Returns at once when the cursor says done.
+    /// page, and when something begins or ceases to hold it back. Returns at once when the cursor
+    /// says done.
     ///
     /// Cancellation safe: dropped at any await, the next run resumes from the cursor.
     ///
@@ -165,10 +183,15 @@ impl Backfill {
     ///
     /// [`StoreError`] when a store refuses for a reason that waiting does not mend, or when a page
     /// has failed [`BackfillOptions::attempts`] times in a row.
-    pub async fn run(
-        &self,
-        mut report: impl FnMut(Progress) + Send,
-    ) -> Result<Progress, StoreError> {
+    pub async fn run(&self, report: impl FnMut(Progress) + Send) -> Result<Progress, StoreError> {
+        tokio::select! {
+            biased;
+            swept = self.sweep(report) => swept,
+            never = self.control.pacer.sample() => match never {},
+        }
+    }
+
+    async fn sweep(&self, mut report: impl FnMut(Progress) + Send) -> Result<Progress, StoreError> {
         let BackfillOptions {
             first_pause,
             longest_pause,
@@ -188,11 +211,16 @@ impl Backfill {
             estimate: self.copier.authority().estimate().await.unwrap_or(0),
             rows_per_second: 0.0,
             held: 0,
+            held_back_by: None,
             done: cursor.done,
         };
         let mut rows = 0;
         let mut ahead = None;
         while !cursor.done {
+            // The wait comes before the read, so that what is copied was not read long ago.
+            if self.turn(&mut progress, &mut report).await > Self::FRESH {
+                ahead = None;
+            }
             match self.pass(&cursor, &mut ahead).await {
                 Ok(Some(passed)) => {
                     backoff.reset();
@@ -219,7 +247,7 @@ impl Backfill {
                 0.0
             };
             self.show(&progress);
-            report(progress);
+            report(progress.clone());
         }
         self.show(&progress);
         Ok(progress)
@@ -235,24 +263,47 @@ impl Backfill {
         Ok(cursor)
     }
 
+    /// Waits for the next page's turn, and answers for how long.
+    async fn turn(
+        &self,
+        progress: &mut Progress,
+        report: &mut (impl FnMut(Progress) + Send),
+    ) -> Duration {
+        let mut meter = None;
+        let turn = self.control.pacer.turn(|held| {
+            // The one before counts itself first: both may be of one series.
+            drop(meter.take());
+            meter = held.map(|held| self.copier.meters().held_back(held.reason.label()));
+            let told = held.filter(|Held { reason, until }| {
+                reason.is_open() || until.is_some_and(|until| until - Instant::now() > Self::TOLD)
+            });
+            let reason = told.map(|held| held.reason.clone());
+            if reason != progress.held_back_by {
+                progress.held_back_by = reason;
+                report(progress.clone());
+            }
+        });
+        turn.await
+    }
+
     /// Passes one page; `None` when some of its keys could neither be copied nor held. `ahead` is
-    /// the page itself, when it was read while the one before was written, and then the next one.
+    /// the page itself with the rows it was asked for, when it was read while the one before was
+    /// written, and then the next one.
     async fn pass(
         &self,
         cursor: &Cursor,
-        ahead: &mut Option<Page>,
+        ahead: &mut Option<(Page, u32)>,
     ) -> Result<Option<Passed>, StoreError> {
-        if self.control.not_paused().await {
-            *ahead = None;
-        }
-        let meters = self.copier.meters();
-        // The wait comes before the read, so that what is copied was not read long ago.
-        meters.throttled(self.control.pace.take(0).await);
-        let (authority, limit) = (self.copier.authority(), self.options.page.max(1));
-        let page = match ahead.take() {
-            Some(page) => page,
-            None => authority.page(cursor.last.as_ref(), limit).await?,
+        let (meters, pacer) = (self.copier.meters(), &self.control.pacer);
+        let (authority, begun) = (self.copier.authority(), Instant::now());
+        let (page, asked) = match ahead.take() {
+            Some(ahead) => ahead,
+            None => {
+                let asked = pacer.page();
+                (authority.page(cursor.last.as_ref(), asked).await?, asked)
+            }
         };
+        let (rows, bytes) = (page.stamped.len() as u64, page.bytes());
         let Some(last) = page.last else {
             let cursor = Cursor {
                 done: true,
@@ -265,20 +316,18 @@ impl Backfill {
                 held: 0,
             }));
         };
-        let rows = page.stamped.len() as u64;
         // Rows read are rows paid for, whatever becomes of them: the wait is the next page's.
-        self.control
-            .pace
-            .spend(u32::try_from(rows).unwrap_or(u32::MAX));
+        pacer.spend(rows, bytes);
         // What is inserted after the last page was read is stamped, hence dirty: a sweep that went
         // on until nothing more was found would chase a busy application for ever.
-        let done = rows < u64::from(limit);
+        let done = rows < u64::from(asked);
         let next = async {
             // At a fixed rate a page that waits for its turn would be an old one.
-            match done || self.control.rate().is_some() {
-                true => None,
-                false => authority.page(Some(&last), limit).await.ok(),
+            if done || pacer.is_metered() {
+                return None;
             }
+            let asked = pacer.page();
+            Some((authority.page(Some(&last), asked).await.ok()?, asked))
         };
         let copy = self
             .copier
@@ -290,6 +339,7 @@ impl Backfill {
             return Ok(None);
         }
         *ahead = next;
+        pacer.passed(rows, bytes, begun.elapsed());
         let held = copied.left.len() as u64;
         meters.pages_copied.increment(1);
         meters.rows_held.increment(held);

@@ -29,6 +29,19 @@ impl Image {
         self.targets.iter().all(Vec::is_empty)
     }
 
+    /// About how many bytes of values it holds.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let rows = self.targets.iter().flatten();
+        let cells = rows.flat_map(|row| &row.cells);
+        cells
+            .map(|cell| match cell {
+                Cell::Value(value) | Cell::Lookup { by: value, .. } => bytes(value),
+                _ => bytes(&Value::Null),
+            })
+            .sum()
+    }
+
     /// The image as a value, for comparing two of them field by field: by target, row (its slot, or
     /// its number among rows without one) and column, whatever the order of rows. What a lookup or an id will answer stands as what it is asked by.
     #[must_use]
@@ -50,6 +63,16 @@ impl Image {
             });
             (target.name.as_str(), Value::record(named))
         }))
+    }
+}
+
+fn bytes(value: &Value) -> u64 {
+    match value {
+        Value::Decimal(text) | Value::Text(text) => text.len() as u64,
+        Value::Bytes(bytes) => bytes.len() as u64,
+        Value::List(items) => items.iter().map(bytes).sum(),
+        Value::Record(fields) => fields.values().map(bytes).sum(),
+        _ => 8,
     }
 }
 

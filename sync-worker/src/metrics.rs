@@ -14,17 +14,20 @@
 //! | `changeover_dirty_keys`, `changeover_blocked_keys`, `changeover_waiting_keys` | `entity` | what the authority counts |
 //! | `changeover_drain_passes_total` | `entity`, `outcome` | `complete`, `failed` |
 //! | `changeover_verify_keys_total` | `entity`, `class` | keys compared; each ends in exactly one class |
-//! | `changeover_throttle_wait_seconds_total` | `entity` | time that backfills waited for their pace |
+//! | `changeover_throttle_held` | `entity`, `reason` | 1 while this holds a backfill back, else 0 |
+//! | `changeover_throttle_wait_seconds_total` | `entity`, `reason` | time that it held backfills back |
 //!
 //! The last one is a gauge that only grows, because a counter of the `metrics` crate counts whole
-//! numbers and a wait is a fraction.
+//! numbers and a wait is a fraction. A `reason` is one of [`Reason::LABELS`], or a signal's name.
 
 use std::time::Duration;
 
 use changeover_flags::Entity;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use tokio::time::Instant;
 
 use crate::copy::CopySource;
+use crate::pace::Reason;
 use crate::verify::Class;
 
 /// The handles of one entity. Cheap to use; made once per entity and shared.
@@ -46,7 +49,21 @@ pub struct Meters {
     pub(crate) waiting: Gauge,
     pub(crate) passes_complete: Counter,
     pub(crate) passes_failed: Counter,
-    throttled: Gauge,
+    entity: String,
+}
+
+/// Something holds a backfill back, until this is dropped.
+pub(crate) struct HeldBack {
+    held: Gauge,
+    waited: Gauge,
+    since: Instant,
+}
+
+impl Drop for HeldBack {
+    fn drop(&mut self) {
+        self.held.decrement(1.0);
+        self.waited.increment(self.since.elapsed().as_secs_f64());
+    }
 }
 
 impl std::fmt::Debug for Meters {
@@ -112,7 +129,7 @@ impl Meters {
             level.set(0.0);
             level
         };
-        Meters {
+        let meters = Meters {
             copies: CopySource::ALL.map(|source| {
                 Outcome::ALL.map(|outcome| {
                     zero(counter!(
@@ -143,7 +160,18 @@ impl Meters {
             waiting: level("changeover_waiting_keys"),
             passes_complete: by("changeover_drain_passes_total", "outcome", "complete"),
             passes_failed: by("changeover_drain_passes_total", "outcome", "failed"),
-            throttled: level("changeover_throttle_wait_seconds_total"),
+            entity: entity.to_string(),
+        };
+        for reason in Reason::LABELS {
+            meters.may_hold_back(reason);
+        }
+        meters
+    }
+
+    /// Registers the series of a reason; what they count already stays.
+    pub(crate) fn may_hold_back(&self, reason: &str) {
+        for gauge in self.throttle(reason) {
+            gauge.increment(0.0);
         }
     }
 
@@ -159,8 +187,25 @@ impl Meters {
         self.verified[class as usize].increment(1);
     }
 
-    pub(crate) fn throttled(&self, time: Duration) {
-        self.throttled.increment(time.as_secs_f64());
+    /// Counts that `reason` holds a backfill back from now on.
+    pub(crate) fn held_back(&self, reason: &str) -> HeldBack {
+        let [held, waited] = self.throttle(reason);
+        held.increment(1.0);
+        HeldBack {
+            held,
+            waited,
+            since: Instant::now(),
+        }
+    }
+
+    fn throttle(&self, reason: &str) -> [Gauge; 2] {
+        let names = [
+            "changeover_throttle_held",
+            "changeover_throttle_wait_seconds_total",
+        ];
+        names.map(
+            |name| gauge!(name, "entity" => self.entity.clone(), "reason" => reason.to_owned()),
+        )
     }
 }
 

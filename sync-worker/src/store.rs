@@ -98,6 +98,18 @@ pub struct Page {
     pub last: Option<Key>,
 }
 
+impl Page {
+    /// About how many bytes of values it holds.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let images = self
+            .stamped
+            .iter()
+            .filter_map(|one| one.image.as_ref().ok());
+        images.map(Image::bytes).sum()
+    }
+}
+
 /// The side that takes writes: it knows images, versions, and what is dirty.
 ///
 /// Calls may run at the same time and be dropped at any await: a dropped call may still have taken

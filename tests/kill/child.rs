@@ -13,7 +13,7 @@ use changeover::worker::backfill::BackfillOptions;
 use changeover::worker::dialect::session::Database;
 use changeover::worker::drain::DrainOptions;
 use changeover::worker::migration::Migration;
-use changeover::worker::pace::RowsPerSecond;
+use changeover::worker::pace::{Pacing, RowsPerSecond};
 use changeover::worker::verify::VerifyOptions;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use tokio::sync::watch;
@@ -204,7 +204,10 @@ async fn drain(wiring: Wiring) {
 async fn history(wiring: Wiring, handle: Handle) {
     let options = BackfillOptions {
         page: 7,
-        rate: RowsPerSecond::new(300),
+        pacing: Pacing {
+            rows_per_second: RowsPerSecond::new(300),
+            ..Pacing::default()
+        },
         first_pause: Duration::from_millis(20),
         longest_pause: Duration::from_millis(200),
         ..BackfillOptions::default()

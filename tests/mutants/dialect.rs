@@ -7,6 +7,7 @@ use changeover::flags::Key;
 use changeover::shadow::Value;
 use changeover::worker::dialect::catalog::{Column, Table};
 use changeover::worker::dialect::install::{Reject, Stamp};
+use changeover::worker::dialect::load::Load;
 use changeover::worker::dialect::postgres::Postgres;
 use changeover::worker::dialect::probe::Probe;
 use changeover::worker::dialect::session::{Database, DbError, Session};
@@ -87,6 +88,14 @@ impl Dialect for Mutant {
 
     fn few_keys(&self) -> Option<&'static str> {
         self.shipped.few_keys()
+    }
+
+    fn load(&self, load: Load) -> Option<&'static str> {
+        self.shipped.load(load)
+    }
+
+    fn statement_limit(&self, within: Duration) -> Option<String> {
+        self.shipped.statement_limit(within)
     }
 
     fn engine(&self) -> &'static str {

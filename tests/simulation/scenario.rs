@@ -10,6 +10,7 @@ use std::time::Duration;
 use changeover::flags::Place;
 use changeover::worker::backfill::{Backfill, BackfillOptions};
 use changeover::worker::drain::{Drain, DrainOptions};
+use changeover::worker::pace::Pacing;
 use changeover::worker::verify::{Class, Verify, VerifyOptions, VerifyReport};
 use rand::RngExt;
 use tokio::task::JoinSet;
@@ -254,7 +255,7 @@ fn drain_options(config: &Config, seed: u64) -> DrainOptions {
 fn backfill_options(config: &Config, seed: u64) -> BackfillOptions {
     BackfillOptions {
         page: config.page,
-        rate: None,
+        pacing: Pacing::default(),
         attempts: None,
         first_pause: Duration::from_millis(5),
         longest_pause: Duration::from_millis(60),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use changeover_sync_worker::backfill::BackfillOptions;
+use changeover_sync_worker::pace::{Duty, Pacing};
 use changeover_sync_worker::verify::{VerifyOptions, VerifyReport};
 
 use super::scene::Scene;
@@ -48,7 +49,15 @@ impl Story<'_> {
             .screen
             .bar("backfill", self.options.rows.unsigned_abs());
         let began = Instant::now();
-        let backfill = scene.migration.backfill(BackfillOptions::default());
+        // Nobody's application is in the way.
+        let hurried = BackfillOptions {
+            pacing: Pacing {
+                duty: Duty::ALL,
+                ..Pacing::default()
+            },
+            ..BackfillOptions::default()
+        };
+        let backfill = scene.migration.backfill(hurried);
         let swept = backfill.run(|progress| bar.at(progress.passed)).await;
         drop(bar);
         let swept = swept.map_err(failed("copying history"))?;

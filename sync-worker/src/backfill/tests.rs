@@ -1,5 +1,6 @@
 use super::*;
 use crate::memory::{Fault, Memory, Op, key};
+use crate::pace::Limit;
 use crate::store::HoldKind;
 
 fn options(page: u32) -> BackfillOptions {
@@ -7,6 +8,13 @@ fn options(page: u32) -> BackfillOptions {
         page,
         seed: 1,
         ..BackfillOptions::default()
+    }
+}
+
+fn fixed(rows: u32) -> Pacing {
+    Pacing {
+        rows_per_second: RowsPerSecond::new(rows),
+        ..Pacing::default()
     }
 }
 
@@ -71,7 +79,7 @@ async fn a_hold_that_fails_keeps_the_cursor_back() {
 async fn it_resumes_where_it_was_dropped() -> Result<(), StoreError> {
     let memory = history(40);
     let slow = BackfillOptions {
-        rate: RowsPerSecond::new(10),
+        pacing: fixed(10),
         ..options(10)
     };
     let backfill = Backfill::new(memory.copier(), slow);
@@ -100,7 +108,7 @@ async fn it_resumes_where_it_was_dropped() -> Result<(), StoreError> {
 async fn the_rate_holds_and_a_pause_stops_it() -> Result<(), StoreError> {
     let memory = history(100);
     let paced = BackfillOptions {
-        rate: RowsPerSecond::new(20),
+        pacing: fixed(20),
         ..options(10)
     };
     let backfill = Backfill::new(memory.copier(), paced);
@@ -165,4 +173,101 @@ async fn a_page_below_the_base_is_not_passed() -> Result<(), StoreError> {
     let (progress, ()) = tokio::join!(backfill.run(|_| ()), raise);
     assert!(progress?.done && memory.agrees());
     Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_holds_it_back_with_its_reason_and_whoever_stops_it_does_not_wait()
+-> Result<(), StoreError> {
+    let memory = history(30);
+    let full = std::sync::atomic::AtomicBool::new(false);
+    let full = Arc::new(full);
+    let disk = {
+        let full = Arc::clone(&full);
+        move || {
+            let full = full.load(std::sync::atomic::Ordering::SeqCst);
+            async move { Ok(if full { 95.0 } else { 20.0 }) }
+        }
+    };
+    let limit = Limit {
+        most: 90.0,
+        older_than: Duration::from_secs(5),
+    };
+    let signals = Signals::default().watch("disk", disk, limit, Duration::from_secs(1));
+    let paced = BackfillOptions {
+        pacing: fixed(5),
+        ..options(10)
+    };
+    let backfill = Backfill::new(memory.copier(), paced).with_signals(signals);
+    let control = backfill.control();
+    let mut said = Vec::new();
+    let mut run = Box::pin(backfill.run(|progress| {
+        let why = progress.held_back_by.map(|reason| reason.to_string());
+        said.push((progress.passed, why));
+        full.store(progress.passed >= 20, std::sync::atomic::Ordering::SeqCst);
+    }));
+    let hours = tokio::time::timeout(Duration::from_secs(7_200), &mut run).await;
+    assert!(hours.is_err(), "it is held back");
+    let why = control.held_back_by().map(|reason| reason.to_string());
+    let above = "signal disk is 95, above its limit 90";
+    assert_eq!(why.as_deref(), Some(above));
+    let stopped = Instant::now();
+    drop(run);
+    assert_eq!(Instant::now(), stopped);
+    let rate = Some("its rate, 5 rows per second".to_owned());
+    assert!(
+        said.contains(&(10, rate)),
+        "a wait of two seconds is told: {said:?}"
+    );
+    assert_eq!(said.last(), Some(&(20, Some(above.into()))));
+
+    full.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(backfill.run(|_| ()).await?.passed, 30);
+    assert!(memory.agrees());
+    Ok(())
+}
+
+#[test]
+fn what_holds_it_back_is_counted_by_reason_also_when_it_is_dropped() {
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime of this thread");
+    let gauges = || {
+        let series = snapshotter.snapshot().into_vec();
+        let told = series.into_iter().filter_map(|(key, _, _, value)| {
+            let (_, key) = key.into_parts();
+            let reason = key.labels().find(|label| label.key() == "reason")?;
+            let DebugValue::Gauge(value) = value else {
+                return None;
+            };
+            let name = key.name().trim_start_matches("changeover_throttle_");
+            (value.0 != 0.0).then(|| format!("{name} {} {}", reason.value(), value.0))
+        });
+        told.collect::<std::collections::BTreeSet<String>>()
+    };
+    metrics::with_local_recorder(&recorder, || {
+        let memory = history(40);
+        let never = std::future::pending::<Result<f64, crate::pace::SignalError>>;
+        let limit = Limit {
+            most: 1.0,
+            older_than: Duration::from_secs(9),
+        };
+        let signals = Signals::default().watch("hung", never, limit, Duration::from_secs(1));
+        let backfill = Backfill::new(memory.copier(), options(10)).with_signals(signals);
+        runtime.block_on(async {
+            let mut run = Box::pin(backfill.run(|_| ()));
+            let within = Duration::from_secs(60);
+            assert!(tokio::time::timeout(within, &mut run).await.is_err());
+            // A snapshot takes away what it tells.
+            let held = ["held hung 1", "wait_seconds_total hung 54"];
+            assert_eq!(Vec::from_iter(gauges()), held);
+            drop(run);
+            let after = ["held hung -1", "wait_seconds_total hung 6"];
+            assert_eq!(Vec::from_iter(gauges()), after);
+        });
+    });
 }

@@ -6,6 +6,7 @@
 //! | [`session`] | one connection of the worker's own, and what its errors mean |
 //! | [`catalog`] | tables, columns and keys as the database describes them |
 //! | [`inspect`], [`probe`] | what the preflight and the contract's checks ask |
+//! | [`load`] | how loaded a database is, for the worker's pace |
 //! | [`postgres`], [`sqlite`] | what differs between the engines |
 //! | [`authority`], [`follower`], [`home`], [`install`], [`raise`] | the protocol's SQL, the same for all |
 
@@ -22,6 +23,7 @@ pub mod held_mapping;
 pub mod home;
 pub mod inspect;
 pub mod install;
+pub mod load;
 pub mod postgres;
 pub mod probe;
 pub mod raise;
@@ -85,6 +87,13 @@ pub trait Dialect: Send + Sync + Debug + 'static {
 
     /// What to set on a connection whose statements are about few keys each; `None` for nothing.
     fn few_keys(&self) -> Option<&'static str>;
+
+    /// A query of one number: how loaded the database is. `None` where there is no such thing.
+    fn load(&self, load: load::Load) -> Option<&'static str>;
+
+    /// What makes the server end each statement of a connection that takes longer than this; `None`
+    /// where nobody else would wait for it.
+    fn statement_limit(&self, within: std::time::Duration) -> Option<String>;
 
     /// `name` quoted as an identifier.
     fn quote(&self, name: &str) -> String;

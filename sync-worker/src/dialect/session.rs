@@ -140,6 +140,12 @@ impl Database {
         }
     }
 
+    /// The same database through one connection of its own, for questions beside the work.
+    #[must_use]
+    pub fn aside(&self) -> Database {
+        Database::new(Arc::clone(&self.dialect), 1)
+    }
+
     /// The engine's dialect.
     #[must_use]
     pub fn dialect(&self) -> &dyn Dialect {

@@ -13,6 +13,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use super::catalog::{Column, Table};
 use super::install::{Reject, Stamp};
+use super::load::Load;
 use super::probe::Probe;
 use super::session::{DbError, Session};
 use super::statement::{Arg, RowColumn, Statement};
@@ -20,6 +21,7 @@ use super::{BadSetting, Dialect, tables};
 
 mod catalog;
 mod key;
+mod load;
 mod normalise;
 mod notes;
 mod probe;
@@ -111,6 +113,15 @@ impl Dialect for Postgres {
             "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;
              SET enable_hashjoin = off; SET enable_mergejoin = off",
         )
+    }
+
+    fn load(&self, load: Load) -> Option<&'static str> {
+        Some(load::query(load))
+    }
+
+    fn statement_limit(&self, within: Duration) -> Option<String> {
+        let millis = within.as_millis().clamp(1, i32::MAX as u128);
+        Some(format!("SET statement_timeout = {millis}"))
     }
 
     fn quote(&self, name: &str) -> String {

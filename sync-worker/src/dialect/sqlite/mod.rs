@@ -13,6 +13,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteSynchronous};
 
 use super::catalog::{Column, Table};
 use super::install::{Reject, Stamp};
+use super::load::Load;
 use super::probe::Probe;
 use super::session::{DbError, Session};
 use super::statement::{Arg, RowColumn, Statement};
@@ -101,6 +102,14 @@ impl Dialect for Sqlite {
     }
 
     fn few_keys(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn load(&self, _load: Load) -> Option<&'static str> {
+        None
+    }
+
+    fn statement_limit(&self, _within: Duration) -> Option<String> {
         None
     }
 
