@@ -13,6 +13,7 @@
 //! | [`copy`] | the one operation that moves data |
 //! | [`drain`], [`backfill`], [`repair`] | copies of what is dirty, of history, of what is wrong |
 //! | [`verify`] | compares, and tells lag from divergence |
+//! | [`check`] | questions that should find no rows: orphans, row counts, sequences, a team's own |
 //! | [`contract`] | what a mapping must keep, tried on a team's own rows |
 //! | [`store`] | the two roles of a database, as traits |
 //! | [`dialect`] | these roles in SQL, on PostgreSQL and SQLite |
@@ -75,6 +76,7 @@ pub mod store;
 pub mod copy;
 
 pub mod backfill;
+pub mod check;
 pub mod contract;
 pub mod drain;
 pub mod preview;

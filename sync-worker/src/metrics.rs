@@ -14,6 +14,8 @@
 //! | `changeover_dirty_keys`, `changeover_blocked_keys`, `changeover_waiting_keys` | `entity` | what the authority counts |
 //! | `changeover_drain_passes_total` | `entity`, `outcome` | `complete`, `failed` |
 //! | `changeover_verify_keys_total` | `entity`, `class` | keys compared; each ends in exactly one class |
+//! | `changeover_check_rows` | `entity`, `check` | rows that a consistency check found when it last ended |
+//! | `changeover_check_failures_total` | `entity`, `check` | runs of a consistency check that could not be ended |
 //! | `changeover_throttle_held` | `entity`, `reason` | 1 while this holds a backfill back, else 0 |
 //! | `changeover_throttle_wait_seconds_total` | `entity`, `reason` | time that it held backfills back |
 //!

@@ -6,6 +6,7 @@ use std::time::Duration;
 use changeover::flags::Key;
 use changeover::shadow::Value;
 use changeover::worker::dialect::catalog::{Column, Table};
+use changeover::worker::dialect::check::Checks;
 use changeover::worker::dialect::install::{Reject, Stamp};
 use changeover::worker::dialect::load::Load;
 use changeover::worker::dialect::postgres::Postgres;
@@ -106,6 +107,9 @@ impl Dialect for Mutant {
     }
     fn probe(&self) -> &dyn Probe {
         self.shipped.probe()
+    }
+    fn checks(&self) -> &dyn Checks {
+        self.shipped.checks()
     }
     fn identity<'a>(
         &'a self,

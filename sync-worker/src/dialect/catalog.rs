@@ -71,6 +71,11 @@ pub struct Reference {
     pub to: String,
     /// Its name for messages.
     pub to_name: String,
+    /// The columns referred to, in the order of `columns`.
+    pub to_columns: Vec<String>,
+    /// Whether it stands for a part of another one, to a partition of the table that is referred to:
+    /// the row need not be in this very partition.
+    pub to_part: bool,
     /// Whether deleting or changing a row over there changes rows over here (`CASCADE`,
     /// `SET NULL`, `SET DEFAULT`).
     pub cascades: bool,

@@ -5,7 +5,7 @@
 //! | [`statement`] | SQL text with its arguments |
 //! | [`session`] | one connection of the worker's own, and what its errors mean |
 //! | [`catalog`] | tables, columns and keys as the database describes them |
-//! | [`inspect`], [`probe`] | what the preflight and the contract's checks ask |
+//! | [`inspect`], [`probe`], [`check`] | what the preflight, the contract's checks and the consistency checks ask |
 //! | [`load`] | how loaded a database is, for the worker's pace |
 //! | [`postgres`], [`sqlite`] | what differs between the engines |
 //! | [`authority`], [`follower`], [`home`], [`install`], [`raise`] | the protocol's SQL, the same for all |
@@ -18,6 +18,7 @@ use futures_util::future::BoxFuture;
 
 pub mod authority;
 pub mod catalog;
+pub mod check;
 pub mod follower;
 pub mod held_mapping;
 pub mod home;
@@ -75,6 +76,9 @@ pub trait Dialect: Send + Sync + Debug + 'static {
 
     /// What the contract's checks ask.
     fn probe(&self) -> &dyn probe::Probe;
+
+    /// What the consistency checks ask.
+    fn checks(&self) -> &dyn check::Checks;
 
     /// What tells two databases apart, whatever their URLs say: equal identities mean one database.
     fn identity<'a>(

@@ -81,6 +81,22 @@ pub struct Shape {
     pub lookups: Vec<Lookup>,
     /// What is written, parents before children.
     pub targets: Vec<Target>,
+    /// Columns of targets that name a row of another new table, whether or not a foreign key says
+    /// so. Copies need none of them: they tell the consistency checks where to look.
+    pub pointers: Vec<Pointer>,
+}
+
+/// A column of a target that names a row of another table of the follower's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pointer {
+    /// Index of the target.
+    pub target: usize,
+    /// Its column.
+    pub column: String,
+    /// The table of the row that is named: a lookup's or a target's.
+    pub table: String,
+    /// The column of that table that holds the same value.
+    pub names: String,
 }
 
 /// The table whose rows define the keys.

@@ -78,8 +78,13 @@ impl SqlAuthority {
     /// The same, through connections of their own: see [`Database::apart`].
     #[must_use]
     pub fn apart(&self, connections: usize) -> SqlAuthority {
+        self.on(self.database.apart(connections))
+    }
+
+    /// The same, through the connections of `database`.
+    pub(crate) fn on(&self, database: Database) -> SqlAuthority {
         SqlAuthority {
-            database: self.database.apart(connections),
+            database,
             ..self.clone()
         }
     }

@@ -22,6 +22,7 @@ use crate::mapping::{Belongs, Identity, Lookup, Mapping, Ownership, Target};
 use crate::store::{Answer, Applied, Cursor, Follower, Observed, Stamped, StoreError};
 
 mod apply;
+mod counts;
 mod holders;
 mod observe;
 mod parts;
@@ -171,10 +172,7 @@ impl SqlFollower {
     /// The same, through connections of their own: see [`Database::apart`].
     #[must_use]
     pub fn apart(&self, connections: usize) -> SqlFollower {
-        SqlFollower {
-            database: self.database.apart(connections),
-            ..self.clone()
-        }
+        self.on(self.database.apart(connections))
     }
 
     /// The same, but what it applies is rolled back: its answers say what would have happened, so

@@ -168,19 +168,51 @@ impl SqlFollower {
     ) -> Result<RowsByKey, DbError> {
         let dialect = self.dialect();
         let columns: Vec<Column> = target.written().into_iter().cloned().collect();
-        let select: Vec<String> = columns
+        let select: String = columns
             .iter()
-            .map(|column| dialect.exact(&format!("t.{}", dialect.quote(&column.name))))
+            .map(|column| {
+                format!(
+                    ", {}",
+                    dialect.exact(&format!("t.{}", dialect.quote(&column.name)))
+                )
+            })
             .collect();
-        let statement = match target.belongs() {
-            Some(Belongs::Key(names)) => {
+        let keys: Vec<&str> = images.iter().map(|(key, _)| *key).collect();
+        let Some(statement) = self.rows_of_keys(target, &keys, &select) else {
+            return Ok(HashMap::new());
+        };
+        let rows = session.fetch(statement).await?;
+        let found = rows.into_iter().filter_map(|mut row| {
+            let values = row.split_off(1);
+            let key = key_at(&row, 0)?;
+            let values: Vec<Value> = values
+                .into_iter()
+                .zip(&columns)
+                .map(|(value, column)| dialect.decode(value, &column.sql_type))
+                .collect();
+            Some((key.as_str().to_owned(), values))
+        });
+        Ok(by_key(found, &columns, target))
+    }
+
+    /// The question for the rows of an owned target that belong to `keys`: the key of each, and what
+    /// `select` says of its row `t`. None for a target that is shared.
+    pub(super) fn rows_of_keys<'a>(
+        &'a self,
+        target: &TargetTable,
+        keys: &[&str],
+        select: &str,
+    ) -> Option<Statement<'a>> {
+        let dialect = self.dialect();
+        Some(match target.belongs()? {
+            Belongs::Key(names) => {
                 let holding: Vec<Column> = names
                     .iter()
                     .filter_map(|name| target.table.column(name))
                     .cloned()
                     .collect();
-                let mut rows = Vec::with_capacity(images.len());
-                for (key, _) in images {
+                let mut rows = Vec::with_capacity(keys.len());
+                for key in keys {
                     for mut row in self.key_values(std::iter::once(*key), &holding) {
                         row.push(text(key));
                         rows.push(row);
@@ -198,49 +230,33 @@ impl SqlFollower {
                     .collect();
                 let statement = Statement::of(
                     dialect,
-                    &format!("SELECT r.c{}, {} FROM ", holding.len(), select.join(", ")),
+                    &format!("SELECT r.c{}{select} FROM ", holding.len()),
                 );
                 bound(statement, &typed, &rows)
                     .sql(" CROSS JOIN ")
                     .table(&target.target.table)
                     .sql(&format!(" t WHERE {}", same.join(" AND ")))
             }
-            Some(Belongs::Row {
+            Belongs::Row {
                 column,
                 target: parent,
-            }) => {
+            } => {
                 let parent = self.targets.get(*parent);
                 let id = parent.and_then(|parent| parent.id.as_ref());
                 let id = dialect.cast("m.id", id.map_or("text", |column| &column.sql_type));
-                let statement = Statement::of(
-                    dialect,
-                    &format!("SELECT m.key, {} FROM ", select.join(", ")),
-                )
-                .table(tables::ID)
-                .sql(" m CROSS JOIN ")
-                .table(&target.target.table)
-                .sql(" t WHERE ");
+                let statement = Statement::of(dialect, &format!("SELECT m.key{select} FROM "))
+                    .table(tables::ID)
+                    .sql(" m CROSS JOIN ")
+                    .table(&target.target.table)
+                    .sql(" t WHERE ");
                 self.here(statement, "m.")
                     .sql(" AND m.target = ")
                     .text(parent.map_or("", |parent| &parent.target.name))
                     .sql(" AND ")
-                    .key_in("m.key", images.iter().map(|(key, _)| *key))
+                    .key_in("m.key", keys.iter().copied())
                     .sql(&format!(" AND t.{} = {id}", dialect.quote(column)))
             }
-            None => return Ok(HashMap::new()),
-        };
-        let rows = session.fetch(statement).await?;
-        let found = rows.into_iter().filter_map(|mut row| {
-            let values = row.split_off(1);
-            let key = key_at(&row, 0)?;
-            let values: Vec<Value> = values
-                .into_iter()
-                .zip(&columns)
-                .map(|(value, column)| dialect.decode(value, &column.sql_type))
-                .collect();
-            Some((key.as_str().to_owned(), values))
-        });
-        Ok(by_key(found, &columns, target))
+        })
     }
 
     /// The shared rows that these images name: what they should say, and what they say.

@@ -131,7 +131,10 @@ async fn references(
         "SELECT c.conrelid = t.oid, c.conrelid::oid::text, c.confrelid::oid::text, c.conrelid::regclass::text, c.confrelid::regclass::text, \
                 c.confdeltype IN ('c', 'n', 'd') OR c.confupdtype IN ('c', 'n', 'd'), \
                 ARRAY(SELECT a.attname::text FROM unnest(c.conkey) WITH ORDINALITY AS k(n, o) \
-                      JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.n ORDER BY k.o) \
+                      JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.n ORDER BY k.o), \
+                ARRAY(SELECT a.attname::text FROM unnest(c.confkey) WITH ORDINALITY AS k(n, o) \
+                      JOIN pg_attribute a ON a.attrelid = c.confrelid AND a.attnum = k.n ORDER BY k.o), \
+                EXISTS (SELECT 1 FROM pg_constraint w WHERE w.oid = c.conparentid AND w.conrelid = c.conrelid) \
          FROM pg_constraint c, (SELECT to_regclass(",
     )
     .text(quoted)
@@ -144,6 +147,8 @@ async fn references(
             to_name: text(&row, 4).unwrap_or_default(),
             cascades: row.get(5) == Some(&Value::Boolean(true)),
             columns: texts(row.get(6)),
+            to_columns: texts(row.get(7)),
+            to_part: row.get(8) == Some(&Value::Boolean(true)),
         };
         if row.first() == Some(&Value::Boolean(true)) {
             table.references.push(reference);

@@ -8,10 +8,10 @@ use changeover_flags::Key;
 use changeover_shadow::Value;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 
 use super::catalog::{Column, Table};
+use super::check::Checks;
 use super::install::{Reject, Stamp};
 use super::load::Load;
 use super::probe::Probe;
@@ -20,6 +20,7 @@ use super::statement::{Arg, RowColumn, Statement};
 use super::{BadSetting, Dialect, tables};
 
 mod catalog;
+mod check;
 mod key;
 mod load;
 mod normalise;
@@ -77,6 +78,10 @@ impl Dialect for Postgres {
         self
     }
 
+    fn checks(&self) -> &dyn Checks {
+        self
+    }
+
     fn identity<'a>(
         &'a self,
         session: &'a mut dyn Session,
@@ -86,20 +91,7 @@ impl Dialect for Postgres {
 
     fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Session>, DbError>> {
         async move {
-            let connection = self.options.connect().await.map_err(session::error)?;
-            let mut session = PostgresSession { connection };
-            // The schema is pinned, temporary tables last, so that the worker and the triggers it
-            // installs mean the same tables whatever a role's settings are.
-            session
-                .script(
-                    "SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', false);
-                     SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'iso_8601';
-                     SET extra_float_digits = 1; SET bytea_output = 'hex'; SET client_min_messages = 'warning';
-                     SET idle_in_transaction_session_timeout = '60s'; SET standard_conforming_strings = on;
-                     SET row_security = off; SET synchronous_commit = on; SET plan_cache_mode = force_custom_plan;
-                     SET jit = off; SET random_page_cost = 1.1; SET default_transaction_isolation = 'read committed'",
-                )
-                .await?;
+            let session = PostgresSession::open(&self.options).await?;
             Ok(Box::new(session) as Box<dyn Session>)
         }
         .boxed()

@@ -4,10 +4,10 @@
 use changeover_shadow::Value;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use sqlx::postgres::{PgArguments, PgConnection, PgRow};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
 use sqlx::{
-    Arguments, AssertSqlSafe, Column as _, Either, Executor, Row, SqlSafeStr, Statement as _,
-    TypeInfo, ValueRef,
+    Arguments, AssertSqlSafe, Column as _, ConnectOptions, Either, Executor, Row, SqlSafeStr,
+    Statement as _, TypeInfo, ValueRef,
 };
 
 use crate::dialect::session::{DbError, ErrorClass, Session};
@@ -17,6 +17,27 @@ use crate::dialect::statement::{Arg, Statement};
 #[derive(Debug)]
 pub(super) struct PostgresSession {
     pub(super) connection: PgConnection,
+}
+
+impl PostgresSession {
+    /// A new connection, set up for exact text.
+    pub(super) async fn open(options: &PgConnectOptions) -> Result<PostgresSession, DbError> {
+        let connection = options.connect().await.map_err(error)?;
+        let mut session = PostgresSession { connection };
+        // The schema is pinned, temporary tables last, so that the worker and the triggers it
+        // installs mean the same tables whatever a role's settings are.
+        session
+            .script(
+                "SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', false);
+                 SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'iso_8601';
+                 SET extra_float_digits = 1; SET bytea_output = 'hex'; SET client_min_messages = 'warning';
+                 SET idle_in_transaction_session_timeout = '60s'; SET standard_conforming_strings = on;
+                 SET row_security = off; SET synchronous_commit = on; SET plan_cache_mode = force_custom_plan;
+                 SET jit = off; SET random_page_cost = 1.1; SET default_transaction_isolation = 'read committed'",
+            )
+            .await?;
+        Ok(session)
+    }
 }
 
 impl Session for PostgresSession {

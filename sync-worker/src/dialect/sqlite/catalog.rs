@@ -248,7 +248,8 @@ async fn references(
 ) -> Result<(), DbError> {
     let statement = Statement::of(
         dialect,
-        "SELECT s.name, f.\"table\", f.id, f.\"from\", f.on_delete, f.on_update \
+        "SELECT s.name, f.\"table\", f.id, f.\"from\", f.on_delete, f.on_update, \
+           coalesce(f.\"to\", (SELECT x.name FROM pragma_table_info(f.\"table\") x WHERE x.pk = f.seq + 1)) \
          FROM sqlite_schema s JOIN pragma_foreign_key_list(s.name) f WHERE s.type = 'table' \
          AND (s.name = ",
     )
@@ -262,9 +263,11 @@ async fn references(
         let from = text(&row, 0).unwrap_or_default();
         let id = (from.clone(), int(&row, 2));
         let column = text(&row, 3).unwrap_or_default();
+        let to_column = text(&row, 6).unwrap_or_default();
         if last.as_ref() == Some(&id) {
             if let Some(reference) = found.last_mut() {
                 reference.columns.push(column);
+                reference.to_columns.push(to_column);
             }
             continue;
         }
@@ -282,6 +285,8 @@ async fn references(
             columns: vec![column],
             to: to.to_lowercase(),
             to_name: to,
+            to_columns: vec![to_column],
+            to_part: false,
             cascades: acts(4) || acts(5),
         });
     }

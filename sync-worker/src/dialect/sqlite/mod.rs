@@ -12,6 +12,7 @@ use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteSynchronous};
 
 use super::catalog::{Column, Table};
+use super::check::Checks;
 use super::install::{Reject, Stamp};
 use super::load::Load;
 use super::probe::Probe;
@@ -21,6 +22,7 @@ use super::{BadSetting, Dialect, tables};
 
 mod affinity;
 mod catalog;
+mod check;
 mod probe;
 mod replace;
 mod session;
@@ -81,6 +83,10 @@ impl Dialect for Sqlite {
     }
 
     fn probe(&self) -> &dyn Probe {
+        self
+    }
+
+    fn checks(&self) -> &dyn Checks {
         self
     }
 

@@ -49,7 +49,8 @@ use changeover_shadow::Value;
 use thiserror::Error;
 
 use super::{
-    Fingerprint, Lookup, Mapping, MappingError, Root, Shape, Source, SourceRow, SourceRows,
+    Fingerprint, Lookup, Mapping, MappingError, Pointer, Root, Shape, Source, SourceRow,
+    SourceRows, Target,
 };
 use crate::image::{Cell, Image, ImageRow};
 
@@ -150,12 +151,39 @@ impl TomlMapping {
         let mut plans = Vec::new();
         for target in &config.target {
             let (target, query, plan) = read_target(target, &shape)?;
+            let pointers = pointers(&target, &plan, &shape);
+            shape.pointers.extend(pointers);
             shape.targets.push(target);
             shape.queries.push(query);
             plans.push(plan);
         }
         Ok(TomlMapping { shape, plans })
     }
+}
+
+/// What the columns of the next target name.
+fn pointers(target: &Target, plan: &Plan, shape: &Shape) -> Vec<Pointer> {
+    let cells = target.columns.iter().zip(&plan.cells);
+    let named = cells.filter_map(|(column, cell)| {
+        let (table, names) = match *cell {
+            CellPlan::Value(_) => return None,
+            CellPlan::Lookup { lookup, .. } => {
+                let lookup = shape.lookups.get(lookup)?;
+                (&lookup.table, lookup.value.as_str())
+            }
+            CellPlan::Row { target, .. } => {
+                let target = shape.targets.get(target)?;
+                (&target.table, target.id_column()?)
+            }
+        };
+        Some(Pointer {
+            target: shape.targets.len(),
+            column: column.clone(),
+            table: table.clone(),
+            names: names.to_owned(),
+        })
+    });
+    named.collect()
 }
 
 /// Of the mapping as it was read, without its revision.
