@@ -19,13 +19,14 @@
 //! | 0 | done |
 //! | 1 | what was asked for does not hold: a gate stayed shut, a check found something |
 //! | 2 | the command line, or the configuration, cannot be understood |
-//! | 3 | the environment: a database, a port, a file |
+//! | 3 | the environment: a database, a port, a file; a check that could not be ended |
 //! | 70 | a defect of this program |
 //! | 130 | interrupted |
 //!
 //! What was asked for goes to stdout, everything else to stderr.
 
 mod backfill;
+mod check;
 mod drain;
 mod failure;
 mod install;
@@ -77,6 +78,7 @@ enum Verb {
     Drain(drain::Drain),
     Verify(verify::Verify),
     Repair(repair::Repair),
+    Check(check::Check),
 }
 
 /// Runs one command line, the program's name first, and answers its exit code.
@@ -135,6 +137,7 @@ async fn obey(verb: Verb) -> Result<(), Failure> {
         Verb::Drain(verb) => verb.run().await,
         Verb::Verify(verb) => verb.run().await,
         Verb::Repair(verb) => verb.run().await,
+        Verb::Check(verb) => verb.run().await,
     }
 }
 

@@ -27,6 +27,7 @@ use std::time::Duration;
 use changeover_flags::{BadEntity, Entity};
 use changeover_shadow::Rules;
 use changeover_sync_worker::backfill::BackfillOptions;
+use changeover_sync_worker::check::{CheckOptions, OwnCheck};
 use changeover_sync_worker::dialect::install::Patience;
 use changeover_sync_worker::dialect::session::Database;
 use changeover_sync_worker::drain::DrainOptions;
@@ -40,6 +41,10 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::causes::Causes;
+
+mod checks;
+
+pub use checks::{Checking, Own};
 
 /// A whole file.
 #[derive(Debug, Clone, Deserialize)]
@@ -81,6 +86,12 @@ pub struct Moved {
     /// How both sides are compared.
     #[serde(default)]
     pub verify: Verifying,
+    /// How consistency checks are run.
+    #[serde(default)]
+    pub checks: Checking,
+    /// Consistency checks of one's own.
+    #[serde(default)]
+    pub check: Vec<Own>,
     /// How an installation waits for locks.
     #[serde(default)]
     pub locks: Locking,
@@ -326,6 +337,13 @@ impl Side {
 }
 
 impl Moved {
+    /// The checks of one's own, and how all of them are run.
+    #[must_use]
+    pub fn checks(&self) -> (Vec<OwnCheck>, CheckOptions) {
+        let own = self.check.iter().map(Own::check).collect();
+        (own, self.checks.options(&self.verify.rules))
+    }
+
     fn check(&self, entity: &str) -> Result<(), BadConfig> {
         let numbers = [
             ("backfill.page", self.backfill.page),
@@ -407,6 +425,8 @@ impl Locking {
 
 #[cfg(test)]
 mod tests {
+    use changeover_flags::Place;
+
     use super::*;
 
     const REFERENCE: &str = include_str!("../docs/changeover.toml");
@@ -450,6 +470,12 @@ mod tests {
             (options.page, options.samples, options.looks, rules)
         };
         assert_eq!(told(shown.verify.options()), told(moved.verify.options()));
+        let told = |moved: &Moved| {
+            let (own, options) = moved.checks();
+            let (often, most) = (options.every, options.timeout);
+            (own, options.concurrency, most, options.samples, often)
+        };
+        assert_eq!(told(shown), told(moved));
         let told = |patience: Patience| (patience.lock_timeout, patience.tries);
         assert_eq!(told(shown.locks.patience()), told(moved.locks.patience()));
         let examples = with("#+ ");
@@ -460,6 +486,12 @@ mod tests {
                 .parse()
                 .expect("rules");
         assert_eq!(shown.verify.options().rules.to_toml(), rules.to_toml());
+        let (own, options) = shown.checks();
+        assert_eq!(options.rules.to_toml(), rules.to_toml());
+        let [own] = own.as_slice() else {
+            unreachable!("{own:?}");
+        };
+        assert_eq!((own.place, own.every), (Place::New, OwnCheck::EVERY));
         assert!(shown.backfill.options().pacing.rows_per_second.is_some());
     }
 

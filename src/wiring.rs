@@ -42,6 +42,7 @@
 //! # }
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,9 +59,11 @@ use thiserror::Error;
 
 use crate::causes::Causes;
 
+mod checking;
 mod ports;
 mod running;
 
+pub use checking::LastCheck;
 pub use ports::{Copies, KnownVersions};
 pub use running::{RunOptions, Running};
 
@@ -70,6 +73,7 @@ pub struct Wiring {
     migration: Migration,
     flags: Flags,
     last_verify: Arc<Mutex<Option<LastVerify>>>,
+    last_checks: Arc<Mutex<BTreeMap<String, LastCheck>>>,
 }
 
 /// The last verify of this process.
@@ -135,6 +139,7 @@ impl Wiring {
             migration,
             flags,
             last_verify: Arc::default(),
+            last_checks: Arc::default(),
         };
         match wiring.learn().await {
             Err(error) if !wiring.flags.load().known => Err(error),

@@ -56,6 +56,7 @@
 
 mod access;
 mod change;
+mod checks;
 mod lag;
 mod problem;
 mod status;
@@ -80,6 +81,7 @@ use access::Access;
 use lag::LastLag;
 use problem::Problem;
 
+pub use checks::Checks;
 pub use problem::Code;
 pub use status::{Cohort, Differences, Exceptions, Lag, Shadowed, Status, Verified};
 

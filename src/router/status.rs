@@ -9,6 +9,7 @@ use changeover_shadow::{CanaryReport, FieldSample, Quantiles};
 use serde::Serialize;
 
 use super::Subject;
+use super::checks::Checks;
 use crate::wiring::LastVerify;
 
 /// Where an entity stands in this process.
@@ -45,6 +46,8 @@ pub struct Status {
     pub lag: Option<Lag>,
     /// The last verify of this process; `null` if it made none. Others may have: see `ready`.
     pub verified: Option<Verified>,
+    /// How the consistency checks of this process ended last.
+    pub checks: Checks,
     /// What shadow reads found in this process.
     pub compared: Shadowed,
     /// What became of reads in this process, by the side that they were sent to: `legacy`, `new`.
@@ -146,6 +149,7 @@ impl Status {
             .wiring
             .as_ref()
             .and_then(|wiring| wiring.last_verify());
+        let last_checks = subject.wiring.as_ref().map(|wiring| wiring.last_checks());
         Status {
             entity: handle.entity().to_string(),
             stage,
@@ -162,6 +166,7 @@ impl Status {
             pinned: handle.pins().total(),
             lag,
             verified: verified.map(|last| Verified::of(&last)),
+            checks: Checks::of(last_checks.unwrap_or_default()),
             compared: Shadowed::of(handle),
             cohorts: cohorts(handle),
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use changeover_flags::Stage;
 use changeover_proxy::Handle;
 use changeover_sync_worker::backfill::BackfillOptions;
+use changeover_sync_worker::check::{CheckOptions, OwnCheck};
 use changeover_sync_worker::drain::{Drain, DrainOptions};
 use changeover_sync_worker::migration::MigrationError;
 use changeover_sync_worker::store::StoreError;
@@ -35,10 +36,16 @@ pub struct RunOptions {
     pub backfill: BackfillOptions,
     /// The comparison that lets percentages rise.
     pub verify: VerifyOptions,
+    /// How the consistency checks are run once the new side is ready; `None` for none of them. They
+    /// change nothing: what they find is logged, counted, and in
+    /// [`last_checks`](Wiring::last_checks).
+    pub checks: Option<CheckOptions>,
+    /// Consistency checks of one's own.
+    pub own_checks: Vec<OwnCheck>,
 }
 
 impl Default for RunOptions {
-    /// [`Wiring::WATCH_EVERY`], retries after 30 s, a verify each hour, 10 s to end, and each part's own default.
+    /// [`Wiring::WATCH_EVERY`], retries after 30 s, a verify and the built-in checks each hour, 10 s to end, and each part's own default.
     fn default() -> RunOptions {
         RunOptions {
             watch_every: Wiring::WATCH_EVERY,
@@ -48,6 +55,8 @@ impl Default for RunOptions {
             drain: DrainOptions::default(),
             backfill: BackfillOptions::default(),
             verify: VerifyOptions::default(),
+            checks: Some(CheckOptions::default()),
+            own_checks: Vec::new(),
         }
     }
 }
@@ -93,7 +102,7 @@ impl Wiring {
     /// 2. dirty keys are drained, in the stages that copy;
     /// 3. while the new side is not ready: backfill, then verify, both recorded. Until then a
     ///    percentage above 0 is refused;
-    /// 4. once it is ready: verify, from time to time.
+    /// 4. once it is ready: verify, and the consistency checks, from time to time.
     ///
     /// Any number of processes may run it: they waste work, nothing else.
     ///
@@ -115,7 +124,10 @@ impl Wiring {
         };
         tasks.spawn(stop.clone().run_until_cancelled_owned(watch));
         let wiring = self.clone();
-        let history = async move { wiring.bring_history(&options).await };
+        let history = async move {
+            let checks = wiring.check_from_time_to_time(&options);
+            tokio::join!(wiring.bring_history(&options), checks)
+        };
         tasks.spawn(stop.clone().run_until_cancelled_owned(history));
         tasks.close();
         Running {

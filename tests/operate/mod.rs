@@ -1,10 +1,12 @@
 //! What a person on call does to a running instance, and what it does then.
 
 mod canary;
+mod checks;
 mod client;
 mod command;
 mod file;
 mod listed;
+mod own_checks;
 mod router;
 mod signal;
 mod verbs;

@@ -52,6 +52,7 @@ impl Notes {
             }],
             queries: vec![query("notes", "body"), query("marks", "word")],
             lookups: vec![],
+            pointers: vec![],
             targets: vec![Target {
                 name: "page".into(),
                 table: "pages".into(),

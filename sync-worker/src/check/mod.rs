@@ -27,6 +27,8 @@ mod list;
 mod rows;
 mod schedule;
 
+pub use schedule::First;
+
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
@@ -76,7 +78,7 @@ impl Default for CheckOptions {
 /// A check of one's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnCheck {
-    /// Its name in reports and metrics: no other check's.
+    /// Its name in reports and metrics.
     pub name: String,
     /// Whom it asks.
     pub place: Place,
@@ -116,6 +118,30 @@ struct Check {
 impl std::fmt::Debug for Check {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.name)
+    }
+}
+
+impl Check {
+    fn new(
+        entity: &Entity,
+        name: String,
+        place: Place,
+        every: Duration,
+        question: Question,
+    ) -> Check {
+        let labels = [("entity", entity.to_string()), ("check", name.clone())];
+        let found = gauge!("changeover_check_rows", &labels);
+        found.set(0.0);
+        let failed = counter!("changeover_check_failures_total", &labels);
+        failed.absolute(0);
+        Check {
+            name,
+            place,
+            every,
+            question,
+            found,
+            failed,
+        }
     }
 }
 
@@ -210,22 +236,12 @@ impl CheckReport {
 }
 
 impl Migration {
-    /// The checks of this entity: the built-in ones, and `own`. Asks nobody.
-    ///
-    /// # Errors
-    ///
-    /// [`NameTaken`] when a name stands twice.
-    pub fn checks(&self, own: Vec<OwnCheck>, options: CheckOptions) -> Result<Checks, NameTaken> {
+    /// The checks of this entity: the built-in ones, and `own`. A name that is taken gets a number.
+    /// Asks nobody.
+    #[must_use]
+    pub fn checks(&self, own: Vec<OwnCheck>, options: CheckOptions) -> Checks {
         Checks::new(self, own, options)
     }
-}
-
-/// Two checks of one name.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("another check is named {name:?}, too: give it another name")]
-pub struct NameTaken {
-    /// The name.
-    pub name: String,
 }
 
 impl Checks {
@@ -235,11 +251,7 @@ impl Checks {
     /// The shortest time between two runs of a check on a schedule.
     pub const MIN_EVERY: Duration = Duration::from_secs(1);
 
-    fn new(
-        migration: &Migration,
-        own: Vec<OwnCheck>,
-        options: CheckOptions,
-    ) -> Result<Checks, NameTaken> {
+    fn new(migration: &Migration, own: Vec<OwnCheck>, options: CheckOptions) -> Checks {
         let entity = migration.entity().clone();
         let mut list: Vec<Check> = Vec::new();
         let built_in = list::built_in(migration);
@@ -247,25 +259,16 @@ impl Checks {
         let own = own
             .into_iter()
             .map(|own| (own.name, own.place, own.every, Question::Sql(own.sql)));
-        for (name, place, every, question) in built_in.chain(own) {
-            if list.iter().any(|known| known.name == name) {
-                return Err(NameTaken { name });
+        for (wanted, place, every, question) in built_in.chain(own) {
+            let mut name = wanted.clone();
+            let mut number = 1;
+            while list.iter().any(|known| known.name == name) {
+                number += 1;
+                name = format!("{wanted} ({number})");
             }
-            let labels = [("entity", entity.to_string()), ("check", name.clone())];
-            let found = gauge!("changeover_check_rows", &labels);
-            found.set(0.0);
-            let failed = counter!("changeover_check_failures_total", &labels);
-            failed.absolute(0);
-            list.push(Check {
-                name,
-                place,
-                every,
-                question,
-                found,
-                failed,
-            });
+            list.push(Check::new(&entity, name, place, every, question));
         }
-        Ok(Checks {
+        Checks {
             rows: Rows::new(migration, &options),
             permits: Semaphore::new(options.concurrency.max(1)),
             legacy: migration.legacy.clone(),
@@ -273,7 +276,7 @@ impl Checks {
             entity,
             list,
             options,
-        })
+        }
     }
 
     /// Their names.

@@ -8,6 +8,7 @@ use changeover_flags::Key;
 use changeover_shadow::Value;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 
 use super::catalog::{Column, Table};

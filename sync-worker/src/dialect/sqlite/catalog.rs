@@ -304,7 +304,8 @@ pub(super) fn in_brackets(sql: &str) -> String {
     let mut text = String::with_capacity(sql.len());
     let mut rest = sql.chars();
     while let Some(c) = rest.next() {
-        if !matches!(c, '\'' | '"' | '`') {
+        // One that nothing closes stands in a comment.
+        if !matches!(c, '\'' | '"' | '`') || !rest.as_str().contains(c) {
             text.push(c);
             continue;
         }
@@ -347,5 +348,6 @@ mod tests {
             r#"lower([a b]) || '"x"' || [c]"#
         );
         assert_eq!(in_brackets(r#""a""b" || "c]""#), r#""a""b" || "c]""#);
+        assert_eq!(in_brackets("a -- it's\n\"b\""), "a -- it's\n[b]");
     }
 }

@@ -1,0 +1,233 @@
+//! Consistency checks of one's own, beside the others: by command, and in the application's worker.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use changeover::flags::{FileStore, Flags, Place};
+use changeover::wiring::{RunOptions, Wiring};
+use changeover::worker::check::{CheckOptions, Outcome, OwnCheck};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+
+use super::command::Desk;
+use super::until;
+use crate::protocol::market::{Market, Topology, verify};
+
+/// Checks of one's own: what they do wrong in many ways, and two that do not.
+async fn own_checks(market: &Market) -> String {
+    let smuggled = "CREATE TABLE smuggled (n int); INSERT INTO smuggled VALUES (0)";
+    market.new.run(smuggled).await;
+    if market.topology.is_postgres() {
+        let smuggle = "CREATE FUNCTION smuggle() RETURNS int LANGUAGE sql AS 'INSERT INTO smuggled VALUES (1) RETURNING n'";
+        market.new.run(smuggle).await;
+    }
+    let (hangs, writes, two) = match market.topology.is_postgres() {
+        true => (
+            "SELECT pg_sleep(60)",
+            "SELECT smuggle()",
+            "SELECT 1) AS a(b); DELETE FROM smuggled; SELECT * FROM (SELECT 1",
+        ),
+        false => (
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n",
+            "SELECT 1); INSERT INTO smuggled VALUES (1); SELECT * FROM (SELECT 1",
+            "SELECT 1); DELETE FROM smuggled; SELECT * FROM (SELECT 1",
+        ),
+    };
+    let own = |name: &str, sql: &str| {
+        format!("[[entity.listings.check]]\nname = '{name}'\nplace = 'new'\nsql = '''{sql}'''\n")
+    };
+    let finds = "SELECT 'no ' || legacy_id, title FROM service_listings WHERE legacy_id < 4 ORDER BY legacy_id";
+    [
+        own("hangs", hangs),
+        own("writes", writes),
+        own("two", two),
+        own("bad", "SELECT nothing FROM service_listings"),
+        own(
+            "quoted",
+            "SELECT 1 FROM service_listings WHERE \"nothing\" = 'x'",
+        ),
+        own("delete", "DELETE FROM smuggled"),
+        own(
+            "clean",
+            "SELECT id -- it's the new one\nFROM service_listings WHERE status = 'x'; ",
+        ),
+        own("finds", finds),
+        own(
+            "rows",
+            "SELECT 1 FROM service_listings WHERE 1 = 2 -- never",
+        ),
+    ]
+    .concat()
+}
+
+async fn no_check_hides_another(topology: Topology) {
+    let market = Market::start(topology).await;
+    market.fill(20).await;
+    let desk = Desk::of(&market);
+    desk.run("install").await.with(0);
+    desk.run("backfill").await.with(0);
+    let config = std::fs::read_to_string(desk.path("changeover.toml")).unwrap();
+    let plain = format!("{config}checks.timeout_seconds = 2\nchecks.samples = 2\n");
+    let config = format!("{plain}{}", own_checks(&market).await);
+    std::fs::write(desk.path("changeover.toml"), config).unwrap();
+    let began = Instant::now();
+    let ended = desk.run("check --json").await.with(1);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    let report = ended.json();
+    let named = |name: &str| {
+        let all = report["checks"].as_array().unwrap();
+        let one = all.iter().find(|one| one["check"] == name);
+        one.unwrap_or_else(|| panic!("{name}: {report}"))
+    };
+    let failed = |name: &str, why: &str| {
+        let one = named(name);
+        let reason = one["reason"].as_str().unwrap_or_default();
+        assert!(
+            one["outcome"] == "failed" && reason.contains(why),
+            "{name}: {one}"
+        );
+    };
+    failed("hangs", "did not end within 2s");
+    // The database ends it, and nobody waits for more.
+    assert!(
+        named("hangs")["seconds"].as_f64() < Some(5.0),
+        "{}",
+        named("hangs")
+    );
+    failed("writes", "may only read");
+    match topology.is_postgres() {
+        true => failed("two", "multiple commands"),
+        false => failed("two", "may only read"),
+    }
+    failed("bad", "nothing");
+    failed("quoted", "nothing");
+    failed("delete", "syntax error");
+    let smuggled = "SELECT CAST(sum(n) + count(*) AS text) FROM smuggled";
+    assert_eq!(market.new.text(smuggled).await, "1");
+    for name in ["clean", "rows", "rows (2)", "sequence:pictures.id"] {
+        assert_eq!(named(name)["outcome"], "clean", "{name}: {report}");
+    }
+    let found = named("finds");
+    assert_eq!(
+        (&found["rows"], &found["more"]),
+        (&3.into(), &false.into()),
+        "{found}"
+    );
+    assert_eq!(found["samples"], serde_json::json!(["no 1", "no 2"]));
+    let shown = ended.out.contains("Título");
+    assert!(!shown, "only the first column is shown");
+    assert_eq!(
+        (&report["found"], &report["failed"]),
+        (&1.into(), &6.into())
+    );
+
+    let one = desk.run("check --only bad").await.with(3);
+    assert!(
+        one.out.contains("bad: FAILED") && !one.out.contains("finds"),
+        "{one:?}"
+    );
+    let kind = desk.run("check --only orphan --json").await.with(0).json();
+    assert_eq!(kind["checks"].as_array().unwrap().len(), 4, "{kind}");
+    let unknown = desk.run("check --only orphans").await.with(2);
+    assert!(
+        unknown.err.contains("orphan:variants.listing_id"),
+        "{unknown:?}"
+    );
+    std::fs::write(desk.path("changeover.toml"), plain).unwrap();
+    desk.run("check").await.with(0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_check_hides_another_on_sqlite() {
+    no_check_hides_another(Topology::SqliteTwoFiles).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_check_hides_another_on_postgres() {
+    no_check_hides_another(Topology::PostgresTwoDatabases).await;
+}
+
+/// What the series say.
+struct Seen {
+    recorder: Snapshotter,
+    rows: BTreeMap<String, f64>,
+    /// Summed up: looking at a counter takes it back to 0.
+    failures: BTreeMap<String, u64>,
+}
+
+impl Seen {
+    fn look(&mut self) {
+        for (key, _, _, value) in self.recorder.snapshot().into_vec() {
+            let labels = key.key().labels();
+            let mut of = labels.filter(|label| label.key() == "check");
+            let Some(check) = of.next().map(|label| label.value().to_owned()) else {
+                continue;
+            };
+            match (key.key().name(), value) {
+                ("changeover_check_rows", DebugValue::Gauge(rows)) => {
+                    self.rows.insert(check, rows.into_inner());
+                }
+                ("changeover_check_failures_total", DebugValue::Counter(more)) => {
+                    *self.failures.entry(check).or_default() += more;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_worker_checks_from_time_to_time_and_counts_what_it_finds() {
+    let market = Market::start(Topology::SqliteTwoFiles).await;
+    market.fill(10).await;
+    let migration = market.installed().await;
+    let folder = tempfile::tempdir().unwrap();
+    let entity = Market::entity();
+    let flags = Flags::open(entity.clone(), FileStore::new(folder.path(), &entity)).unwrap();
+    let wiring = Wiring::new(migration.clone(), flags).await.unwrap();
+    let recorder = DebuggingRecorder::new();
+    let mut seen = Seen {
+        recorder: recorder.snapshotter(),
+        rows: BTreeMap::new(),
+        failures: BTreeMap::new(),
+    };
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let check = |name: &str, sql: &str| OwnCheck {
+        name: name.into(),
+        place: Place::Legacy,
+        sql: sql.into(),
+        every: Duration::from_secs(1),
+    };
+    let running = wiring.run(RunOptions {
+        watch_every: Duration::from_millis(20),
+        checks: Some(CheckOptions::default()),
+        own_checks: vec![
+            check("dear", "SELECT id FROM listings WHERE price > 9"),
+            check("broken", "SELECT"),
+        ],
+        ..RunOptions::default()
+    });
+    until("both were run", || {
+        seen.look();
+        seen.rows.get("dear") == Some(&2.0) && seen.failures.get("broken") > Some(&0)
+    })
+    .await;
+    assert!(verify(&migration).await.clean(), "it had become ready");
+    let last = wiring.last_checks();
+    assert!(!last.contains_key("rows"), "that one is hourly");
+    assert_eq!(seen.rows["rows"], 0.0, "but it has a series");
+    assert_eq!(seen.failures["dear"], 0);
+    assert!(matches!(
+        last["broken"].checked.outcome,
+        Outcome::Failed { .. }
+    ));
+    market.legacy.run("UPDATE listings SET price = 1").await;
+    until("it is asked again", || {
+        let last = wiring.last_checks();
+        last["dear"].checked.outcome == Outcome::Clean
+    })
+    .await;
+    seen.look();
+    assert_eq!(seen.rows["dear"], 0.0);
+    running.stop().await;
+}
