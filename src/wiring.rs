@@ -282,11 +282,12 @@ impl Wiring {
     /// the entity is not installed, which they take up, too: nothing is copied any more, so reads
     /// go home.
     pub async fn learn(&self) -> Result<(), MigrationError> {
+        let asking = self.flags.asking();
         let epoch = self.migration.epoch().await;
         // What is learnt is in force; that it could not be kept for a restart, the flags say.
         let _ = match &epoch {
-            Ok(epoch) => self.flags.learn(epoch),
-            Err(MigrationError::NotInstalled { .. }) => self.flags.learn_uninstalled(),
+            Ok(epoch) => self.flags.learn_answer(asking, Some(epoch)),
+            Err(MigrationError::NotInstalled { .. }) => self.flags.learn_answer(asking, None),
             Err(_) => Ok(()),
         };
         epoch.map(drop)

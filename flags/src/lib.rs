@@ -96,7 +96,7 @@ pub use bucket::Bucket;
 pub use environment::{BadVariable, Environment, Fixable};
 pub use epoch::{Epoch, IllegalMove};
 pub use exceptions::{Asked, BadList, Exceptions, KeyList, Listed, Shares};
-pub use handle::{Flags, Refused, Unsaved};
+pub use handle::{Asking, Flags, Refused, Unsaved};
 pub use key::{BadEntity, Entity, Key, Version};
 pub use percent::{BadPercent, Percent};
 pub use place::{Place, Role};

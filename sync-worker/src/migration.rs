@@ -402,7 +402,8 @@ impl Migration {
     }
 
     /// Compares everything, and records whether it was clean: a percentage above 0 needs one
-    /// clean verify. What is not recorded says so in [`VerifyReport::recorded`].
+    /// clean verify, by which as many keys agreed as lagged at the least. What is not recorded says
+    /// so in [`VerifyReport::recorded`].
     ///
     /// # Errors
     ///
@@ -418,13 +419,21 @@ impl Migration {
         options: VerifyOptions,
         told: impl FnMut(u64) + Send,
     ) -> Result<VerifyReport, MigrationError> {
-        let epoch = self.epoch_of_mine().await?;
+        let Row {
+            epoch,
+            held,
+            doubts,
+        } = self.row().await?;
+        self.same_mapping(held)?;
         let verify = Verify::new(self.copier.clone(), options);
         let mut report = verify.run_telling(told).await?;
-        let evidence = if report.clean() {
-            Evidence::Verified
-        } else {
-            Evidence::NotVerified
+        let evidence = match report.clean() {
+            true if !report.conclusive() => {
+                report.recorded = Recorded::Lagging;
+                return Ok(report);
+            }
+            true => Evidence::Verified { doubts },
+            false => Evidence::NotVerified,
         };
         report.recorded = match self.home.record(&epoch, evidence).await? {
             true => Recorded::Yes,

@@ -3,6 +3,7 @@
 pub mod market;
 
 mod effort;
+mod evidence;
 mod installers;
 mod isolation;
 pub mod lifecycle;

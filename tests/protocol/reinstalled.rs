@@ -99,7 +99,7 @@ mod scenario {
         let (market, migration) = ready(topology, 4).await;
         let before = migration.epoch().await.unwrap();
         let after = install_again(&market, &migration).await;
-        for evidence in [Evidence::Backfilled, Evidence::Verified] {
+        for evidence in [Evidence::Backfilled, Evidence::Verified { doubts: 0 }] {
             assert!(!migration.home().record(&before, evidence).await.unwrap());
         }
         assert_eq!(migration.epoch().await.unwrap(), after);
@@ -135,7 +135,12 @@ mod scenario {
         assert_eq!(report.recorded, Recorded::NotCopied);
         assert!(!migration.epoch().await.unwrap().verified);
         let home = migration.home();
-        assert!(!home.record(&stopped, Evidence::Verified).await.unwrap());
+        assert!(
+            !home
+                .record(&stopped, Evidence::Verified { doubts: 0 })
+                .await
+                .unwrap()
+        );
         market.legacy.run("UPDATE listings SET title = 'x'").await;
         assert!(!migration.start_copying().await.unwrap().ready());
         settle(&market, &migration).await;

@@ -344,7 +344,7 @@ mod scenario {
         let new = market.open_with(Market::mapping(&next)).await;
         new.raise_revision().await.unwrap();
         assert!(!old.record_backfill(&began).await.unwrap());
-        for evidence in [Evidence::Backfilled, Evidence::Verified] {
+        for evidence in [Evidence::Backfilled, Evidence::Verified { doubts: 0 }] {
             assert!(!old.home().record(&began, evidence).await.unwrap());
         }
         let raised = new.epoch().await.unwrap();

@@ -11,6 +11,7 @@
 
 mod error;
 mod excepted;
+mod learning;
 mod saving;
 mod shown;
 mod troubles;
@@ -21,12 +22,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::{
-    Entity, Environment, Epoch, Fixable, InForce, Kill, Learnt, MemoryStore, Percent, Saved,
-    Snapshot, Store, StoreError,
+    Entity, Environment, Fixable, InForce, Kill, MemoryStore, Percent, Saved, Snapshot, Store,
+    StoreError,
 };
 
 pub use error::{Refused, Unsaved};
-use shown::{asked, check_ready, shown};
+pub use learning::Asking;
+use shown::{check_ready, shown};
 use word::Word;
 
 /// The flags of one entity in this process. Clones share them.
@@ -217,63 +219,6 @@ impl Flags {
         kill.cloned()
     }
 
-    /// Takes up the home row. An answer older than what is known is ignored, so that a late one
-    /// does not move the instance back.
-    ///
-    /// When the row says that the new side is no longer ready (a higher mapping revision, say),
-    /// the read percentage falls to zero and stays there until somebody raises it again.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`]: the row is in force but not saved. The next call tries again.
-    pub fn learn(&self, epoch: &Epoch) -> Result<(), StoreError> {
-        let news = Learnt::from(epoch);
-        self.take_news(|known| match known {
-            Some(known) if news.is_older_than(known) => {
-                tracing::debug!(entity = %self.inner.entity, late = news.epoch, known = known.epoch, "late epoch ignored");
-                None
-            }
-            _ => Some(news),
-        })
-    }
-
-    /// Takes up that there is no home row: the entity was uninstalled. What was the authority stays
-    /// it, nothing is copied, and the new side is no longer ready, with what follows from that as in
-    /// [`learn`](Flags::learn). An instance that never knew a stage still knows none.
-    ///
-    /// # Errors
-    ///
-    /// As [`learn`](Flags::learn).
-    pub fn learn_uninstalled(&self) -> Result<(), StoreError> {
-        self.take_news(|known| {
-            known.map(|known| Learnt {
-                stage: known.stage.alone(),
-                ready: false,
-                ..*known
-            })
-        })
-    }
-
-    /// Puts in force what `news` makes of what is known, and stores what is not stored.
-    fn take_news(
-        &self,
-        news: impl FnOnce(Option<&Learnt>) -> Option<Learnt>,
-    ) -> Result<(), StoreError> {
-        let pending = {
-            let mut state = lock(&self.inner.state);
-            let known = state.flags.learnt;
-            match news(known.as_ref()) {
-                Some(news) if known != Some(news) => self.take_learnt(&mut state, news),
-                _ => {}
-            }
-            state.changes != state.stored
-        };
-        if pending {
-            self.persist()?;
-        }
-        Ok(())
-    }
-
     /// Sets the share of keys whose reads the new side answers.
     ///
     /// # Errors
@@ -366,26 +311,6 @@ impl Flags {
         };
         state.kill_unsaved = true;
         self.publish(&mut state, flags);
-    }
-
-    fn take_learnt(&self, state: &mut State, news: Learnt) {
-        let mut flags = state.flags.clone();
-        let fixed = state.environment.read_new.is_some() || state.environment.always_new.is_some();
-        if !news.ready && self.load().ready && fixed {
-            // As below: it does not come back by itself.
-            state.environment_spent = true;
-        }
-        flags.learnt = Some(news);
-        if !news.ready && asked(&flags).is_some() {
-            // Zero rather than suspended: a percentage that comes back by itself after the next
-            // verify would be a ramp that nobody ordered, on every instance at once.
-            tracing::warn!(entity = %self.inner.entity, was = %flags.read_new, listed = flags.exceptions.always_new.len(), "new side no longer ready: read percentages set to 0, and no key is always read from it");
-            flags.read_new = Percent::ZERO;
-            flags.exceptions = Arc::new(flags.exceptions.withdrawn());
-            state.read_new_unsaved = true;
-            state.exceptions_unsaved = true;
-        }
-        self.publish(state, flags);
     }
 
     /// Puts `flags` in force. The lock that `state` comes from keeps snapshots in order.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::*;
-use crate::{FileStore, Place, Stage, Version};
+use crate::{Epoch, FileStore, Place, Stage, Version};
 
 /// A store whose failures are values.
 #[derive(Default)]
@@ -462,11 +462,13 @@ fn without_an_installation_the_authority_is_alone() {
     ] {
         let store = Faulty::new();
         let flags = open(&store);
-        flags.learn_uninstalled().expect("nothing to save");
+        flags
+            .learn_answer(flags.asking(), None)
+            .expect("nothing to save");
         assert!(!flags.load().known, "no stage is made up");
         flags.learn(&epoch(2, stage)).expect("saved");
         flags.set_read_new(percent(50.0)).expect("ready");
-        flags.learn_uninstalled().expect("saved");
+        flags.learn_answer(flags.asking(), None).expect("saved");
         let now = flags.load();
         assert_eq!(now.serving().expect("known"), alone, "{stage}");
         assert_eq!((now.ready, now.read_new), (false, Percent::ZERO), "{stage}");
@@ -626,3 +628,34 @@ fn snapshots_are_whole_and_in_order_under_concurrent_changes() {
 mod excepted;
 mod fixed;
 mod watched;
+
+/// A row with a lower number: a late answer where something else was learnt meanwhile, and else a
+/// database that was restored from before.
+#[test]
+fn a_row_that_went_back_is_told_from_a_late_one() {
+    let ready = |number: i64| Epoch {
+        number,
+        ..Epoch::READY
+    };
+    let flags = Flags::memory(listings());
+    let late = flags.asking();
+    flags.learn(&ready(4)).expect("memory");
+    flags.set_read_new(Percent::HUNDRED).expect("it is ready");
+    for answer in [Some(&ready(2)), None] {
+        flags.learn_answer(late, answer).expect("memory");
+        let now = flags.load();
+        assert!((now.epoch, now.ready, now.read_new) == (4, true, Percent::HUNDRED));
+    }
+    // The evidence of the backup is no evidence of what is there now.
+    flags
+        .learn_answer(flags.asking(), Some(&ready(2)))
+        .expect("memory");
+    let now = flags.load();
+    assert!((now.epoch, now.ready, now.read_new) == (2, false, Percent::ZERO));
+    // Learnt once more it holds; the percentage stays where it is.
+    flags
+        .learn_answer(flags.asking(), Some(&ready(2)))
+        .expect("memory");
+    let now = flags.load();
+    assert!((now.epoch, now.ready, now.read_new) == (2, true, Percent::ZERO));
+}

@@ -82,7 +82,7 @@ impl Home {
         let dialect = self.database.dialect();
         let statement = Statement::of(
             dialect,
-            "SELECT epoch, authority, moving_to, copying, incarnation, revision, backfilled, verified, mapping FROM ",
+            "SELECT epoch, authority, moving_to, copying, incarnation, revision, backfilled, verified, mapping, doubts FROM ",
         )
         .table(tables::EPOCH)
         .sql(" WHERE entity = ")
@@ -135,13 +135,16 @@ impl Home {
         let yes = dialect.boolean(true);
         let (set, only) = match evidence {
             Evidence::Backfilled => (format!(" SET backfilled = {yes}"), String::new()),
-            Evidence::Verified => (
+            Evidence::Verified { doubts } => (
                 format!(" SET verified = {yes}"),
-                format!("copying = {yes} AND "),
+                format!("copying = {yes} AND doubts = {doubts} AND "),
             ),
             Evidence::NotVerified => {
                 let no = dialect.boolean(false);
-                (format!(" SET verified = {no}"), String::new())
+                (
+                    format!(" SET verified = {no}, doubts = doubts + 1"),
+                    String::new(),
+                )
             }
         };
         let statement = Statement::of(dialect, "UPDATE ")
@@ -164,6 +167,8 @@ pub(crate) struct Row {
     pub(crate) epoch: Epoch,
     /// The mapping that the side holds.
     pub(crate) held: HeldMapping,
+    /// How many verifies have found a difference.
+    pub(crate) doubts: i64,
 }
 
 /// What a sweep proved.
@@ -172,7 +177,11 @@ pub enum Evidence {
     /// Every key was passed.
     Backfilled,
     /// Every key was compared, and nothing differed that is not lag.
-    Verified,
+    Verified {
+        /// How many verifies had found a difference when this one began: what another has found
+        /// since stands.
+        doubts: i64,
+    },
     /// A verify found a difference.
     NotVerified,
 }
@@ -193,6 +202,7 @@ fn row(values: &[Value]) -> Option<Row> {
         backfilled,
         verified,
         mapping,
+        doubts,
     ] = values
     else {
         return None;
@@ -208,5 +218,9 @@ fn row(values: &[Value]) -> Option<Row> {
         verified: yes(verified),
     };
     let held = HeldMapping::read(revision, mapping);
-    Some(Row { epoch, held })
+    Some(Row {
+        epoch,
+        held,
+        doubts: integer(doubts),
+    })
 }

@@ -99,7 +99,10 @@ pub enum Recorded {
     Yes,
     /// Nothing is copied in this stage, so the next write would make it untrue.
     NotCopied,
-    /// The entity was moved, or its revision raised, since the verify began.
+    /// Fewer keys agreed than lagged: what they will be is not known.
+    Lagging,
+    /// Since the verify began the entity was moved, its revision raised, or another verify found a
+    /// difference.
     Moved,
 }
 
@@ -112,9 +115,12 @@ impl Recorded {
             Recorded::NotCopied => {
                 Some("nothing is copied in stage legacy, so the next write makes it untrue")
             }
-            Recorded::Moved => {
-                Some("the entity was moved, or its revision raised, meanwhile: verify again")
+            Recorded::Lagging => {
+                Some("more keys lagged than agreed: let the drain catch up, then verify again")
             }
+            Recorded::Moved => Some(
+                "meanwhile the entity was moved, its revision raised, or another verify found a difference: verify again",
+            ),
         }
     }
 }
@@ -141,6 +147,13 @@ impl VerifyReport {
     #[must_use]
     pub fn count(&self, class: Class) -> u64 {
         self.classes.get(&class).copied().unwrap_or(0)
+    }
+
+    /// Whether as many keys agreed as lagged, at the least. A lagging key differs by what is
+    /// recorded, and proves nothing of how it will arrive.
+    #[must_use]
+    pub fn conclusive(&self) -> bool {
+        self.count(Class::Equal) >= self.count(Class::Lagging)
     }
 
     /// Whether this proves agreement up to recorded lag: something was compared (or there is

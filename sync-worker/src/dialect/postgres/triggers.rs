@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS changeover_epoch (
   entity text COLLATE "C" NOT NULL, place text COLLATE "C" NOT NULL, epoch bigint NOT NULL,
   authority text NOT NULL, moving_to text, copying boolean NOT NULL, incarnation bigint NOT NULL,
   revision bigint NOT NULL, mapping bigint, backfilled boolean NOT NULL, verified boolean NOT NULL,
+  doubts bigint NOT NULL DEFAULT 0,
   PRIMARY KEY (entity, place));
 CREATE TABLE IF NOT EXISTS changeover_id (
   entity text COLLATE "C" NOT NULL, place text COLLATE "C" NOT NULL, key text COLLATE "C" NOT NULL,

@@ -26,7 +26,8 @@ CREATE INDEX IF NOT EXISTS changeover_dirty ON changeover_key (entity, place, ke
 CREATE TABLE IF NOT EXISTS changeover_epoch (
   entity TEXT NOT NULL, place TEXT NOT NULL, epoch INTEGER NOT NULL, authority TEXT NOT NULL,
   moving_to TEXT, copying INTEGER NOT NULL, incarnation INTEGER NOT NULL, revision INTEGER NOT NULL, mapping INTEGER,
-  backfilled INTEGER NOT NULL, verified INTEGER NOT NULL, PRIMARY KEY (entity, place)) WITHOUT ROWID;
+  backfilled INTEGER NOT NULL, verified INTEGER NOT NULL, doubts INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (entity, place)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS changeover_id (
   entity TEXT NOT NULL, place TEXT NOT NULL, key TEXT NOT NULL, target TEXT NOT NULL, slot TEXT NOT NULL,
   target_table TEXT NOT NULL, id NOT NULL, PRIMARY KEY (entity, place, key, target, slot)) WITHOUT ROWID;
