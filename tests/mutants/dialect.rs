@@ -204,8 +204,8 @@ impl Dialect for Mutant {
     fn begin_write(&self) -> &'static str {
         self.shipped.begin_write()
     }
-    fn lock_epoch(&self, entity: &str, place: &str) -> Option<String> {
-        self.shipped.lock_epoch(entity, place)
+    fn lock_epoch(&self, entity: &str, place: &str, lock_timeout: Duration) -> Option<String> {
+        self.shipped.lock_epoch(entity, place, lock_timeout)
     }
     fn end_copy(&self) -> Option<&'static str> {
         self.shipped.end_copy()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use changeover::flags::{Key, Place, Version};
+use changeover::flags::{Key, Place, Stage, Version};
 use changeover::worker::dialect::catalog::Table;
 use changeover::worker::dialect::install::{Patience, Side};
 use changeover::worker::dialect::session::Database;
@@ -22,6 +22,8 @@ everywhere!(
     an_installer_overtaken_by_a_raise_changes_nothing,
     what_was_moved_is_not_taken_back,
     an_older_process_between_the_steps_of_a_raise_is_told_so,
+    an_incarnation_is_not_given_out_twice,
+    a_raise_begins_above_what_was_taken_out,
 );
 
 /// Gives up at the first lock it does not get, after a time that no test waits for.
@@ -96,9 +98,57 @@ mod scenario {
         }
         let new = market.open_with(raised).await;
         new.raise_revision().await.unwrap();
+        // No side came back from a backup: the copying goes on.
+        assert_eq!(new.epoch().await.unwrap().stage(), Stage::DualWrite);
         backfill(&new).await;
         drain(&new).await;
         assert!(verify(&new).await.clean());
+    }
+
+    /// An installer that has found no past waits for a lock, while another installs, copies and
+    /// uninstalls.
+    pub(super) async fn an_incarnation_is_not_given_out_twice(topology: Topology) {
+        let market = Market::start(topology).await;
+        let legacy = Database::open(&market.legacy_url).unwrap();
+        let (entity, mapping) = (Market::entity(), Market::mapping(MAPPING));
+        let sources = tables(&legacy, &["listings", "photos", "tenants"]).await;
+        let side = Side {
+            database: &legacy,
+            entity: &entity,
+            place: Place::Legacy,
+            shape: mapping.shape(),
+            tables: &sources,
+        };
+        let script = side.authority_script(Version(0));
+        market.installed().await.uninstall().await.unwrap();
+        let refused = side.install(&script, Version(0), ONE_TRY).await;
+        let Err(StoreError::Refused { advice, .. }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert!(advice.contains("install again"), "{advice}");
+        let migration = market.open().await;
+        migration.install().await.unwrap();
+        assert_eq!(migration.epoch().await.unwrap().base, Version::base(1));
+    }
+
+    /// The new side comes back from before the uninstallations that the legacy side knows of.
+    pub(super) async fn a_raise_begins_above_what_was_taken_out(topology: Topology) {
+        let (market, migration) = ready(topology, 4).await;
+        let past = "INSERT INTO changeover_past VALUES ('listings', 'legacy', 4)";
+        migration.uninstall().await.unwrap();
+        market.legacy.run("DELETE FROM changeover_past").await;
+        market
+            .new
+            .run("DELETE FROM pictures; DELETE FROM variants; DELETE FROM service_listings")
+            .await;
+        migration.install().await.unwrap();
+        let lost = "DELETE FROM changeover_epoch WHERE place = 'legacy'";
+        market.legacy.run(&format!("{lost}; {past}")).await;
+        migration.install().await.unwrap();
+        assert_eq!(migration.epoch().await.unwrap().base, Version::base(5));
+        migration.start_copying().await.unwrap();
+        backfill(&migration).await;
+        settle(&market, &migration).await;
     }
 
     /// The steps of an installer that read revision and base before they were raised, and gets
@@ -153,6 +203,10 @@ mod scenario {
         assert!(verify(&raised).await.clean());
     }
 }
+
+/// What a copy holds until it ends.
+const COPY: &str =
+    "SELECT pg_advisory_xact_lock_shared(hashtextextended('changeover_epoch/listings/new', 0))";
 
 /// Waits until a session of the product waits for a lock that `which` describes; answers its pid.
 async fn waiting(side: &Plain, which: &str) -> String {
@@ -317,9 +371,7 @@ async fn two_revisions_raised_at_once_share_no_incarnation() {
         pause: Duration::from_secs(4),
         ..ONE_TRY
     };
-    let copy =
-        "SELECT pg_advisory_xact_lock_shared(hashtextextended('changeover_epoch/listings/new', 0))";
-    let copy = holding(&market.new_url, copy).await;
+    let copy = holding(&market.new_url, COPY).await;
     let raising = tokio::spawn({
         let three = three.clone().with_patience(again);
         async move { three.raise_revision().await }
@@ -342,4 +394,50 @@ async fn two_revisions_raised_at_once_share_no_incarnation() {
     let titles = "SELECT DISTINCT substr(title, 1, 3) FROM service_listings";
     assert_eq!(market.new.texts(titles).await, ["v3 "]);
     assert!(verify(&three).await.clean());
+}
+
+/// A copy that has passed its checks may still write: the guards stay until it has ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_uninstallation_waits_for_copies() {
+    let (market, migration) = ready(Topology::PostgresTwoDatabases, 4).await;
+    // As long as another entity is installed, the tables that a copy needs stay.
+    let another = "INSERT INTO changeover_epoch SELECT 'another', place, epoch, authority, moving_to, \
+         copying, incarnation, revision, mapping, backfilled, verified FROM changeover_epoch";
+    market.new.run(another).await;
+    let copy = holding(&market.new_url, COPY).await;
+    let leaving = migration.clone().with_patience(ONE_TRY);
+    let leaving = tokio::spawn(async move { leaving.uninstall().await });
+    waiting(&market.new, "locktype = 'advisory'").await;
+    let refused = market.new.try_run("DELETE FROM variants").await;
+    refused.expect_err("a copy is in flight, and the guards are gone");
+    drop(copy);
+    leaving.await.unwrap().unwrap();
+    market.new.run("DELETE FROM variants").await;
+}
+
+/// Waiting long for copies is no reason to wait long for readers: everybody queues behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_trigger_is_waited_for_longer_than_the_patience() {
+    let (market, migration) = ready(Topology::PostgresTwoDatabases, 4).await;
+    let pictures = MAPPING.find("[[target]]\nname = \"picture\"").unwrap();
+    let less = MAPPING[..pictures].replace("revision = 1", "revision = 2");
+    let raised = market.open_with(Market::mapping(&less)).await;
+    let reader = holding(&market.new_url, "LOCK TABLE pictures IN ACCESS SHARE MODE").await;
+    let hasty = Patience {
+        lock_timeout: Duration::from_millis(100),
+        ..ONE_TRY
+    };
+    let (raised, leaving) = (raised.with_patience(hasty), migration.with_patience(hasty));
+    let refused = async { [raised.raise_revision().await, leaving.uninstall().await] };
+    let refused = tokio::time::timeout(Duration::from_secs(6), refused).await;
+    for refused in refused.expect("readers queued behind a trigger") {
+        assert!(
+            matches!(
+                refused,
+                Err(MigrationError::Store(StoreError::Locked { .. }))
+            ),
+            "{refused:?}"
+        );
+    }
+    drop(reader);
 }

@@ -13,7 +13,7 @@ use rand::RngExt;
 use super::authority::integer;
 use super::catalog::Table;
 use super::held_mapping::{self, HeldMapping};
-use super::session::{Database, DbError, ErrorClass, on_session};
+use super::session::{Database, DbError, ErrorClass, Session, on_session};
 use super::statement::Statement;
 use super::tables;
 use crate::mapping::{KeyExpression, Ownership, Root, Shape};
@@ -314,6 +314,24 @@ impl Side<'_> {
         }
     }
 
+    /// Waits until no copy to this side is in flight, for longer than for a lock of a table: only
+    /// copies queue behind it.
+    pub(super) async fn wait_for_copies(
+        &self,
+        session: &mut dyn Session,
+        patience: Patience,
+    ) -> Result<(), DbError> {
+        let (dialect, entity, place) = (
+            self.database.dialect(),
+            self.entity.as_str(),
+            self.place.as_str(),
+        );
+        match dialect.lock_epoch(entity, place, patience.lock_timeout) {
+            Some(lock) => session.script(&lock).await,
+            None => Ok(()),
+        }
+    }
+
     /// The tables that get triggers, in one order for every installer.
     fn table_names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self
@@ -363,7 +381,8 @@ impl Side<'_> {
         for sql in script {
             session.script(sql).await?;
         }
-        // Asked again under the locks: triggers of an older base would stamp below the new one.
+        // Asked again under the locks: triggers of an older base would stamp below the new one, and an
+        // incarnation that another installation used meanwhile must not be given out twice.
         let select = format!("SELECT {}, incarnation << 44 FROM ", HeldMapping::COLUMNS);
         let held = Statement::of(dialect, &select)
             .table(tables::EPOCH)
@@ -372,16 +391,18 @@ impl Side<'_> {
             .sql(" AND place = ")
             .text(self.place.as_str());
         let rows = session.fetch(held).await?;
-        let mine = matches!(
-            rows.first().map(Vec::as_slice),
-            Some([revision, mapping, held]) if integer(held) == base.0
-                && HeldMapping::read(revision, mapping).admits(self.shape).is_ok()
-        );
+        let past = self.past_in(session).await?;
+        let mine = past.is_none_or(|past| past < base.0 >> Version::COUNTER_BITS)
+            && matches!(
+                rows.first().map(Vec::as_slice),
+                Some([revision, mapping, held]) if integer(held) == base.0
+                    && HeldMapping::read(revision, mapping).admits(self.shape).is_ok()
+            );
         if !mine {
             return Err(DbError {
                 class: ErrorClass::Other,
                 summary:
-                    "the mapping was raised or changed meanwhile: look at it, then install again"
+                    "the mapping was raised or changed meanwhile, or the entity uninstalled: look at it, then install again"
                         .into(),
                 source: sqlx::Error::RowNotFound,
             });

@@ -179,8 +179,14 @@ pub trait Dialect: Send + Sync + Debug + 'static {
     /// Opens a writing transaction on the product's own tables.
     fn begin_write(&self) -> &'static str;
 
-    /// Waits for copies and touches in flight, and keeps new ones out until the commit.
-    fn lock_epoch(&self, entity: &str, place: &str) -> Option<String>;
+    /// Waits for copies and touches in flight, and keeps new ones out until the commit. Later locks
+    /// are waited for as long as `lock_timeout`.
+    fn lock_epoch(
+        &self,
+        entity: &str,
+        place: &str,
+        lock_timeout: std::time::Duration,
+    ) -> Option<String>;
 
     /// Ends a copy: what must run before `COMMIT`.
     fn end_copy(&self) -> Option<&'static str>;

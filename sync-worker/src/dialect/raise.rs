@@ -16,6 +16,7 @@ use super::install::{Patience, Side};
 use super::session::{DbError, ErrorClass, Session};
 use super::statement::Statement;
 use super::tables;
+use super::uninstall::unused_base;
 use crate::store::StoreError;
 
 /// How often in a row somebody else may raise the same revision first.
@@ -114,7 +115,9 @@ async fn raise_from(
         return Ok(());
     }
     let highest = led.map_or(base, |led| led.epoch.base.max(base));
-    let incarnation = (highest.0 >> Version::COUNTER_BITS) + 1;
+    let unused = unused_base(authority, follower).await?;
+    let next = Version(highest.0 + Version::base(1).0).max(unused);
+    let incarnation = next.0 >> Version::COUNTER_BITS;
     let doing = "raising the revision of";
     follower
         .patiently(doing, patience, || {
@@ -122,10 +125,9 @@ async fn raise_from(
         })
         .await?;
     if led.is_none() {
-        let base = Version(incarnation << Version::COUNTER_BITS);
-        let script = authority.authority_script(base);
+        let script = authority.authority_script(next);
         return authority
-            .install_at(&script, base, decided(base), patience)
+            .install_at(&script, next, decided(next), patience)
             .await;
     }
     authority
@@ -213,9 +215,7 @@ async fn raise_follower(
         .script(&dialect.begin_install(patience.lock_timeout))
         .await?;
     // Copies in flight end first; later ones see the new revision.
-    if let Some(lock) = dialect.lock_epoch(side.entity.as_str(), side.place.as_str()) {
-        session.script(&lock).await?;
-    }
+    side.wait_for_copies(session, patience).await?;
     let script = side.follower_script();
     drop_stale(side, session, &script).await?;
     for sql in script {

@@ -49,6 +49,8 @@ impl Side<'_> {
         session
             .script(&dialect.begin_install(patience.lock_timeout))
             .await?;
+        // A copy that has passed its checks still writes, and needs the guards to be its own.
+        self.wait_for_copies(session, patience).await?;
         let (entity, place) = (self.entity.as_str(), self.place.as_str());
         let script = dialect.drop_objects(session, entity, place).await?;
         if let Some(number) = unmoved {
@@ -102,23 +104,25 @@ impl Side<'_> {
         session.execute(keep).await.map(drop)
     }
 
-    /// The highest incarnation that an installation which was taken out has used here.
-    pub(crate) async fn past(&self) -> Result<Option<i64>, StoreError> {
+    async fn past(&self) -> Result<Option<i64>, StoreError> {
         let side = self;
-        let asked = on_session!(side, "reading the past of", |session| async move {
-            let past = Statement::of(side.database.dialect(), "SELECT incarnation FROM ")
-                .table(tables::PAST)
-                .sql(" WHERE entity = ")
-                .text(side.entity.as_str())
-                .sql(" AND place = ")
-                .text(side.place.as_str());
-            let rows = session.fetch(past).await?;
-            Ok::<_, DbError>(rows.first().and_then(|row| row.first()).map(integer))
-        });
-        match asked.await {
-            Err(StoreError::NotInstalled { .. }) => Ok(None),
-            answer => answer,
+        on_session!(side, "reading the past of", |session| side.past_in(session)).await
+    }
+
+    /// The highest incarnation that an installation which was taken out has used here.
+    pub(super) async fn past_in(&self, session: &mut dyn Session) -> Result<Option<i64>, DbError> {
+        let dialect = self.database.dialect();
+        if dialect.describe(session, tables::PAST).await?.is_none() {
+            return Ok(None);
         }
+        let past = Statement::of(dialect, "SELECT incarnation FROM ")
+            .table(tables::PAST)
+            .sql(" WHERE entity = ")
+            .text(self.entity.as_str())
+            .sql(" AND place = ")
+            .text(self.place.as_str());
+        let rows = session.fetch(past).await?;
+        Ok(rows.first().and_then(|row| row.first()).map(integer))
     }
 }
 

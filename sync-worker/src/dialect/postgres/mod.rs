@@ -287,10 +287,11 @@ impl Dialect for Postgres {
         "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '300ms'"
     }
 
-    fn lock_epoch(&self, entity: &str, place: &str) -> Option<String> {
+    fn lock_epoch(&self, entity: &str, place: &str, lock_timeout: Duration) -> Option<String> {
         Some(format!(
-            "SET LOCAL lock_timeout = '10s'; SELECT pg_advisory_xact_lock({})",
-            epoch_lock(entity, place)
+            "SET LOCAL lock_timeout = '10s'; SELECT pg_advisory_xact_lock({}); SET LOCAL lock_timeout = '{}ms'",
+            epoch_lock(entity, place),
+            lock_timeout.as_millis().max(1)
         ))
     }
 

@@ -271,7 +271,7 @@ impl Dialect for Sqlite {
         "BEGIN IMMEDIATE"
     }
 
-    fn lock_epoch(&self, _entity: &str, _place: &str) -> Option<String> {
+    fn lock_epoch(&self, _entity: &str, _place: &str, _lock_timeout: Duration) -> Option<String> {
         None
     }
 
