@@ -192,10 +192,10 @@ impl Wiring {
             return Ok(());
         }
         // Somebody who stopped the copying does not want a restart to begin it again; and where the
-        // legacy side came back from before, copies would put what the backup holds over newer rows.
+        // legacy side came back from a backup, copies would put what the backup holds over newer rows.
         if !epoch.is_untouched() {
             let entity = migration.entity();
-            tracing::warn!(%entity, "nothing is copied: somebody stopped it, or the legacy side came back from before its installation; changeover install --copy starts it");
+            tracing::warn!(%entity, "nothing is copied: somebody stopped it, or the legacy side came back from a backup; changeover install --copy starts it");
             return Ok(());
         }
         match migration.start_copying().await {

@@ -26,8 +26,8 @@ pub(super) struct Install {
     /// Only stamp writes: stay in stage legacy, copy nothing
     #[arg(long)]
     stamps_only: bool,
-    /// Copy, also where somebody stopped it, or where the legacy side came back from before its
-    /// installation: copies put what it holds over newer rows of the new side
+    /// Copy, also where somebody stopped it, or where the legacy side came back from a
+    /// backup: copies put what it holds over newer rows of the new side
     #[arg(long, conflicts_with = "stamps_only")]
     copy: bool,
     /// Make the databases hold this mapping's revision: copies of older ones are refused from now on,
@@ -79,8 +79,8 @@ impl fmt::Display for Installed {
         if *stopped {
             writeln!(
                 f,
-                "nothing is copied: somebody stopped it, or the legacy side came back from before its \
-                 installation; changeover install --copy begins again"
+                "nothing is copied: somebody stopped it, or the legacy side came back from a \
+                 backup; changeover install --copy begins again"
             )?;
         }
         Ok(())

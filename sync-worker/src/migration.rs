@@ -189,8 +189,9 @@ impl Migration {
 
     /// Installs tables and triggers on both sides. Installing again changes nothing, unless one side
     /// has lost what it held, or came back from before the other's last incarnation: then every key
-    /// is copied again, and no evidence stands. An entity whose legacy side lost its installation is
-    /// in stage `legacy` again, until somebody starts the copying.
+    /// is copied again, and no evidence stands. An entity whose legacy side came back from a
+    /// backup, without its installation or from before copies that the new side holds, is in stage
+    /// `legacy` again, until somebody starts the copying.
     ///
     /// # Errors
     ///

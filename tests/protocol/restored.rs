@@ -1,6 +1,6 @@
 //! Sides that come back from a backup: without their installation, or older than the other side.
 
-use changeover::flags::{Flags, Percent, Place, Version};
+use changeover::flags::{Flags, Percent, Place, Stage, Version};
 use changeover::worker::dialect::install::{Patience, Side};
 use changeover::worker::dialect::session::Database;
 use changeover::worker::migration::{Migration, MigrationError};
@@ -16,6 +16,7 @@ use super::races::{key, ready, settle};
 everywhere!(
     a_legacy_side_from_before_its_installation,
     a_legacy_side_from_before_a_revision,
+    a_legacy_side_at_a_lower_incarnation_overwrites_nothing,
     a_new_side_from_before_it_was_filled_again,
     a_sweep_from_below_the_base_keeps_no_cursor,
     what_came_between_two_halves_of_an_installation_is_seen,
@@ -140,6 +141,9 @@ mod scenario {
             again.base > raised.base && again.number > raised.number && !again.ready(),
             "{raised:?} {again:?}"
         );
+        // The new side may hold what the backup does not: no start of an application copies.
+        assert!(again.stage() == Stage::Legacy && !again.is_untouched());
+        new.start_copying().await.unwrap();
         backfill(&new).await;
         drain(&new).await;
         assert_eq!(market.new.texts(&titles(3)).await, ["v2 "]);
@@ -147,6 +151,53 @@ mod scenario {
         assert_eq!(market.new.texts(stocks).await, ["7"]);
         let report = verify(&new).await;
         assert!(report.clean() && unequal(&report, Class::Lagging) == 0);
+    }
+
+    /// What was written after the backup stands on the new side alone: nobody overwrites it before
+    /// somebody said so, also where the start that found it died between the steps of its raise.
+    pub(super) async fn a_legacy_side_at_a_lower_incarnation_overwrites_nothing(
+        topology: Topology,
+    ) {
+        for died in [false, true] {
+            let (market, migration) = ready(topology, 6).await;
+            let before = migration.epoch().await.unwrap();
+            let raised = |incarnation: u32| {
+                format!(
+                    "UPDATE changeover_epoch SET incarnation = {incarnation} WHERE place = 'new'"
+                )
+            };
+            market.new.run(&raised(1)).await;
+            migration.install().await.unwrap();
+            let since = "UPDATE listings SET title = 'since the backup'";
+            market.legacy.run(since).await;
+            backfill(&migration).await;
+            settle(&market, &migration).await;
+            let held = migration.epoch().await.unwrap();
+            assert!(held.ready() && held.stage() == Stage::DualWrite, "{held:?}");
+            drop(migration);
+
+            back_at(&market, before.base).await;
+            let backup = "UPDATE listings SET title = 'from the backup'";
+            market.legacy.run(backup).await;
+            if died {
+                market.new.run(&raised(3)).await;
+            }
+            let migration = market.open().await;
+            migration.install().await.unwrap();
+            let now = migration.epoch().await.unwrap();
+            assert!(now.base > held.base && now.number > held.number && !now.ready());
+            let waits = now.stage() == Stage::Legacy && !now.is_untouched();
+            assert!(waits, "{died}: {now:?}");
+            // Found once: starting again changes nothing.
+            migration.install().await.unwrap();
+            assert_eq!(migration.epoch().await.unwrap(), now);
+
+            migration.start_copying().await.unwrap();
+            backfill(&migration).await;
+            settle(&market, &migration).await;
+            migration.install().await.unwrap();
+            assert!(migration.epoch().await.unwrap().ready());
+        }
     }
 
     /// A new side that was lost, filled again, and then restored from before it was lost: same

@@ -13,7 +13,7 @@ use changeover_flags::{Epoch, Version};
 use super::held_mapping;
 use super::home::{Home, Row};
 use super::install::{Patience, Side};
-use super::session::{DbError, ErrorClass, Session};
+use super::session::{DbError, ErrorClass, Session, on_session};
 use super::statement::Statement;
 use super::tables;
 use super::uninstall::unused_base;
@@ -32,6 +32,9 @@ const RAISERS: u32 = 20;
 ///
 /// Where the sides differ, the incarnation is one that neither side had. What is copied at the
 /// higher of the two may be there already, from before the other side was lost, with other data.
+///
+/// Where the follower holds copies that the authority cannot have sent, nothing is copied any more
+/// until somebody starts it: what they say may be newer.
 ///
 /// Repeatable after a crash.
 ///
@@ -118,6 +121,14 @@ async fn raise_from(
     let unused = unused_base(authority, follower).await?;
     let next = Version(highest.0 + Version::base(1).0).max(unused);
     let incarnation = next.0 >> Version::COUNTER_BITS;
+    let outranked = match led {
+        Some(led) if led.epoch.base < base && holds_above(follower, led.epoch.base).await? => {
+            let entity = follower.entity;
+            tracing::warn!(%entity, "the legacy side came back from a backup: changeover install --copy puts what it holds over newer rows of the new side");
+            Some(led.epoch.base)
+        }
+        _ => None,
+    };
     let doing = "raising the revision of";
     follower
         .patiently(doing, patience, || {
@@ -132,9 +143,28 @@ async fn raise_from(
     }
     authority
         .patiently(doing, patience, || {
-            raise_authority(authority, mine, incarnation, patience)
+            raise_authority(authority, mine, incarnation, outranked, patience)
         })
         .await
+}
+
+/// Whether copies of a later incarnation than `base`'s have reached the follower. The authority was
+/// there then, so one that stands at `base` came back from a backup: while the follower alone is
+/// raised, nothing is copied.
+async fn holds_above(follower: &Side<'_>, base: Version) -> Result<bool, StoreError> {
+    on_session!(follower, "looking for copies of", |session| async move {
+        let copies = Statement::of(follower.database.dialect(), "SELECT 1 FROM ")
+            .table(tables::KEY)
+            .sql(" WHERE version >= ")
+            .int(base.0 + Version::base(1).0)
+            .sql(" AND entity = ")
+            .text(follower.entity.as_str())
+            .sql(" AND place = ")
+            .text(follower.place.as_str())
+            .sql(" LIMIT 1");
+        Ok::<_, DbError>(!session.fetch(copies).await?.is_empty())
+    })
+    .await
 }
 
 /// Only ever upwards, and never two mappings at one incarnation: of two that raise at once, the
@@ -263,6 +293,7 @@ async fn raise_authority(
     side: &Side<'_>,
     revision: i64,
     incarnation: i64,
+    outranked: Option<Version>,
     patience: Patience,
 ) -> Result<(), DbError> {
     let dialect = side.database.dialect();
@@ -281,8 +312,13 @@ async fn raise_authority(
         session.script(&sql).await?;
     }
     let (greatest, first) = (dialect.greatest_name(), decided(base));
-    let forget =
+    let mut forget =
         format!(", epoch = {greatest}(epoch + 1, {first}), backfilled = {no}, verified = {no}");
+    if let Some(from) = outranked {
+        // Where another has raised the row since, somebody may have decided to copy.
+        let from = from.0 >> Version::COUNTER_BITS;
+        forget += &format!(", copying = CASE WHEN incarnation = {from} THEN {no} ELSE copying END");
+    }
     if session
         .execute(risen(side, revision, incarnation, &forget))
         .await?
