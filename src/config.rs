@@ -43,8 +43,10 @@ use thiserror::Error;
 use crate::causes::Causes;
 
 mod checks;
+mod pace;
 
 pub use checks::{Checking, Own};
+pub use pace::{Pace, Watching};
 
 /// A whole file.
 #[derive(Debug, Clone, Deserialize)]
@@ -54,6 +56,9 @@ pub struct Config {
     pub legacy: Side,
     /// Where the new tables are; the same as `legacy` if they stand in one database.
     pub new: Side,
+    /// How fast history is copied.
+    #[serde(default)]
+    pub pace: Pace,
     /// What is moved, by name.
     pub entity: BTreeMap<String, Moved>,
     /// The file itself, for messages and for what lies beside it.
@@ -103,7 +108,7 @@ pub struct Moved {
 pub struct Backfilling {
     /// Keys per page, at least 1.
     pub page: Option<u32>,
-    /// Keys per second, at least 1; not set is unlimited.
+    /// Keys per second, at least 1, instead of [`Pace::rows_per_second`].
     pub rows_per_second: Option<u32>,
     /// How often in a row a page may fail before the verb gives up; 10 unless set.
     pub attempts: u32,
@@ -191,6 +196,14 @@ pub enum BadConfig {
         /// The field.
         field: &'static str,
     },
+    /// What stands in `[pace]`.
+    #[error("pace.{field}: {problem}")]
+    Pace {
+        /// The field, or the signal.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The file names no such entity, or several and none was asked for.
     #[error("{asked}: the file names {}", list(.known))]
     Which {
@@ -266,6 +279,7 @@ impl Config {
             source,
         })?;
         config.path = path.to_owned();
+        config.pace.check()?;
         for (name, moved) in &config.entity {
             Entity::new(name)?;
             moved.check(name)?;
@@ -366,15 +380,18 @@ impl Moved {
 }
 
 impl Backfilling {
-    /// As the worker takes it.
+    /// As the worker takes it, at the pace of the file.
     #[must_use]
-    pub fn options(&self) -> BackfillOptions {
-        let default = BackfillOptions::default();
+    pub fn options(&self, pace: &Pace) -> BackfillOptions {
+        let (default, pacing) = (BackfillOptions::default(), pace.pacing());
         BackfillOptions {
             page: self.page.unwrap_or(default.page),
             pacing: Pacing {
-                rows_per_second: self.rows_per_second.and_then(RowsPerSecond::new),
-                ..default.pacing
+                rows_per_second: self
+                    .rows_per_second
+                    .and_then(RowsPerSecond::new)
+                    .or(pacing.rows_per_second),
+                ..pacing
             },
             attempts: Some(self.attempts),
             ..default
@@ -454,8 +471,8 @@ mod tests {
             options
         };
         assert_eq!(
-            seedless(shown.backfill.options()),
-            seedless(moved.backfill.options())
+            seedless(shown.backfill.options(&whole.pace)),
+            seedless(moved.backfill.options(&config.pace))
         );
         let seedless = |mut options: DrainOptions| {
             options.seed = 0;
@@ -492,7 +509,13 @@ mod tests {
             unreachable!("{own:?}");
         };
         assert_eq!((own.place, own.every), (Place::New, OwnCheck::EVERY));
-        assert!(shown.backfill.options().pacing.rows_per_second.is_some());
+        let shown = shown.backfill.options(&examples.pace).pacing;
+        assert!(shown.rows_per_second.is_some() && shown.bytes_per_second.is_some());
+        assert_eq!(examples.pace.signal.len(), 3);
+        assert_eq!(
+            examples.pace.pacing().rows_per_second,
+            RowsPerSecond::new(5_000)
+        );
     }
 
     #[test]

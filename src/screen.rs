@@ -10,6 +10,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// How often a plain line is written.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// How often one says that it is still held back.
+const HELD_EVERY: Duration = Duration::from_secs(10);
+
 /// Where progress is shown.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Screen {
@@ -54,6 +57,7 @@ impl Screen {
             bar,
             began: now,
             said: Mutex::new(now),
+            held: Mutex::default(),
             first: OnceLock::new(),
         }
     }
@@ -68,11 +72,40 @@ pub(crate) struct Bar {
     bar: Option<ProgressBar>,
     began: Instant,
     said: Mutex<Instant>,
+    /// What was last said to hold it back, without numbers, and when.
+    held: Mutex<Option<(String, Instant)>>,
     /// What was done when the first word came: a sweep may go on from an earlier one.
     first: OnceLock<u64>,
 }
 
 impl Bar {
+    /// Something holds it back, or nothing any more.
+    pub(crate) fn held(&self, why: Option<String>) {
+        if let Some(bar) = &self.bar {
+            return bar.set_message(match why {
+                Some(why) => format!("{}, held back: {why}", self.doing),
+                None => self.doing.to_owned(),
+            });
+        }
+        let Ok(mut held) = self.held.lock() else {
+            return;
+        };
+        let Some(why) = why else {
+            if held.take().is_some() {
+                self.screen.say(format!("  {} goes on", self.doing));
+            }
+            return;
+        };
+        // The same again, but for its numbers, is said from time to time.
+        let words: String = why.chars().filter(|c| !c.is_ascii_digit()).collect();
+        let said = held.as_ref().filter(|(said, _)| *said == words);
+        if said.is_none_or(|(_, at)| at.elapsed() >= HELD_EVERY) {
+            self.screen
+                .say(format!("  {} held back: {why}", self.doing));
+            *held = Some((words, Instant::now()));
+        }
+    }
+
     /// So many rows are done.
     pub(crate) fn at(&self, done: u64) {
         let first = *self.first.get_or_init(|| done);

@@ -50,6 +50,7 @@ use std::time::{Duration, SystemTime};
 
 use changeover_flags::{BadEntity, BadVariable, Entity, Environment, FileStore, Flags, Stage};
 use changeover_proxy::{Builder, Changeover, FencedCopy};
+use changeover_sync_worker::backfill::BackfillControl;
 use changeover_sync_worker::dialect::session::Database;
 use changeover_sync_worker::mapping::toml::{BadMapping, TomlMapping};
 use changeover_sync_worker::migration::{Migration, MigrationError};
@@ -60,10 +61,12 @@ use thiserror::Error;
 use crate::causes::Causes;
 
 mod checking;
+mod latency;
 mod ports;
 mod running;
 
 pub use checking::LastCheck;
+pub use latency::read_latency_ms;
 pub use ports::{Copies, KnownVersions};
 pub use running::{RunOptions, Running};
 
@@ -74,6 +77,7 @@ pub struct Wiring {
     flags: Flags,
     last_verify: Arc<Mutex<Option<LastVerify>>>,
     last_checks: Arc<Mutex<BTreeMap<String, LastCheck>>>,
+    backfill: Arc<Mutex<Option<BackfillControl>>>,
 }
 
 /// The last verify of this process.
@@ -140,6 +144,7 @@ impl Wiring {
             flags,
             last_verify: Arc::default(),
             last_checks: Arc::default(),
+            backfill: Arc::default(),
         };
         match wiring.learn().await {
             Err(error) if !wiring.flags.load().known => Err(error),
@@ -272,6 +277,18 @@ impl Wiring {
     pub fn last_verify(&self) -> Option<LastVerify> {
         let last = self.last_verify.lock();
         last.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What changes the backfill that the worker of this process makes at the moment, and says what
+    /// holds it back; `None` while it makes none.
+    #[must_use]
+    pub fn backfill(&self) -> Option<BackfillControl> {
+        let backfill = self.backfill.lock();
+        backfill.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_backfill(&self, control: Option<BackfillControl>) {
+        *self.backfill.lock().unwrap_or_else(PoisonError::into_inner) = control;
     }
 
     /// Asks for the epoch row once.

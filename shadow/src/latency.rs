@@ -44,10 +44,36 @@ impl Latency {
     /// The quantiles so far.
     #[must_use]
     pub fn quantiles(&self) -> Quantiles {
-        let counts = self
-            .0
-            .each_ref()
-            .map(|bucket| bucket.load(Ordering::Relaxed));
+        self.counts().quantiles()
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn counts(&self) -> LatencyCounts {
+        let buckets = self.0.each_ref();
+        LatencyCounts(buckets.map(|bucket| bucket.load(Ordering::Relaxed)))
+    }
+}
+
+/// What a [`Latency`] had counted at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LatencyCounts([u64; BUCKETS]);
+
+impl LatencyCounts {
+    /// What was counted since an earlier moment of the same histogram.
+    #[must_use]
+    pub fn since(&self, earlier: &LatencyCounts) -> LatencyCounts {
+        let mut counts = self.0;
+        for (count, earlier) in counts.iter_mut().zip(earlier.0) {
+            *count = count.saturating_sub(earlier);
+        }
+        LatencyCounts(counts)
+    }
+
+    /// Their quantiles.
+    #[must_use]
+    pub fn quantiles(&self) -> Quantiles {
+        let counts = &self.0;
         let count: u64 = counts.iter().sum();
         let at = |share: u64| {
             let rank = (count * share).div_ceil(100).max(1);
@@ -128,5 +154,10 @@ mod tests {
             "{quantiles:?}"
         );
         assert!(near(quantiles.p99_ms, 99.0) && quantiles.count == 100);
+        let earlier = latency.counts();
+        assert_eq!(latency.counts().since(&earlier).quantiles().count, 0);
+        latency.record(Duration::from_millis(7));
+        let late = latency.counts().since(&earlier).quantiles();
+        assert!(near(late.p99_ms, 7.0) && late.count == 1, "{late:?}");
     }
 }

@@ -95,7 +95,7 @@ mod report;
 pub use canary::altered;
 pub use diff::{FieldDiff, MAX_DEPTH, SetDiff, diff, diff_legacy, diff_new, diff_sets};
 pub use judge::{Answer, Judgement, Look, judge};
-pub use latency::{Latency, Quantiles};
+pub use latency::{Latency, LatencyCounts, Quantiles};
 pub use list::{Elements, ListDiff, ListLook, judge_lists};
 pub use noise::{Noise, NoiseFloor, NoisyField};
 pub use observe::{Json, Observe};

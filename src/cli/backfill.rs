@@ -1,9 +1,11 @@
 //! `changeover backfill`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Instant;
 
-use changeover_sync_worker::pace::RowsPerSecond;
+use changeover_sync_worker::backfill;
+use changeover_sync_worker::pace::{Reason, RowsPerSecond};
 use changeover_sync_worker::progress::Progress;
 use clap::Args;
 use serde::Serialize;
@@ -68,6 +70,8 @@ struct Swept {
     held: u64,
     /// Keys passed by all runs.
     passed: u64,
+    /// For how long the sweep itself was held back: by a signal, or for longer than a second by its rate.
+    held_back_seconds: BTreeMap<String, f64>,
     /// Whether it stands in the epoch row that history was swept.
     recorded: bool,
 }
@@ -79,6 +83,9 @@ impl fmt::Display for Swept {
             "{}: history is swept, {} keys in all; this run {} in {:.1} s, {:.0} keys/s, {} held back",
             self.entity, self.passed, self.keys, self.seconds, self.keys_per_second, self.held
         )?;
+        for (reason, seconds) in &self.held_back_seconds {
+            write!(f, ", {seconds:.0} s of them held back by {reason}")?;
+        }
         if !self.recorded {
             write!(
                 f,
@@ -89,12 +96,32 @@ impl fmt::Display for Swept {
     }
 }
 
+/// What the sweep waited for, by reason.
+#[derive(Debug, Default)]
+struct Waits {
+    since: Option<(String, Instant)>,
+    seconds: BTreeMap<String, f64>,
+}
+
+impl Waits {
+    /// Takes up what holds it back now, and says it in words.
+    fn told(&mut self, reason: Option<&Reason>) -> Option<String> {
+        if let Some((label, since)) = self.since.take() {
+            *self.seconds.entry(label).or_default() += since.elapsed().as_secs_f64();
+        }
+        let reason = reason?;
+        self.since = Some((reason.label().to_owned(), Instant::now()));
+        Some(reason.to_string())
+    }
+}
+
 impl Backfill {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let opened = self.which.open().await?;
         let (migration, copier) = (&opened.migration, opened.migration.copier());
         let epoch = opened.copying().await?;
-        let mut options = opened.moved.backfill.options();
+        let mut options = opened.options();
+        let signals = opened.config.signals()?;
         let pacing = &mut options.pacing;
         pacing.rows_per_second = self
             .rate
@@ -113,9 +140,14 @@ impl Backfill {
         let bar = Screen::new().bar("backfill", before.estimate);
         bar.at(before.cursor.passed);
         let began = Instant::now();
-        let sweep = migration.backfill(options);
+        let sweep = migration.backfill(options).with_signals(signals);
+        let mut waits = Waits::default();
         let swept = unless_interrupted("run it again: it goes on from where it stopped", async {
-            Ok(sweep.run(|progress| bar.at(progress.passed)).await?)
+            let told = |progress: backfill::Progress| {
+                bar.held(waits.told(progress.held_back_by.as_ref()));
+                bar.at(progress.passed);
+            };
+            Ok(sweep.run(told).await?)
         });
         let swept = swept.await?;
         drop(bar);
@@ -131,6 +163,7 @@ impl Backfill {
             keys_per_second: keys as f64 / seconds,
             held: swept.held,
             passed: swept.passed,
+            held_back_seconds: waits.seconds,
             recorded,
         })?;
         // Keys that an earlier run held are held as well.

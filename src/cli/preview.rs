@@ -68,7 +68,7 @@ impl Preview {
         let opened = self.which.open().await?;
         let migration = &opened.migration;
         let options = PreviewOptions {
-            page: opened.moved.backfill.options().page,
+            page: opened.options().page,
             keys: self.keys,
             samples: self.samples,
         };

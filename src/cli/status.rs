@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::failure::Failure;
 use super::which::Which;
+use crate::config::Config;
 
 /// The most held keys that are shown of an entity.
 const HELD: usize = 20;
@@ -31,6 +32,18 @@ pub(super) struct Status {
 #[derive(Debug, Serialize)]
 struct Standing {
     entities: Vec<Entity>,
+    /// What stops a backfill, as it reads now.
+    signals: Vec<Signal>,
+}
+
+#[derive(Debug, Serialize)]
+struct Signal {
+    name: String,
+    /// Its answer; none if there was none.
+    value: Option<f64>,
+    most: f64,
+    /// Why a backfill would be held back, in words.
+    holds: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -106,6 +119,14 @@ impl fmt::Display for Standing {
                 writeln!(f, "    {} {}: {}", held.kind, held.key, held.reason)?;
             }
         }
+        for signal in &self.signals {
+            let Signal { name, most, .. } = signal;
+            match (&signal.holds, signal.value) {
+                (Some(why), _) => writeln!(f, "signal {name} {why}: backfills wait")?,
+                (None, Some(value)) => writeln!(f, "signal {name} is {value}, of {most} at most")?,
+                (None, None) => {}
+            }
+        }
         Ok(())
     }
 }
@@ -134,8 +155,21 @@ impl Status {
                 installed,
             });
         }
-        self.which.file.answer(&Standing { entities })
+        let signals = signals(&config).await?;
+        self.which.file.answer(&Standing { entities, signals })
     }
+}
+
+async fn signals(config: &Config) -> Result<Vec<Signal>, Failure> {
+    let signals = config.signals()?;
+    signals.read_once().await;
+    let told = signals.states().into_iter().map(|state| Signal {
+        name: state.name.to_string(),
+        value: state.value,
+        most: state.limit.most,
+        holds: state.holds.map(|why| why.to_string()),
+    });
+    Ok(told.collect())
 }
 
 async fn standing(migration: &Migration, epoch: &Epoch) -> Result<Installed, Failure> {

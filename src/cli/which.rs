@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use changeover_flags::{Epoch, Stage};
+use changeover_sync_worker::backfill::BackfillOptions;
 use changeover_sync_worker::migration::Migration;
 use clap::Args;
 use serde::Serialize;
@@ -36,6 +37,7 @@ pub(super) struct File {
 pub(super) struct Opened {
     pub(super) name: String,
     pub(super) moved: Moved,
+    pub(super) config: Config,
     pub(super) migration: Migration,
 }
 
@@ -43,15 +45,23 @@ impl Which {
     pub(super) async fn open(&self) -> Result<Opened, Failure> {
         let config = self.file.read()?;
         let (name, moved) = config.which(self.entity.as_deref())?;
+        let (name, moved) = (name.to_owned(), moved.clone());
+        let migration = config.open(&name, &moved).await?;
         Ok(Opened {
-            name: name.to_owned(),
-            moved: moved.clone(),
-            migration: config.open(name, moved).await?,
+            name,
+            moved,
+            config,
+            migration,
         })
     }
 }
 
 impl Opened {
+    /// How history is copied.
+    pub(super) fn options(&self) -> BackfillOptions {
+        self.moved.backfill.options(&self.config.pace)
+    }
+
     /// The epoch row of an entity that is being copied.
     pub(super) async fn copying(&self) -> Result<Epoch, Failure> {
         let epoch = self.migration.epoch().await?;

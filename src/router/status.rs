@@ -44,6 +44,9 @@ pub struct Status {
     pub pinned: usize,
     /// How far the follower is behind; `null` if the authority never told.
     pub lag: Option<Lag>,
+    /// What holds back the backfill that this process makes, in words; `null` if nothing does, or if it
+    /// makes none.
+    pub held_back_by: Option<String>,
     /// The last verify of this process; `null` if it made none. Others may have: see `ready`.
     pub verified: Option<Verified>,
     /// How the consistency checks of this process ended last.
@@ -150,6 +153,8 @@ impl Status {
             .as_ref()
             .and_then(|wiring| wiring.last_verify());
         let last_checks = subject.wiring.as_ref().map(|wiring| wiring.last_checks());
+        let backfill = subject.wiring.as_ref().and_then(|wiring| wiring.backfill());
+        let held_back_by = backfill.and_then(|backfill| backfill.held_back_by());
         Status {
             entity: handle.entity().to_string(),
             stage,
@@ -165,6 +170,7 @@ impl Status {
             troubles: flags.troubles(),
             pinned: handle.pins().total(),
             lag,
+            held_back_by: held_back_by.map(|reason| reason.to_string()),
             verified: verified.map(|last| Verified::of(&last)),
             checks: Checks::of(last_checks.unwrap_or_default()),
             compared: Shadowed::of(handle),

@@ -6,9 +6,11 @@ use std::time::Duration;
 use changeover_flags::Stage;
 use changeover_proxy::Handle;
 use changeover_sync_worker::backfill::BackfillOptions;
+use changeover_sync_worker::backfill::{BackfillControl, BackfillOptions};
 use changeover_sync_worker::check::{CheckOptions, OwnCheck};
 use changeover_sync_worker::drain::{Drain, DrainOptions};
 use changeover_sync_worker::migration::MigrationError;
+use changeover_sync_worker::pace::Signals;
 use changeover_sync_worker::store::StoreError;
 use changeover_sync_worker::verify::{Recorded, VerifyOptions};
 use tokio::time::Instant;
@@ -32,8 +34,10 @@ pub struct RunOptions {
     pub stop_within: Duration,
     /// The loop over dirty keys.
     pub drain: DrainOptions,
-    /// The sweep over history; its rate is unlimited unless told otherwise.
+    /// The sweep over history; its pace is adaptive unless told otherwise.
     pub backfill: BackfillOptions,
+    /// What holds the sweep back: the application's own latency, say. None unless told otherwise.
+    pub signals: Signals,
     /// The comparison that lets percentages rise.
     pub verify: VerifyOptions,
     /// How the consistency checks are run once the new side is ready; `None` for none of them. They
@@ -54,6 +58,7 @@ impl Default for RunOptions {
             stop_within: Duration::from_secs(10),
             drain: DrainOptions::default(),
             backfill: BackfillOptions::default(),
+            signals: Signals::default(),
             verify: VerifyOptions::default(),
             checks: Some(CheckOptions::default()),
             own_checks: Vec::new(),
@@ -184,7 +189,11 @@ impl Wiring {
     async fn backfill_and_verify(&self, options: &RunOptions) -> Result<bool, MigrationError> {
         let epoch = self.migration.epoch().await?;
         if !epoch.backfilled {
-            let swept = self.migration.backfill(options.backfill).run(|_| {}).await;
+            let backfill = self.migration.backfill(options.backfill);
+            let backfill = backfill.with_signals(options.signals.clone());
+            let underway = Underway::of(self, backfill.control());
+            let swept = backfill.run(|_| {}).await;
+            drop(underway);
             let swept = swept.map_err(|error: StoreError| MigrationError::Store(error))?;
             tracing::info!(entity = %self.migration.entity(), keys = swept.passed, "backfilled");
             self.migration.record_backfill(&epoch).await?;
@@ -199,5 +208,21 @@ impl Wiring {
             tracing::warn!(entity = %self.migration.entity(), ?report, "verified with differences");
         }
         Ok(report.clean() && report.recorded == Recorded::Yes)
+    }
+}
+
+/// The sweep that runs at the moment, until this is dropped.
+struct Underway<'a>(&'a Wiring);
+
+impl Underway<'_> {
+    fn of(wiring: &Wiring, control: BackfillControl) -> Underway<'_> {
+        wiring.set_backfill(Some(control));
+        Underway(wiring)
+    }
+}
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        self.0.set_backfill(None);
     }
 }

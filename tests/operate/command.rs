@@ -45,7 +45,7 @@ impl Desk {
         ))
     }
 
-    fn with(config: &str) -> Desk {
+    pub(super) fn with(config: &str) -> Desk {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("changeover.toml"), config).unwrap();
         std::fs::write(folder.path().join("listings.toml"), MAPPING).unwrap();

@@ -7,6 +7,7 @@ mod command;
 mod file;
 mod listed;
 mod own_checks;
+mod pace;
 mod router;
 mod signal;
 mod verbs;

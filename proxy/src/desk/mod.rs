@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use changeover_flags::{Entity, Flags, InForce, Key, Percent, Role, Snapshot};
-use changeover_shadow::{Redaction, Reservoir, Rules, Samples, Tally, Totals};
+use changeover_flags::{Entity, Flags, InForce, Key, Percent, Place, Role, Snapshot};
+use changeover_shadow::{LatencyCounts, Redaction, Reservoir, Rules, Samples, Tally, Totals};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use rand::rngs::SmallRng;
@@ -147,6 +147,13 @@ impl Handle {
     #[must_use]
     pub fn cohorts(&self) -> Cohorts {
         self.desk.metrics.cohorts()
+    }
+
+    /// How long the reads took that were sent to one side, as [`cohorts`](Handle::cohorts) counts them:
+    /// the difference of two answers is what happened between them.
+    #[must_use]
+    pub fn took(&self, place: Place) -> LatencyCounts {
+        self.desk.metrics.took(place)
     }
 
     /// What shadow reads found so far.

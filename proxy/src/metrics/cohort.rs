@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use changeover_flags::{Entity, Place};
-use changeover_shadow::{Latency, Quantiles};
+use changeover_shadow::{Latency, LatencyCounts, Quantiles};
 use metrics::{Counter, Histogram, counter, histogram};
 
 use super::End;
@@ -102,6 +102,14 @@ impl Sent {
         if !matches!(outcome, Outcome::Cancelled) {
             reads.duration.record(took);
             reads.took.record(took);
+        }
+    }
+
+    pub(super) fn took(&self, place: Place) -> LatencyCounts {
+        let [legacy, new] = &self.0;
+        match place {
+            Place::Legacy => legacy.took.counts(),
+            Place::New => new.took.counts(),
         }
     }
 

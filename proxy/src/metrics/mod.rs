@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use changeover_flags::{Entity, Place, Snapshot};
-use changeover_shadow::Class;
+use changeover_shadow::{Class, LatencyCounts};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use call::Operations;
@@ -229,6 +229,10 @@ impl Metrics {
     }
 
     /// What became of reads, by the side that they were sent to.
+    pub(crate) fn took(&self, place: Place) -> LatencyCounts {
+        self.sent.took(place)
+    }
+
     pub(crate) fn cohorts(&self) -> Cohorts {
         self.sent.cohorts()
     }

@@ -1,0 +1,335 @@
+//! What holds a backfill back, and what it says meanwhile.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use changeover::flags::{FileStore, Flags, Place};
+use changeover::wiring::{RunOptions, Wiring, read_latency_ms};
+use changeover::worker::backfill::BackfillOptions;
+use changeover::worker::dialect::load::{Load, LoadQuery};
+use changeover::worker::dialect::session::Database;
+use changeover::worker::pace::{Limit, Pacing, RowsPerSecond, Signal, Signals};
+use serde_json::Value as Json;
+
+use super::command::{Desk, ended};
+use super::until;
+use crate::protocol::market::{Market, Plain, Topology};
+use crate::support::postgres::{Postgres, fresh_one, shared};
+use crate::support::tcp_proxy::{Fault, FaultProxy};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn limit(most: f64) -> Limit {
+    Limit {
+        most,
+        older_than: SECOND,
+    }
+}
+
+/// Pages of ten, a hundred keys per second.
+fn slow() -> BackfillOptions {
+    BackfillOptions {
+        page: 10,
+        pacing: Pacing {
+            rows_per_second: RowsPerSecond::new(100),
+            ..Pacing::default()
+        },
+        ..BackfillOptions::default()
+    }
+}
+
+/// A market with a table `load`, and a desk whose backfills stop while its number is above 10.
+async fn loaded(topology: Topology) -> (Market, Desk) {
+    let market = Market::start(topology).await;
+    market.fill(200).await;
+    let load = "CREATE TABLE load (n integer); INSERT INTO load VALUES (0)";
+    market.legacy.run(load).await;
+    let desk = Desk::with(&format!(
+        "legacy.url = '{}'\nnew.url = '{}'\n[[pace.signal]]\nname = 'load'\n\
+         sql = 'SELECT n FROM load -- now'\nmost = 10\nevery_ms = 20\nolder_than_seconds = 5\n\
+         [entity.listings]\nmapping = 'listings.toml'\nbackfill.page = 10\n",
+        market.legacy_url, market.new_url
+    ));
+    (market, desk)
+}
+
+/// Waits until some pages have passed, and, once `load` is high, until none does any more; answers
+/// how many keys have.
+async fn stopped_by_load(market: &Market, desk: &Desk) -> u64 {
+    let passed = || async { desk.status().await["backfill_passed"].as_u64().unwrap() };
+    while passed().await == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    market.legacy.run("UPDATE load SET n = 11").await;
+    let mut last = passed().await;
+    loop {
+        tokio::time::sleep(SECOND).await;
+        let now = passed().await;
+        if now == last {
+            return now;
+        }
+        last = now;
+    }
+}
+
+/// A number from somewhere is read; above its limit the sweep stops and says so, killed meanwhile it
+/// resumes, and it goes on by itself.
+async fn a_query_stops_a_backfill_until_it_is_well_again(topology: Topology) {
+    let (market, desk) = loaded(topology).await;
+    desk.run("install").await.with(0);
+    let mut child = desk.begin("backfill --rate 40");
+    let passed = stopped_by_load(&market, &desk).await;
+    assert!((1..150).contains(&passed), "{passed}");
+    let status = desk.run("status --json").await.with(0).json();
+    let signal = &status["signals"][0];
+    assert_eq!(signal["name"], "load");
+    assert_eq!(signal["holds"], "is 11, above its limit 10");
+    child.kill().await.unwrap();
+    let told = ended(child).await.err;
+    let held = "backfill held back: signal load is 11, above its limit 10";
+    assert!(told.contains(held), "{told}");
+
+    // Held from its first page on, and passed no key.
+    let child = desk.begin("backfill --json");
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(desk.status().await["backfill_passed"], passed);
+    market.legacy.run("UPDATE load SET n = 10").await;
+    tokio::time::sleep(SECOND / 2).await;
+    market.legacy.run("UPDATE load SET n = 9").await;
+    let swept = ended(child).await.with(0);
+    assert!(swept.err.contains(held), "{swept:?}");
+    let json: Json = swept.json();
+    assert_eq!(json["passed"], 200);
+    let seconds = json["held_back_seconds"]["load"].as_f64().unwrap();
+    assert!(seconds > 0.5, "{json}");
+    market.assert_equal().await;
+    let status = desk.run("status").await.with(0);
+    assert!(
+        status.out.contains("signal load is 9, of 10 at most"),
+        "{status:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_stops_a_backfill_until_it_is_well_again_on_postgres() {
+    a_query_stops_a_backfill_until_it_is_well_again(Topology::PostgresTwoDatabases).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_stops_a_backfill_until_it_is_well_again_on_sqlite() {
+    a_query_stops_a_backfill_until_it_is_well_again(Topology::SqliteTwoFiles).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_whose_connection_freezes_stops_a_backfill_and_comes_back() {
+    let market = Market::start(Topology::PostgresTwoDatabases).await;
+    market.fill(200).await;
+    let migration = market.installed().await;
+    let proxy = FaultProxy::to(shared().port()).await;
+    let away = Database::open(&proxy.through(&market.legacy_url)).unwrap();
+    let query = LoadQuery::new(&away, "SELECT 1;", SECOND);
+    let every = Duration::from_millis(20);
+    let signals = Signals::default().watch("far", query, limit(2.0), every);
+    let backfill = migration.backfill(slow()).with_signals(signals);
+    let control = backfill.control();
+    let (passed, said) = (Arc::new(AtomicU64::new(0)), Arc::default());
+    let run = {
+        let (passed, said) = (Arc::clone(&passed), Arc::clone(&said));
+        tokio::spawn(async move {
+            let report = |progress: changeover::worker::backfill::Progress| {
+                passed.store(progress.passed, Ordering::SeqCst);
+                let said: &std::sync::Mutex<Vec<String>> = &said;
+                let reason = progress.held_back_by.map(|reason| reason.to_string());
+                said.lock().unwrap().extend(reason);
+            };
+            backfill.run(report).await.unwrap()
+        })
+    };
+    until("pages pass", || passed.load(Ordering::SeqCst) > 0).await;
+    proxy.set(Fault::Hold);
+    let stale = || {
+        let reason = control.held_back_by().map(|reason| reason.to_string());
+        reason.is_some_and(|reason| {
+            reason.contains("far was last read") && reason.contains("no answer")
+        })
+    };
+    until("the silence is noticed", stale).await;
+    let at = passed.load(Ordering::SeqCst);
+    assert!(at < 200, "it was stopped on its way: {at}");
+    tokio::time::sleep(SECOND * 2).await;
+    assert_eq!(passed.load(Ordering::SeqCst), at);
+    assert!(!said.lock().unwrap().is_empty(), "it was told");
+    proxy.set(Fault::None);
+    assert_eq!(run.await.unwrap().passed, 200);
+    market.assert_equal().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn neither_the_kill_switch_nor_the_end_waits_behind_a_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let market = Market::start(Topology::PostgresTwoDatabases).await;
+    market.fill(50).await;
+    let entity = Market::entity();
+    let flags = Flags::open(entity.clone(), FileStore::new(folder.path(), &entity)).unwrap();
+    let migration = market.installed().await;
+    let wiring = Wiring::new(migration, flags.clone()).await.unwrap();
+    // A signal that never answers, on a connection that never answers.
+    let proxy = FaultProxy::to(shared().port()).await;
+    proxy.set(Fault::Blackhole);
+    let away = Database::open(&proxy.through(&market.legacy_url)).unwrap();
+    let query = LoadQuery::new(&away, "SELECT 1", SECOND * 600);
+    let patient = Limit {
+        most: 1.0,
+        older_than: SECOND * 600,
+    };
+    let options = RunOptions {
+        signals: Signals::default().watch("far", query, patient, SECOND),
+        ..RunOptions::default()
+    };
+    let running = wiring.run(options);
+    let held = || {
+        let reason = wiring
+            .backfill()
+            .and_then(|backfill| backfill.held_back_by());
+        reason.is_some_and(|reason| reason.to_string() == "signal far has not answered yet")
+    };
+    until("it is held", held).await;
+    // Writes are copied all the same.
+    market
+        .legacy
+        .run("UPDATE listings SET title = 'now' WHERE id = 7")
+        .await;
+    let copied = "SELECT CAST(count(*) AS text) FROM service_listings WHERE title = 'now'";
+    let begun = Instant::now();
+    while market.new.text(copied).await != "1" {
+        assert!(begun.elapsed() < SECOND * 10, "the drain does not wait");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let begun = Instant::now();
+    flags.kill("a test").unwrap();
+    assert!(wiring.flags().killed().is_some());
+    running.stop().await;
+    assert!(begun.elapsed() < SECOND, "{:?}", begun.elapsed());
+    assert!(wiring.backfill().is_none());
+}
+
+async fn reads(database: &Database, load: Load) -> Result<f64, String> {
+    let query = LoadQuery::built_in(database, load, SECOND * 5).unwrap();
+    query.read().await.map_err(|error| error.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_built_in_reads_what_postgres_knows() {
+    // Its own: the shared one keeps no log for replicas.
+    let server = Postgres::start();
+    let url = server.url("postgres");
+    for setting in ["wal_level = 'replica'", "max_wal_senders = 2"] {
+        let setting = format!("ALTER SYSTEM SET {setting}");
+        Plain::open(&url).await.run(&setting).await;
+    }
+    server.restart();
+    let (database, plain) = (Database::open(&url).unwrap(), Plain::open(&url).await);
+    assert_eq!(reads(&database, Load::ActiveSessions).await, Ok(0.0));
+    let busy = plain.clone();
+    let sleeper = tokio::spawn(async move { busy.try_run("SELECT pg_sleep(60)").await });
+    let begun = Instant::now();
+    while reads(&database, Load::ActiveSessions).await != Ok(1.0) {
+        assert!(begun.elapsed() < SECOND * 10);
+    }
+    sleeper.abort();
+    assert!(reads(&database, Load::WalBytes).await.unwrap() >= 16_777_216.0);
+    let slot = format!("pace_{}", std::process::id());
+    plain
+        .run(&format!(
+            "SELECT pg_create_physical_replication_slot('{slot}', true)"
+        ))
+        .await;
+    let before = reads(&database, Load::SlotBytes).await.unwrap();
+    plain
+        .run("CREATE TABLE log AS SELECT n, repeat('x', 500) AS x FROM generate_series(1, 2000) n")
+        .await;
+    let after = reads(&database, Load::SlotBytes).await.unwrap();
+    plain
+        .run(&format!("SELECT pg_drop_replication_slot('{slot}')"))
+        .await;
+    assert!(after >= before + 1_000_000.0, "{before} {after}");
+    for load in [Load::ReplicaLagBytes, Load::ReplicaLagSeconds] {
+        let none = reads(&database, load).await;
+        assert_eq!(
+            none,
+            Err("it answered no number".to_owned()),
+            "no replica is no answer"
+        );
+    }
+    // Whoever may not see what others do is not told that they do nothing.
+    plain.run("CREATE ROLE pace_blind LOGIN").await;
+    let blind = url.replacen("postgres://postgres", "postgres://pace_blind", 1);
+    assert_ne!(blind, url);
+    let blind = Database::open(&blind).unwrap();
+    let seen = reads(&blind, Load::ActiveSessions).await;
+    assert_eq!(seen, Err("it answered no number".to_owned()));
+    assert!(
+        reads(&blind, Load::WalBytes)
+            .await
+            .unwrap_err()
+            .contains("42501")
+    );
+    plain.run("DROP ROLE pace_blind").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_that_takes_too_long_is_ended_on_the_server_and_one_of_no_number_is_none() {
+    let url = fresh_one().await;
+    let (database, plain) = (Database::open(&url).unwrap(), Plain::open(&url).await);
+    let long = LoadQuery::new(&database, "SELECT 1 FROM pg_sleep(60)", SECOND * 3);
+    let given_up = tokio::time::timeout(SECOND, long.read()).await;
+    assert!(given_up.is_err());
+    let left = "SELECT CAST(count(*) AS text) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' \
+                AND datname = current_database() AND state = 'active' AND pid <> pg_backend_pid()";
+    let begun = Instant::now();
+    assert_eq!(
+        plain.text(left).await,
+        "1",
+        "it goes on over there, for a while"
+    );
+    while plain.text(left).await != "0" {
+        assert!(begun.elapsed() < SECOND * 10, "it goes on over there");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let sqlite = Database::open(&format!("sqlite:{}", file.path().display())).unwrap();
+    for database in [&database, &sqlite] {
+        let read = async |sql| LoadQuery::new(database, sql, SECOND).read().await.ok();
+        assert_eq!(read("SELECT 3.5").await, Some(3.5));
+        assert_eq!(
+            read("SELECT count(*) FROM (SELECT 1 AS n) AS one;\n").await,
+            Some(1.0)
+        );
+        for none in [
+            "SELECT 'many'",
+            "SELECT NULL",
+            "SELECT 1 WHERE 1 = 0",
+            "SELECT 1, 2",
+            "SELEC",
+        ] {
+            assert_eq!(read(none).await, None, "{none}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_latency_of_reads_is_that_of_the_last_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_market, instance) = super::ramped(folder.path()).await;
+    let latency = read_latency_ms(instance.handle.clone(), Place::New);
+    assert_eq!(latency.read().await.unwrap(), 0.0, "none since it was made");
+    for id in 1..=16 {
+        instance.title(id).await;
+    }
+    let read = latency.read().await.unwrap();
+    assert!(read > 0.0 && read < 10_000.0, "{read}");
+    assert_eq!(latency.read().await.unwrap(), 0.0, "none since");
+    let legacy = read_latency_ms(instance.handle.clone(), Place::Legacy);
+    assert_eq!(legacy.read().await.unwrap(), 0.0);
+}
