@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use changeover_flags::Stage;
 use changeover_proxy::Handle;
-use changeover_sync_worker::backfill::BackfillOptions;
 use changeover_sync_worker::backfill::{BackfillControl, BackfillOptions};
 use changeover_sync_worker::check::{CheckOptions, OwnCheck};
 use changeover_sync_worker::drain::{Drain, DrainOptions};

@@ -259,7 +259,8 @@ fn what_holds_it_back_is_counted_by_reason_also_when_it_is_dropped() {
         let signals = Signals::default().watch("hung", never, limit, Duration::from_secs(1));
         let backfill = Backfill::new(memory.copier(), options(10)).with_signals(signals);
         runtime.block_on(async {
-            let mut run = Box::pin(backfill.run(|_| ()));
+            let mut told = Vec::new();
+            let mut run = Box::pin(backfill.run(|progress| told.extend(progress.held_back_by)));
             let within = Duration::from_secs(60);
             assert!(tokio::time::timeout(within, &mut run).await.is_err());
             // A snapshot takes away what it tells.
@@ -268,6 +269,8 @@ fn what_holds_it_back_is_counted_by_reason_also_when_it_is_dropped() {
             drop(run);
             let after = ["held hung -1", "wait_seconds_total hung 6"];
             assert_eq!(Vec::from_iter(gauges()), after);
+            let silent = told.first().map(ToString::to_string);
+            assert_eq!(silent.as_deref(), Some("signal hung has not answered yet"));
         });
     });
 }
