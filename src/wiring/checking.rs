@@ -34,7 +34,9 @@ impl Wiring {
         };
         let own = options.own_checks.clone();
         let checks = self.migration.checks(own, how.clone());
-        self.until_ready().await;
+        while !self.flags.load().ready {
+            tokio::time::sleep(options.watch_every).await;
+        }
         let told = |checked: &Checked| {
             let last = LastCheck {
                 at: SystemTime::now(),

@@ -147,33 +147,21 @@ async fn no_check_hides_another_on_postgres() {
     no_check_hides_another(Topology::PostgresTwoDatabases).await;
 }
 
-/// What the series say.
-struct Seen {
-    recorder: Snapshotter,
-    rows: BTreeMap<String, f64>,
-    /// Summed up: looking at a counter takes it back to 0.
-    failures: BTreeMap<String, u64>,
-}
-
-impl Seen {
-    fn look(&mut self) {
-        for (key, _, _, value) in self.recorder.snapshot().into_vec() {
-            let labels = key.key().labels();
-            let mut of = labels.filter(|label| label.key() == "check");
-            let Some(check) = of.next().map(|label| label.value().to_owned()) else {
-                continue;
-            };
-            match (key.key().name(), value) {
-                ("changeover_check_rows", DebugValue::Gauge(rows)) => {
-                    self.rows.insert(check, rows.into_inner());
-                }
-                ("changeover_check_failures_total", DebugValue::Counter(more)) => {
-                    *self.failures.entry(check).or_default() += more;
-                }
-                other => panic!("{other:?}"),
-            }
-        }
-    }
+/// What the series of checks say, by name and check. Looking takes every one of them back to 0.
+fn series(recorder: &Snapshotter) -> BTreeMap<(String, String), f64> {
+    let all = recorder.snapshot().into_vec().into_iter();
+    let of_checks = all.filter_map(|(key, _, _, value)| {
+        let mut labels = key.key().labels();
+        let check = labels.find(|label| label.key() == "check")?;
+        let value = match value {
+            DebugValue::Gauge(value) => value.into_inner(),
+            DebugValue::Counter(value) => value as f64,
+            DebugValue::Histogram(_) => return None,
+        };
+        let name = key.key().name().to_owned();
+        Some(((name, check.value().to_owned()), value))
+    });
+    of_checks.collect()
 }
 
 #[tokio::test]
@@ -186,11 +174,7 @@ async fn the_worker_checks_from_time_to_time_and_counts_what_it_finds() {
     let flags = Flags::open(entity.clone(), FileStore::new(folder.path(), &entity)).unwrap();
     let wiring = Wiring::new(migration.clone(), flags).await.unwrap();
     let recorder = DebuggingRecorder::new();
-    let mut seen = Seen {
-        recorder: recorder.snapshotter(),
-        rows: BTreeMap::new(),
-        failures: BTreeMap::new(),
-    };
+    let seen = recorder.snapshotter();
     let _guard = metrics::set_default_local_recorder(&recorder);
     let check = |name: &str, sql: &str| OwnCheck {
         name: name.into(),
@@ -208,26 +192,31 @@ async fn the_worker_checks_from_time_to_time_and_counts_what_it_finds() {
         ..RunOptions::default()
     });
     until("both were run", || {
-        seen.look();
-        seen.rows.get("dear") == Some(&2.0) && seen.failures.get("broken") > Some(&0)
+        let last = wiring.last_checks();
+        last.contains_key("dear") && last.contains_key("broken")
     })
     .await;
-    assert!(verify(&migration).await.clean(), "it had become ready");
+    let counted = series(&seen);
+    let of = |name: &str, check: &str| counted[&(name.to_owned(), check.to_owned())];
+    assert_eq!(of("changeover_check_rows", "dear"), 2.0);
+    assert_eq!(of("changeover_check_failures_total", "dear"), 0.0);
+    assert!(of("changeover_check_failures_total", "broken") > 0.0);
+    assert_eq!(of("changeover_check_rows", "rows"), 0.0, "it has a series");
     let last = wiring.last_checks();
-    assert!(!last.contains_key("rows"), "that one is hourly");
-    assert_eq!(seen.rows["rows"], 0.0, "but it has a series");
-    assert_eq!(seen.failures["dear"], 0);
+    assert!(!last.contains_key("rows"), "but it is hourly");
     assert!(matches!(
         last["broken"].checked.outcome,
         Outcome::Failed { .. }
     ));
-    market.legacy.run("UPDATE listings SET price = 1").await;
+    assert!(verify(&migration).await.clean(), "it had become ready");
+    let cheaper = "UPDATE listings SET price = 1 WHERE id = 10";
+    market.legacy.run(cheaper).await;
     until("it is asked again", || {
         let last = wiring.last_checks();
-        last["dear"].checked.outcome == Outcome::Clean
+        matches!(last["dear"].checked.outcome, Outcome::Found { rows: 1, .. })
     })
     .await;
-    seen.look();
-    assert_eq!(seen.rows["dear"], 0.0);
+    let (rows, dear) = ("changeover_check_rows".to_owned(), "dear".to_owned());
+    assert_eq!(series(&seen)[&(rows, dear)], 1.0);
     running.stop().await;
 }
