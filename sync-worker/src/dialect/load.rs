@@ -1,5 +1,5 @@
 //! How loaded a database is: [`LoadQuery`], a query of one number as a
-//! [`Signal`](crate::pace::Signal), and [`Load`], the queries that are built in.
+//! [`Signal`], and [`Load`], the queries that are built in.
 
 use std::time::Duration;
 
