@@ -259,6 +259,9 @@ impl Dialect for Mutant {
     fn create_tables(&self) -> Vec<String> {
         self.shipped.create_tables()
     }
+    fn create_past(&self) -> String {
+        self.shipped.create_past()
+    }
     fn stamp_objects(&self, stamp: &Stamp<'_>) -> Vec<String> {
         self.shipped.stamp_objects(stamp)
     }

@@ -22,8 +22,7 @@ everywhere!(
     an_installer_overtaken_by_a_raise_changes_nothing,
     what_was_moved_is_not_taken_back,
     an_older_process_between_the_steps_of_a_raise_is_told_so,
-    an_incarnation_is_not_given_out_twice,
-    a_raise_begins_above_what_was_taken_out,
+    a_mapping_that_cannot_tell_forgets_no_fingerprint,
 );
 
 /// Gives up at the first lock it does not get, after a time that no test waits for.
@@ -105,50 +104,25 @@ mod scenario {
         assert!(verify(&new).await.clean());
     }
 
-    /// An installer that has found no past waits for a lock, while another installs, copies and
-    /// uninstalls.
-    pub(super) async fn an_incarnation_is_not_given_out_twice(topology: Topology) {
-        let market = Market::start(topology).await;
-        let legacy = Database::open(&market.legacy_url).unwrap();
-        let (entity, mapping) = (Market::entity(), Market::mapping(MAPPING));
-        let sources = tables(&legacy, &["listings", "photos", "tenants"]).await;
-        let side = Side {
-            database: &legacy,
-            entity: &entity,
-            place: Place::Legacy,
-            shape: mapping.shape(),
-            tables: &sources,
-        };
-        let script = side.authority_script(Version(0));
-        market.installed().await.uninstall().await.unwrap();
-        let refused = side.install(&script, Version(0), ONE_TRY).await;
-        let Err(StoreError::Refused { advice, .. }) = refused else {
-            panic!("{refused:?}");
-        };
-        assert!(advice.contains("install again"), "{advice}");
-        let migration = market.open().await;
-        migration.install().await.unwrap();
-        assert_eq!(migration.epoch().await.unwrap().base, Version::base(1));
-    }
-
-    /// The new side comes back from before the uninstallations that the legacy side knows of.
-    pub(super) async fn a_raise_begins_above_what_was_taken_out(topology: Topology) {
+    /// It raises what stands there already: another mapping is refused as before.
+    pub(super) async fn a_mapping_that_cannot_tell_forgets_no_fingerprint(topology: Topology) {
         let (market, migration) = ready(topology, 4).await;
-        let past = "INSERT INTO changeover_past VALUES ('listings', 'legacy', 4)";
-        migration.uninstall().await.unwrap();
-        market.legacy.run("DELETE FROM changeover_past").await;
+        let untold = Untold::new(Market::mapping(MAPPING));
+        let untold = market.open_with(Arc::new(untold)).await;
         market
             .new
-            .run("DELETE FROM pictures; DELETE FROM variants; DELETE FROM service_listings")
+            .run("UPDATE changeover_epoch SET incarnation = 1 WHERE place = 'new'")
             .await;
-        migration.install().await.unwrap();
-        let lost = "DELETE FROM changeover_epoch WHERE place = 'legacy'";
-        market.legacy.run(&format!("{lost}; {past}")).await;
-        migration.install().await.unwrap();
-        assert_eq!(migration.epoch().await.unwrap().base, Version::base(5));
-        migration.start_copying().await.unwrap();
-        backfill(&migration).await;
-        settle(&market, &migration).await;
+        untold.install().await.unwrap();
+        let base = migration.epoch().await.unwrap().base;
+        assert_eq!(base, Version::base(2));
+        let changed = MAPPING.replace("\"l.title\"", "\"upper(l.title)\"");
+        let changed = market.open_with(Market::mapping(&changed)).await;
+        let refused = changed.install().await;
+        assert!(
+            matches!(refused, Err(MigrationError::Mapping { .. })),
+            "{refused:?}"
+        );
     }
 
     /// The steps of an installer that read revision and base before they were raised, and gets
@@ -205,11 +179,11 @@ mod scenario {
 }
 
 /// What a copy holds until it ends.
-const COPY: &str =
+pub(super) const COPY: &str =
     "SELECT pg_advisory_xact_lock_shared(hashtextextended('changeover_epoch/listings/new', 0))";
 
 /// Waits until a session of the product waits for a lock that `which` describes; answers its pid.
-async fn waiting(side: &Plain, which: &str) -> String {
+pub(super) async fn waiting(side: &Plain, which: &str) -> String {
     let waiting = format!(
         "SELECT pid::text FROM pg_locks WHERE NOT granted AND {which} AND database = \
          (SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -394,25 +368,6 @@ async fn two_revisions_raised_at_once_share_no_incarnation() {
     let titles = "SELECT DISTINCT substr(title, 1, 3) FROM service_listings";
     assert_eq!(market.new.texts(titles).await, ["v3 "]);
     assert!(verify(&three).await.clean());
-}
-
-/// A copy that has passed its checks may still write: the guards stay until it has ended.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_uninstallation_waits_for_copies() {
-    let (market, migration) = ready(Topology::PostgresTwoDatabases, 4).await;
-    // As long as another entity is installed, the tables that a copy needs stay.
-    let another = "INSERT INTO changeover_epoch SELECT 'another', place, epoch, authority, moving_to, \
-         copying, incarnation, revision, mapping, backfilled, verified FROM changeover_epoch";
-    market.new.run(another).await;
-    let copy = holding(&market.new_url, COPY).await;
-    let leaving = migration.clone().with_patience(ONE_TRY);
-    let leaving = tokio::spawn(async move { leaving.uninstall().await });
-    waiting(&market.new, "locktype = 'advisory'").await;
-    let refused = market.new.try_run("DELETE FROM variants").await;
-    refused.expect_err("a copy is in flight, and the guards are gone");
-    drop(copy);
-    leaving.await.unwrap().unwrap();
-    market.new.run("DELETE FROM variants").await;
 }
 
 /// Waiting long for copies is no reason to wait long for readers: everybody queues behind it.

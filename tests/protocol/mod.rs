@@ -20,3 +20,4 @@ mod revisions;
 mod rust_mapping;
 mod sets;
 mod sizes;
+mod uninstallers;

@@ -18,6 +18,7 @@ everywhere!(
     a_legacy_side_from_before_a_revision,
     a_legacy_side_at_a_lower_incarnation_overwrites_nothing,
     a_new_side_from_before_it_was_filled_again,
+    stamps_outlive_their_row,
     a_sweep_from_below_the_base_keeps_no_cursor,
     what_came_between_two_halves_of_an_installation_is_seen,
 );
@@ -198,6 +199,28 @@ mod scenario {
             migration.install().await.unwrap();
             assert!(migration.epoch().await.unwrap().ready());
         }
+    }
+
+    /// The legacy side has lost its row alone. A deleted key that was synced is dirty again, and the
+    /// drain finds it.
+    pub(super) async fn stamps_outlive_their_row(topology: Topology) {
+        let (market, migration) = ready(topology, 4).await;
+        let changes = "DELETE FROM photos WHERE listing_id = 3; DELETE FROM listings WHERE id = 3";
+        market.legacy.run(changes).await;
+        settle(&market, &migration).await;
+        let lost = "DELETE FROM changeover_epoch WHERE place = 'legacy'";
+        market.legacy.run(lost).await;
+        migration.install().await.unwrap();
+        migration.start_copying().await.unwrap();
+        let authority = migration.copier().authority();
+        let among = authority.dirty_among(&key("3")).await.unwrap();
+        let listed = authority.dirty(None, 100).await.unwrap();
+        assert!(among.len() == 1 && listed.iter().any(|dirty| dirty.key == key("3")[0]));
+        backfill(&migration).await;
+        drain(&migration).await;
+        let among = authority.dirty_among(&key("3")).await.unwrap();
+        assert!(among.is_empty(), "{among:?}");
+        settle(&market, &migration).await;
     }
 
     /// A new side that was lost, filled again, and then restored from before it was lost: same

@@ -249,7 +249,11 @@ pub trait Dialect: Send + Sync + Debug + 'static {
     /// The objects that make `table` refuse all but copies.
     fn reject_objects(&self, reject: &install::Reject<'_>) -> Vec<String>;
 
-    /// What removes every stamp and reject object of an entity.
+    /// The table of what was taken out, creatable again without effect.
+    fn create_past(&self) -> String;
+
+    /// What removes every stamp and reject object of an entity, and the product's tables with the
+    /// last entity. Until the commit nobody installs another.
     fn drop_objects<'a>(
         &'a self,
         session: &'a mut dyn Session,

@@ -136,7 +136,9 @@ async fn raise_from(
         })
         .await?;
     if led.is_none() {
-        let script = authority.authority_script(next);
+        let mut script = authority.authority_script(next);
+        // Its stamps may still be there.
+        script.push(below_the_base(authority, incarnation));
         return authority
             .install_at(&script, next, decided(next), patience)
             .await;
@@ -169,6 +171,7 @@ async fn holds_above(follower: &Side<'_>, base: Version) -> Result<bool, StoreEr
 
 /// Only ever upwards, and never two mappings at one incarnation: of two that raise at once, the
 /// later one would find copies of the earlier mapping at the versions that its own copies carry.
+/// A mapping that cannot tell what it answers leaves what its revision is known to answer.
 fn risen<'d>(side: &'d Side<'_>, revision: i64, incarnation: i64, more: &str) -> Statement<'d> {
     let (dialect, mapping) = (side.database.dialect(), held_mapping::column(side.shape));
     Statement::of(dialect, "UPDATE ")
@@ -177,8 +180,11 @@ fn risen<'d>(side: &'d Side<'_>, revision: i64, incarnation: i64, more: &str) ->
         .int(revision)
         .sql(", incarnation = ")
         .int(incarnation)
-        .sql(", mapping = ")
+        .sql(", mapping = coalesce(")
         .bind(mapping.clone(), "bigint")
+        .sql(", CASE WHEN revision = ")
+        .int(revision)
+        .sql(" THEN mapping END)")
         .sql(more)
         .sql(" WHERE entity = ")
         .text(side.entity.as_str())
@@ -270,23 +276,17 @@ async fn raise_follower(
 }
 
 /// Records on the authority that versions of keys may lie below the base of this incarnation.
-fn below_the_base<'d>(side: &'d Side<'_>, incarnation: i64) -> Statement<'d> {
-    let dialect = side.database.dialect();
-    Statement::of(dialect, "INSERT INTO ")
-        .table(tables::BACKFILL)
-        .sql(" (entity, place, revision, cursor, passed, done) SELECT ")
-        .text(side.entity.as_str())
-        .sql(", ")
-        .text(side.place.as_str())
-        .sql(", ")
-        .int(side.shape.revision)
-        .sql(", NULL, ")
-        .int(incarnation)
-        .sql(&format!(
-            ", {} WHERE true ON CONFLICT (entity, place) DO UPDATE \
-             SET revision = excluded.revision, passed = excluded.passed, done = excluded.done",
-            dialect.boolean(false)
-        ))
+fn below_the_base(side: &Side<'_>, incarnation: i64) -> String {
+    let (dialect, revision) = (side.database.dialect(), side.shape.revision);
+    let (table, no) = (dialect.table(tables::BACKFILL), dialect.boolean(false));
+    format!(
+        "INSERT INTO {table} (entity, place, revision, cursor, passed, done) \
+         VALUES ('{}', '{}', {revision}, NULL, {incarnation}, {no}) \
+         ON CONFLICT (entity, place) DO UPDATE \
+         SET revision = excluded.revision, passed = excluded.passed, done = excluded.done",
+        side.entity.as_str(),
+        side.place.as_str(),
+    )
 }
 
 async fn raise_authority(
@@ -326,7 +326,7 @@ async fn raise_authority(
     {
         return Err(overtaken());
     }
-    session.execute(below_the_base(side, incarnation)).await?;
+    session.script(&below_the_base(side, incarnation)).await?;
     // Notes about lookups name the old objects; their keys are copied again like all others.
     if let Some(forget) = dialect.forget_notes(side.entity.as_str(), side.place.as_str()) {
         session.script(&forget).await?;

@@ -78,12 +78,7 @@ impl Side<'_> {
     async fn keep_the_past(&self, session: &mut dyn Session) -> Result<(), DbError> {
         let dialect = self.database.dialect();
         let (past, greatest) = (dialect.table(tables::PAST), dialect.greatest_name());
-        session
-            .script(&format!(
-                "CREATE TABLE IF NOT EXISTS {past} (entity text NOT NULL, place text NOT NULL, \
-                 incarnation bigint NOT NULL, PRIMARY KEY (entity, place))"
-            ))
-            .await?;
+        session.script(&dialect.create_past()).await?;
         // Where the epoch numbers ran over into a later incarnation's, that one counts as used.
         let numbers = Epoch::NUMBERS;
         let keep = Statement::of(dialect, "INSERT INTO ")

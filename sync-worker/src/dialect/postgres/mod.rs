@@ -122,10 +122,8 @@ impl Dialect for Postgres {
     }
 
     fn table(&self, name: &str) -> String {
-        name.split('.')
-            .map(|part| self.quote(part))
-            .collect::<Vec<_>>()
-            .join(".")
+        let parts: Vec<String> = name.split('.').map(|part| self.quote(part)).collect();
+        parts.join(".")
     }
 
     fn placeholder(&self, n: usize, sql_type: &str) -> String {
@@ -234,11 +232,9 @@ impl Dialect for Postgres {
         if let [only] = expressions {
             return format!("({only})::text");
         }
-        expressions
-            .iter()
-            .map(|e| format!(r"replace(replace(({e})::text, '\', '\\'), ',', '\,')"))
-            .collect::<Vec<_>>()
-            .join(" || ',' || ")
+        let escaped = |e| format!(r"replace(replace(({e})::text, '\', '\\'), ',', '\,')");
+        let parts: Vec<String> = expressions.iter().map(escaped).collect();
+        parts.join(" || ',' || ")
     }
 
     fn key_value(&self, component: &str, _column: &Column) -> Value {
@@ -374,6 +370,10 @@ impl Dialect for Postgres {
 
     fn create_tables(&self) -> Vec<String> {
         triggers::create_tables()
+    }
+
+    fn create_past(&self) -> String {
+        triggers::PAST.to_owned()
     }
 
     fn stamp_objects(&self, stamp: &Stamp<'_>) -> Vec<String> {

@@ -208,11 +208,9 @@ pub(super) fn error(source: sqlx::Error) -> DbError {
             } else {
                 class_of(&code)
             };
-            let ours = code == "42P01" && db.message().contains("\"changeover_");
-            let class = if ours {
-                ErrorClass::NotInstalled
-            } else {
-                class
+            let class = match is_ours(&code, db.message()) {
+                true => ErrorClass::NotInstalled,
+                false => class,
             };
             (
                 class,
@@ -239,6 +237,12 @@ pub(super) fn error(source: sqlx::Error) -> DbError {
         summary: class_and_summary.1,
         source,
     }
+}
+
+/// Whether a table of the product's is missing. Which quotes stand around its name, the server's
+/// language says.
+fn is_ours(code: &str, message: &str) -> bool {
+    code == "42P01" && message.contains("changeover_")
 }
 
 /// Sessions and triggers run with `row_security = off`: an error in place of a part of the rows.
@@ -298,5 +302,24 @@ fn hint(code: &str, message: &str) -> String {
         format!(": {message}")
     } else {
         String::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_table_of_ours_is_known_in_any_language() {
+        for message in [
+            "relation \"changeover_epoch\" does not exist",
+            "Relation »changeover_epoch« existiert nicht",
+            "la relation « changeover_epoch » n'existe pas",
+            "リレーション\"changeover_epoch\"は存在しません",
+        ] {
+            assert!(is_ours("42P01", message), "{message}");
+        }
+        assert!(!is_ours("42P01", "relation \"listings\" does not exist"));
+        assert!(!is_ours("42501", "permission denied for changeover_epoch"));
     }
 }

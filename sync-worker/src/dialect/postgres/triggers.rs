@@ -25,8 +25,7 @@ const NOT_THE_AUTHORITY: &str = "CO002";
 pub(super) fn create_tables() -> Vec<String> {
     // The key leads in every index: as long as a table's statistics are missing or old, the planner
     // takes an entity for one row, and would walk through all of its keys to find one.
-    // Two installers at once would race on CREATE TABLE IF NOT EXISTS; the lock makes them queue.
-    let key = r#"SELECT pg_advisory_xact_lock(hashtextextended('changeover/install', 0));
+    let key = r#"
 CREATE TABLE IF NOT EXISTS changeover_key (
   entity text COLLATE "C" NOT NULL, place text COLLATE "C" NOT NULL, key text COLLATE "C" NOT NULL,
   version bigint NOT NULL, synced bigint NOT NULL DEFAULT -1,
@@ -52,8 +51,17 @@ CREATE TABLE IF NOT EXISTS changeover_expand (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   entity text NOT NULL, place text NOT NULL, source integer NOT NULL, source_row jsonb NOT NULL);
 REVOKE ALL ON changeover_key, changeover_epoch, changeover_id, changeover_backfill, changeover_expand FROM PUBLIC"#;
-    vec![key.to_owned()]
+    vec![format!("{INSTALLERS}{key}")]
 }
+
+/// Two installers at once would race on CREATE TABLE IF NOT EXISTS, and the last uninstaller would
+/// drop the tables under an installer whose row it does not see yet: they queue.
+const INSTALLERS: &str = "SELECT pg_advisory_xact_lock(hashtextextended('changeover/install', 0));";
+
+pub(super) const PAST: &str = r#"CREATE TABLE IF NOT EXISTS changeover_past (
+  entity text COLLATE "C" NOT NULL, place text COLLATE "C" NOT NULL, incarnation bigint NOT NULL,
+  PRIMARY KEY (entity, place));
+REVOKE ALL ON changeover_past FROM PUBLIC"#;
 
 pub(super) fn stamp(dialect: &Postgres, stamp: &Stamp<'_>) -> Vec<String> {
     let Stamp {
@@ -284,6 +292,7 @@ pub(super) async fn drop_objects(
     entity: &str,
     place: &str,
 ) -> Result<Vec<String>, DbError> {
+    session.script(INSTALLERS).await?;
     let installed = Statement::of(
         dialect,
         "SELECT to_regclass('changeover_epoch') IS NOT NULL",

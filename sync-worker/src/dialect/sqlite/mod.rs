@@ -365,6 +365,10 @@ impl Dialect for Sqlite {
         triggers::create_tables()
     }
 
+    fn create_past(&self) -> String {
+        triggers::PAST.to_owned()
+    }
+
     fn stamp_objects(&self, stamp: &Stamp<'_>) -> Vec<String> {
         triggers::stamp(self, stamp)
     }

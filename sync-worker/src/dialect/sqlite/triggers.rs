@@ -40,6 +40,9 @@ CREATE TABLE IF NOT EXISTS changeover_copying (entity TEXT NOT NULL)"
     ]
 }
 
+pub(super) const PAST: &str = "CREATE TABLE IF NOT EXISTS changeover_past (
+  entity TEXT NOT NULL, place TEXT NOT NULL, incarnation INTEGER NOT NULL, PRIMARY KEY (entity, place)) WITHOUT ROWID";
+
 /// Holds while a copy's own transaction runs, and never for anybody else.
 const COPYING: &str = "EXISTS (SELECT 1 FROM changeover_copying)";
 
