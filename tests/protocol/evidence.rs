@@ -1,9 +1,12 @@
 //! What is on record, and what it takes to put it there.
 
+use std::sync::mpsc;
+
 use changeover::flags::{Epoch, Flags, Percent};
 use changeover::wiring::Wiring;
 use changeover::worker::verify::{Class, Recorded, VerifyOptions};
-use tokio::runtime::Handle;
+
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::block_in_place;
 
 use super::lifecycle::everywhere;
@@ -53,25 +56,28 @@ mod scenario {
             page: 3,
             ..VerifyOptions::default()
         };
-        let mut pages = 0;
-        let report = migration
-            .verify_telling(options, |_| {
-                pages += 1;
-                if pages == 1 {
-                    // The first page was equal. Then one of its keys is forged, and somebody else
-                    // verifies.
-                    let forge = "UPDATE service_listings SET title = 'forged' WHERE legacy_id = 1";
-                    block_in_place(|| {
-                        Handle::current().block_on(async {
-                            market.new.run(&forced(topology, forge)).await;
-                            assert!(!verify(&migration).await.clean());
-                        });
-                    });
-                }
-            })
-            .await
-            .unwrap();
-        assert!(pages > 1 && report.clean(), "{report:?}");
+        // The first page is equal. Then one of its keys is forged, and somebody else verifies.
+        let (passed, mut seen) = unbounded_channel();
+        let (release, released) = mpsc::channel::<()>();
+        let early = migration.clone();
+        let early = tokio::spawn(async move {
+            let mut released = Some(released);
+            early
+                .verify_telling(options, |compared| {
+                    let _ = passed.send(compared);
+                    if let Some(released) = released.take() {
+                        let _ = block_in_place(|| released.recv());
+                    }
+                })
+                .await
+        });
+        assert_eq!(seen.recv().await, Some(3));
+        let forge = "UPDATE service_listings SET title = 'forged' WHERE legacy_id = 1";
+        market.new.run(&forced(topology, forge)).await;
+        assert!(!verify(&migration).await.clean());
+        drop(release);
+        let report = early.await.unwrap().unwrap();
+        assert!(report.clean(), "{report:?}");
         assert_eq!(report.recorded, Recorded::Moved);
         assert!(!migration.epoch().await.unwrap().verified);
     }
