@@ -339,7 +339,9 @@ impl Backfill {
             return Ok(None);
         }
         *ahead = next;
-        pacer.passed(rows, bytes, begun.elapsed());
+        let took = begun.elapsed();
+        pacer.passed(rows, bytes, took);
+        tracing::debug!(rows, bytes, ?took, next = pacer.page(), "a page has passed");
         let held = copied.left.len() as u64;
         meters.pages_copied.increment(1);
         meters.rows_held.increment(held);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use changeover_sync_worker::backfill::BackfillOptions;
-use changeover_sync_worker::pace::{Duty, Pacing};
+use changeover_sync_worker::pace::Pacing;
 use changeover_sync_worker::verify::{VerifyOptions, VerifyReport};
 
 use super::scene::Scene;
@@ -51,10 +51,7 @@ impl Story<'_> {
         let began = Instant::now();
         // Nobody's application is in the way.
         let hurried = BackfillOptions {
-            pacing: Pacing {
-                duty: Duty::ALL,
-                ..Pacing::default()
-            },
+            pacing: Pacing::UNLIMITED,
             ..BackfillOptions::default()
         };
         let backfill = scene.migration.backfill(hurried);

@@ -92,7 +92,7 @@ impl PageSize {
                 self.share = 0.75 * self.share + 0.25 * share;
                 false
             }
-            None => self.last.len() == Self::PAGES,
+            None => self.last.len() == Self::PAGES && self.rows < self.most,
         };
         let rows = f64::from(self.rows);
         let blamed = self.share * self.quick() * rows;
