@@ -11,6 +11,7 @@
 //! | [`app`] | that process, to be stopped, killed or ended |
 //! | [`supervisor`] | starts, waits, and judges at the end |
 //! | [`killed`], [`stopped`] | the scenarios |
+//! | [`worker`] | the same for the shipped binary, at its sweep and its drain |
 //! | [`finds`] | the harness finds seeded bugs, and nothing where there is no migration |
 //!
 //! Every run prints its seed; `CHANGEOVER_SEED` replays the moments and the calls (not the order in
@@ -25,4 +26,5 @@ mod repository;
 mod sample;
 mod stopped;
 mod supervisor;
+mod worker;
 mod workload;

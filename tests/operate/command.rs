@@ -12,32 +12,32 @@ use crate::protocol::market::{MAPPING, Market, Topology};
 
 /// What a command printed, and how it ended.
 #[derive(Debug)]
-pub(super) struct Ended {
-    pub(super) code: Option<i32>,
-    pub(super) out: String,
-    pub(super) err: String,
+pub struct Ended {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
 }
 
 impl Ended {
     #[track_caller]
-    pub(super) fn with(self, code: i32) -> Ended {
+    pub fn with(self, code: i32) -> Ended {
         assert_eq!(self.code, Some(code), "{self:#?}");
         self
     }
 
     #[track_caller]
-    pub(super) fn json(&self) -> Json {
+    pub fn json(&self) -> Json {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
     }
 }
 
 /// A folder with a configuration of a market's migration.
-pub(super) struct Desk {
+pub struct Desk {
     folder: TempDir,
 }
 
 impl Desk {
-    pub(super) fn of(market: &Market) -> Desk {
+    pub fn of(market: &Market) -> Desk {
         Desk::with(&format!(
             "legacy.url = '{}'\nnew.url = '{}'\n[entity.listings]\nmapping = 'listings.toml'\n\
              backfill.page = 10\n",
@@ -45,18 +45,18 @@ impl Desk {
         ))
     }
 
-    pub(super) fn with(config: &str) -> Desk {
+    pub fn with(config: &str) -> Desk {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("changeover.toml"), config).unwrap();
         std::fs::write(folder.path().join("listings.toml"), MAPPING).unwrap();
         Desk { folder }
     }
 
-    pub(super) fn path(&self, name: &str) -> std::path::PathBuf {
+    pub fn path(&self, name: &str) -> std::path::PathBuf {
         self.folder.path().join(name)
     }
 
-    pub(super) fn begin(&self, line: &str) -> Child {
+    pub fn begin(&self, line: &str) -> Child {
         Command::new(Path::new(env!("CARGO_BIN_EXE_changeover")))
             .args(line.split_whitespace())
             .current_dir(self.folder.path())
@@ -68,12 +68,12 @@ impl Desk {
             .unwrap()
     }
 
-    pub(super) async fn run(&self, line: &str) -> Ended {
+    pub async fn run(&self, line: &str) -> Ended {
         ended(self.begin(line)).await
     }
 
     /// What `status` says of the one entity.
-    pub(super) async fn status(&self) -> Json {
+    pub async fn status(&self) -> Json {
         let answer = self.run("status --json").await.with(0).json();
         answer["entities"][0]["installed"].clone()
     }
@@ -91,7 +91,7 @@ impl Desk {
     }
 }
 
-pub(super) async fn ended(child: Child) -> Ended {
+pub async fn ended(child: Child) -> Ended {
     let ended = child.wait_with_output().await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ended {
@@ -102,7 +102,7 @@ pub(super) async fn ended(child: Child) -> Ended {
 }
 
 /// Changes a row of the new side as somebody would who goes past its guards.
-pub(super) async fn forge(market: &Market, sql: &str) {
+pub async fn forge(market: &Market, sql: &str) {
     let sql = match market.topology.is_postgres() {
         true => format!("BEGIN; SET LOCAL changeover.copy = 'on'; {sql}; COMMIT"),
         false => format!(

@@ -3,7 +3,7 @@
 mod canary;
 mod checks;
 mod client;
-mod command;
+pub mod command;
 mod file;
 mod listed;
 mod own_checks;

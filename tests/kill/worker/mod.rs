@@ -1,0 +1,63 @@
+//! SIGKILL at random moments under write load: of the shipped binary at its sweep and at its drain, and
+//! of the PostgreSQL servers under it. Whoever is killed is started again by the same command line.
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | [`stand`] | the marketplace, the processes, the strikes, the judgement |
+//! | [`writers`] | plain SQL on the legacy side, which knows of nothing |
+//!
+//! Half of the strikes fall while history is being swept, spread over the whole of it, the others while
+//! a burst of writes is being drained. A strike counts when it landed: the process was alive, had moved
+//! something in this life, and left something to do.
+//!
+//! Every run prints its seed. `CHANGEOVER_STRIKES` is the number of strikes per run (20 unless set; 3
+//! with `CHANGEOVER_FAST=1`). Another way to sweep history is another [`Lines`](stand::Lines).
+
+mod stand;
+mod writers;
+
+use crate::protocol::market::Topology;
+use stand::{BACKFILL, Stand, Struck};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_worker_over_two_postgres_databases() {
+    killed(Topology::PostgresTwoDatabases, Struck::Worker).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_worker_over_one_postgres_database() {
+    killed(Topology::PostgresOneDatabase, Struck::Worker).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_worker_over_two_sqlite_files() {
+    killed(Topology::SqliteTwoFiles, Struck::Worker).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_worker_over_one_sqlite_file() {
+    killed(Topology::SqliteOneFile, Struck::Worker).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_postgres_servers_under_the_worker() {
+    killed(Topology::PostgresTwoDatabases, Struck::Server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_postgres_server_under_the_worker() {
+    killed(Topology::PostgresOneDatabase, Struck::Server).await;
+}
+
+async fn killed(topology: Topology, struck: Struck) {
+    let mut stand = Stand::new(topology, struck, BACKFILL).await;
+    let strikes = stand::strikes();
+    for strike in 0..strikes / 2 {
+        stand.strike_the_sweep(strike, strikes / 2).await;
+    }
+    stand.until_swept().await;
+    for _ in strikes / 2..strikes {
+        stand.strike_the_drain().await;
+    }
+    stand.judge().await.expect_clean(strikes);
+}
