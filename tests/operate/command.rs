@@ -79,7 +79,7 @@ impl Desk {
     }
 
     /// Begins a slow backfill and answers it when some pages have passed.
-    async fn slow_backfill(&self) -> Child {
+    pub async fn slow_backfill(&self) -> Child {
         let child = self.begin("backfill --rate 40");
         for _ in 0..2_000 {
             if self.status().await["backfill_passed"].as_u64() > Some(0) {

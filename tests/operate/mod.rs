@@ -10,6 +10,7 @@ mod own_checks;
 mod pace;
 mod router;
 mod signal;
+mod trouble;
 mod verbs;
 
 use std::path::Path;

@@ -16,37 +16,32 @@
 mod stand;
 mod writers;
 
+use crate::protocol::lifecycle::everywhere;
 use crate::protocol::market::Topology;
 use stand::{BACKFILL, Stand, Struck};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_worker_over_two_postgres_databases() {
-    killed(Topology::PostgresTwoDatabases, Struck::Worker).await;
+everywhere!(the_worker);
+
+mod scenario {
+    use super::*;
+
+    pub(super) async fn the_worker(topology: Topology) {
+        killed(topology, Struck::Worker).await;
+    }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_worker_over_one_postgres_database() {
-    killed(Topology::PostgresOneDatabase, Struck::Worker).await;
-}
+mod the_server {
+    use super::*;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_worker_over_two_sqlite_files() {
-    killed(Topology::SqliteTwoFiles, Struck::Worker).await;
-}
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn postgres_two_databases() {
+        killed(Topology::PostgresTwoDatabases, Struck::Server).await;
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_worker_over_one_sqlite_file() {
-    killed(Topology::SqliteOneFile, Struck::Worker).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_postgres_servers_under_the_worker() {
-    killed(Topology::PostgresTwoDatabases, Struck::Server).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_postgres_server_under_the_worker() {
-    killed(Topology::PostgresOneDatabase, Struck::Server).await;
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn postgres_one_database() {
+        killed(Topology::PostgresOneDatabase, Struck::Server).await;
+    }
 }
 
 async fn killed(topology: Topology, struck: Struck) {

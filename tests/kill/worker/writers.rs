@@ -30,6 +30,8 @@ pub struct Tally {
     pub deleted: u64,
     /// Writes whose connection was lost.
     pub lost: u64,
+    /// Writes that lost against a burst or another writer.
+    pub deadlocks: u64,
     /// Writes that the database refused.
     pub refused: Vec<String>,
 }
@@ -216,8 +218,8 @@ impl Writer {
             };
             let code = error.as_database_error().and_then(|error| error.code());
             match code.as_deref() {
-                // Two transactions of the application that took two rows in two orders.
-                Some("40P01") if kind == "swap" => {}
+                // Two transactions of the application that took two rows in two orders: they try again.
+                Some("40P01") => tally.deadlocks += 1,
                 // What a server says that goes down or comes up.
                 Some("57P01" | "57P02" | "57P03") | None => tally.lost += 1,
                 Some(_) => tally.refused.push(format!("{kind}: {error}")),

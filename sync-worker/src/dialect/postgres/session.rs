@@ -256,6 +256,8 @@ fn class_of(code: &str) -> (ErrorClass, &'static str) {
         "23502" => (ErrorClass::Data, "a column that must not be null is null"),
         "23514" => (ErrorClass::Data, "a check constraint refuses the row"),
         "40001" | "40P01" | "55P03" | "57014" => (ErrorClass::Busy, "lost against other work"),
+        // Trying again helps as soon as somebody has made room.
+        "53100" => (ErrorClass::Connection, "the disk is full: make room on it"),
         "53300" => (ErrorClass::Busy, "the server takes no more connections"),
         "22012" => (ErrorClass::Data, "a division by zero"),
         "22003" | "22008" => (ErrorClass::Data, "a value is out of its type's range"),

@@ -233,7 +233,8 @@ fn class_of(code: i64) -> (ErrorClass, &'static str) {
         (1811, _) => (ErrorClass::Other, "a trigger refused"),
         (_, 5 | 6) => (ErrorClass::Busy, "the file is being written"),
         (_, 18..=20) => (ErrorClass::Data, "the table refuses the value"),
-        (_, 10 | 13) => (
+        (_, 13) => (ErrorClass::Connection, "the disk is full: make room on it"),
+        (_, 10) => (
             ErrorClass::Connection,
             "the file could not be read or written",
         ),
