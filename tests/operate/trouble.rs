@@ -2,7 +2,11 @@
 //! command line goes on. No row is lost, and none is wrong.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use tokio::io::AsyncReadExt as _;
+use tokio::process::Child;
 
 use super::command::{Desk, Ended, ended};
 use crate::protocol::market::{Market, Plain, Topology};
@@ -26,6 +30,9 @@ both!(
     several_workers_on_one_range,
     a_full_disk_is_waited_for,
 );
+
+/// How long anything may take that is waited for. A drain that has failed pauses for 10 s at most.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A market with history, installed.
 async fn ready(topology: Topology) -> (Market, Desk) {
@@ -54,13 +61,55 @@ fn says(ended: &Ended, words: &[&str]) {
     }
 }
 
+/// A drain that never ends, and what it has said so far.
+struct Following {
+    drain: Child,
+    said: Arc<Mutex<String>>,
+}
+
+impl Following {
+    fn begin(desk: &Desk) -> Following {
+        let mut drain = desk.begin("drain --follow");
+        let said: Arc<Mutex<String>> = Arc::default();
+        let (mut err, told) = (drain.stderr.take().unwrap(), Arc::clone(&said));
+        tokio::spawn(async move {
+            let mut bytes = [0; 4096];
+            while let Ok(read @ 1..) = err.read(&mut bytes).await {
+                let text = String::from_utf8_lossy(&bytes[..read]);
+                told.lock().unwrap().push_str(&text);
+            }
+        });
+        Following { drain, said }
+    }
+
+    fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
+    /// Waits until it has said all of these words.
+    async fn until(&self, words: &[&str]) {
+        let began = Instant::now();
+        while !words.iter().all(|word| self.said().contains(word)) {
+            let said = self.said();
+            assert!(
+                began.elapsed() < PATIENCE,
+                "it does not say {words:?}: {said}"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Ctrl-C.
+    async fn end(self) {
+        signal("INT", &[self.drain.id().unwrap()]);
+        ended(self.drain).await.with(0);
+    }
+}
+
 async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
     while !done().await {
-        assert!(
-            began.elapsed() < Duration::from_secs(30),
-            "waited in vain until {what}"
-        );
+        assert!(began.elapsed() < PATIENCE, "waited in vain until {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -150,8 +199,10 @@ mod scenario {
             // It is missed before anything is begun, too.
             let refused = desk.run("backfill").await.with(1);
             says(&refused, &[table, "nothing was written"]);
-            side.run(&format!("SELECT 1; ALTER TABLE gone RENAME TO {table}"))
-                .await;
+            side.run(&format!(
+                "SELECT count(*) FROM gone; ALTER TABLE gone RENAME TO {table}"
+            ))
+            .await;
         }
         goes_on(&market, &desk).await;
     }
@@ -170,7 +221,7 @@ mod scenario {
             let refused = desk.run("backfill").await.with(1);
             says(&refused, &["sku", "nothing was written"]);
             side.run(&format!(
-                "SELECT 1; ALTER TABLE {table} RENAME COLUMN gone TO sku"
+                "SELECT count(*) FROM {table}; ALTER TABLE {table} RENAME COLUMN gone TO sku"
             ))
             .await;
         }
@@ -180,27 +231,23 @@ mod scenario {
     pub(super) async fn a_drain_waits_for_a_table(topology: Topology) {
         let (market, desk) = ready(topology).await;
         desk.run("backfill").await.with(0);
-        let follower = desk.begin("drain --follow");
-        let pid = follower.id().unwrap();
+        let following = Following::begin(&desk);
+        market
+            .legacy
+            .run("UPDATE listings SET title = 'at work' WHERE id < 5")
+            .await;
+        until("it is at work", async || market.dirty().await.is_empty()).await;
         market.new.run("ALTER TABLE pictures RENAME TO gone").await;
         market
             .legacy
             .run("UPDATE listings SET title = 'while away'")
             .await;
-        until("it was tried", async || {
-            let tried = "SELECT CAST(count(*) AS text) FROM changeover_key WHERE place = 'legacy' AND synced < version";
-            market.legacy.text(tried).await == "200"
-        })
-        .await;
-        tokio::time::sleep(Duration::from_millis(600)).await;
-        market
-            .new
-            .run("SELECT 1; ALTER TABLE gone RENAME TO pictures")
-            .await;
-        until("it goes on", async || market.dirty().await.is_empty()).await;
-        signal("INT", &[pid]);
-        let followed = ended(follower).await;
-        says(&followed, &["trying again: ", "pictures", "goes on"]);
+        following.until(&["trying again: ", "pictures"]).await;
+        let mended = "SELECT count(*) FROM gone; ALTER TABLE gone RENAME TO pictures";
+        market.new.run(mended).await;
+        following.until(&["goes on"]).await;
+        until("nothing is dirty", async || market.dirty().await.is_empty()).await;
+        following.end().await;
         goes_on(&market, &desk).await;
     }
 
@@ -253,22 +300,16 @@ mod scenario {
         says(&failed, &["error: ", "the disk is full"]);
         let passed = desk.status().await["backfill_passed"].as_u64();
         assert!(passed < Some(3_000), "it was not full: {passed:?}");
-        let follower = desk.begin("drain --follow");
-        let pid = follower.id().unwrap();
-        market
-            .legacy
-            .run("UPDATE listings SET title = 'while full', stock = stock + 1")
+        let following = Following::begin(&desk);
+        let sql = "UPDATE listings SET title = 'while full', stock = stock + 1";
+        market.legacy.run(sql).await;
+        following
+            .until(&["trying again: ", "the disk is full"])
             .await;
-        tokio::time::sleep(Duration::from_millis(800)).await;
-        assert!(!market.dirty().await.is_empty(), "it was not full");
         disk.make_room();
-        until("it goes on", async || market.dirty().await.is_empty()).await;
-        signal("INT", &[pid]);
-        let followed = ended(follower).await;
-        says(
-            &followed,
-            &["trying again: ", "the disk is full", "goes on"],
-        );
+        following.until(&["goes on"]).await;
+        until("nothing is dirty", async || market.dirty().await.is_empty()).await;
+        following.end().await;
         goes_on(&market, &desk).await;
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! | file | what it is |
 //! | --- | --- |
-//! | [`stand`] | the marketplace, the processes, the strikes, the judgement |
+//! | [`stand`] | the marketplace, the processes, the strikes |
+//! | [`judge`] | what must be so in the end |
 //! | [`writers`] | plain SQL on the legacy side, which knows of nothing |
 //!
 //! Half of the strikes fall while history is being swept, spread over the whole of it, the others while
@@ -13,6 +14,7 @@
 //! Every run prints its seed. `CHANGEOVER_STRIKES` is the number of strikes per run (20 unless set; 3
 //! with `CHANGEOVER_FAST=1`). Another way to sweep history is another [`Lines`](stand::Lines).
 
+mod judge;
 mod stand;
 mod writers;
 

@@ -9,7 +9,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::process::Child;
 use tokio::task::block_in_place;
 
-use super::writers::{Tally, Writers};
+use super::writers::Writers;
 use crate::kill::sample::{self, Seen};
 use crate::operate::command::{Desk, Ended, ended};
 use crate::protocol::market::{Market, Topology};
@@ -54,48 +54,48 @@ pub fn strikes() -> u64 {
     }
 }
 
-fn rows() -> i64 {
-    if support::fast() { 900 } else { 3_000 }
+pub(super) fn rows() -> i64 {
+    if support::fast() { 1_200 } else { 3_000 }
 }
 
 /// Where everything is, by plain SQL.
 #[derive(Debug, Clone, Copy, Default)]
-struct Place {
+pub(super) struct Place {
     /// Keys that the sweep has passed.
-    passed: i64,
-    swept: bool,
-    dirty: i64,
+    pub(super) passed: i64,
+    pub(super) swept: bool,
+    pub(super) dirty: i64,
 }
 
 /// One process, and what was so when it began.
-struct Life {
-    process: Child,
-    began: Place,
+pub(super) struct Life {
+    pub(super) process: Child,
+    pub(super) began: Place,
 }
 
 #[derive(Debug, Default)]
-struct Figures {
-    lives: u64,
-    landed: BTreeMap<&'static str, u64>,
-    missed: u64,
-    ended: Vec<String>,
+pub(super) struct Figures {
+    pub(super) lives: u64,
+    pub(super) landed: BTreeMap<&'static str, u64>,
+    pub(super) missed: u64,
+    pub(super) ended: Vec<String>,
 }
 
 pub struct Stand {
-    market: Market,
-    desk: Desk,
-    lines: Lines,
-    struck: Struck,
-    servers: Vec<Postgres>,
-    rng: SmallRng,
-    writers: Writers,
-    sweep: Option<Life>,
-    drain: Option<Life>,
-    last: Place,
-    seen: Seen,
-    figures: Figures,
-    problems: Vec<String>,
-    began: Instant,
+    pub(super) market: Market,
+    pub(super) desk: Desk,
+    pub(super) lines: Lines,
+    pub(super) struck: Struck,
+    pub(super) servers: Vec<Postgres>,
+    pub(super) rng: SmallRng,
+    pub(super) writers: Writers,
+    pub(super) sweep: Option<Life>,
+    pub(super) drain: Option<Life>,
+    pub(super) last: Place,
+    pub(super) seen: Seen,
+    pub(super) figures: Figures,
+    pub(super) problems: Vec<String>,
+    pub(super) began: Instant,
 }
 
 impl Stand {
@@ -133,11 +133,13 @@ impl Stand {
         }
     }
 
-    /// One strike that lands in the `part`th of `parts` of history.
+    /// One strike that lands in the `part`th of `parts` of history; at the drain, where a slow machine
+    /// strikes after its end.
     pub async fn strike_the_sweep(&mut self, part: u64, parts: u64) {
         loop {
             self.start_all().await;
-            let whole = rows() as f64 * 0.9;
+            // Behind it there is time for a machine that is slow to strike.
+            let whole = rows() as f64 * 0.6;
             let share = (part as f64 + self.rng.random_range(0.0..1.0)) / parts as f64;
             let target = (whole * share) as i64;
             self.until(|at| at.swept || at.passed >= target).await;
@@ -150,11 +152,10 @@ impl Stand {
             let before = self.sweep.as_ref().map_or(0, |life| life.began.passed);
             let alive = self.strike(victims).await;
             let at = self.look().await;
-            assert!(
-                !at.swept,
-                "history is too short for these strikes: {:?}",
-                self.figures
-            );
+            if at.swept {
+                self.figures.missed += 1;
+                return self.strike_the_drain().await;
+            }
             if alive && (at.passed > before || victims == [false, true]) {
                 *self.figures.landed.entry("sweep").or_default() += 1;
                 return;
@@ -314,7 +315,7 @@ impl Stand {
                 "nothing moves: {at:?}, {:?}",
                 self.figures
             );
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            tokio::time::sleep(Duration::from_millis(4)).await;
         }
     }
 
@@ -327,7 +328,7 @@ impl Stand {
         );
     }
 
-    async fn place(&self) -> Place {
+    pub(super) async fn place(&self) -> Place {
         let new = "SELECT CAST(passed AS text) || CASE WHEN done THEN ' done' ELSE '' END \
                    FROM changeover_backfill WHERE entity = 'listings' AND place = 'new'";
         let legacy = "SELECT CAST(count(*) AS text) FROM changeover_key \
@@ -342,7 +343,7 @@ impl Stand {
     }
 
     /// What holds at every moment: nothing goes back, and what is not dirty agrees.
-    async fn look(&mut self) -> Place {
+    pub(super) async fn look(&mut self) -> Place {
         let at = self.place().await;
         if at.passed < self.last.passed || (self.last.swept && !at.swept) {
             self.problems
@@ -351,142 +352,6 @@ impl Stand {
         self.last = at;
         sample::look(&self.market.legacy, &self.market.new, &mut self.seen).await;
         at
-    }
-
-    /// Everything is over: history is swept and drained by command, and plain SQL compares.
-    pub async fn judge(mut self) -> Verdict {
-        self.writers.end().await;
-        let tally = self.writers.tally();
-        if let Some(mut drain) = self.drain.take() {
-            drain.process.kill().await.unwrap();
-        }
-        let settling = Instant::now();
-        let swept = self.desk.run(&format!("{} --json", self.lines.sweep)).await;
-        let drained = self.desk.run("drain --within 60").await;
-        let verified = self.desk.run("verify --json").await;
-        let settling = settling.elapsed();
-        for (line, ended) in [
-            ("sweep", &swept),
-            ("drain", &drained),
-            ("verify", &verified),
-        ] {
-            // A sweep says with 1 that keys wait, which the drain then copies.
-            if ended.code != Some(0) && !(line == "sweep" && ended.code == Some(1)) {
-                self.problems.push(format!("{line} at the end: {ended:?}"));
-            }
-        }
-        self.look().await;
-        self.sane(&swept, &verified, &tally).await;
-        self.compare().await;
-        let seen = std::mem::take(&mut self.seen);
-        self.problems
-            .extend(seen.problems.iter().map(|one| format!("sampled: {one}")));
-        self.problems.extend(
-            tally
-                .refused
-                .iter()
-                .map(|one| format!("a write was refused: {one}")),
-        );
-        let report = format!(
-            "{:?}, {:?} struck: {:?}, {:.1} s; {tally:?}; {} samples, {} compared at equal versions, \
-             {} behind, held {:?}; settled in {settling:.1?}",
-            self.market.topology,
-            self.struck,
-            self.figures,
-            self.began.elapsed().as_secs_f64(),
-            seen.samples,
-            seen.compared,
-            seen.behind,
-            seen.holds,
-        );
-        Verdict {
-            problems: self.problems,
-            landed: self.figures.landed.values().sum(),
-            compared: seen.compared,
-            written: tally.confirmed(),
-            report,
-        }
-    }
-
-    /// What the commands report is what can be.
-    async fn sane(&mut self, swept: &Ended, verified: &Ended, tally: &Tally) {
-        let at = self.place().await;
-        let rows = u64::try_from(rows()).unwrap();
-        // A key is passed once, however often its page was; one that was deleted before may be missing,
-        // one that was inserted meanwhile may be there.
-        let possible = rows.saturating_sub(tally.deleted)..=rows + tally.inserted + 3;
-        let swept = swept.json();
-        let passed = swept["passed"].as_u64().unwrap_or(0);
-        if !at.swept || at.dirty > 0 || !possible.contains(&passed) || passed != at.passed as u64 {
-            self.problems.push(format!(
-                "{passed} passed, possible {possible:?}: {at:?}, {swept}"
-            ));
-        }
-        if swept["recorded"] != true || swept["keys"] != 0 {
-            self.problems
-                .push(format!("a sweep after the sweep: {swept}"));
-        }
-        let verified = verified.json();
-        let there = self
-            .market
-            .legacy
-            .text("SELECT CAST(count(*) AS text) FROM listings")
-            .await;
-        let there: u64 = there.parse().unwrap();
-        if verified["clean"] != true || verified["compared"].as_u64() < Some(there) {
-            self.problems
-                .push(format!("verify of {there} rows: {verified}"));
-        }
-    }
-
-    async fn compare(&mut self) {
-        let (legacy, new) = self.market.both().await;
-        let problem = format!("{} rows in legacy, {} in new", legacy.len(), new.len());
-        let only = |a: &[String], b: &[String]| {
-            let b: std::collections::BTreeSet<_> = b.iter().collect();
-            a.iter()
-                .filter(|row| !b.contains(row))
-                .take(3)
-                .cloned()
-                .collect::<Vec<_>>()
-        };
-        if legacy != new || (legacy.len() as i64) < rows() / 2 {
-            let (lost, added) = (only(&legacy, &new), only(&new, &legacy));
-            self.problems.push(format!(
-                "plain SQL: {problem}; in legacy alone {lost:?}, in new alone {added:?}"
-            ));
-        }
-    }
-}
-
-/// What a run came to.
-pub struct Verdict {
-    /// Everything that was found wrong.
-    pub problems: Vec<String>,
-    landed: u64,
-    compared: u64,
-    written: u64,
-    report: String,
-}
-
-impl Verdict {
-    /// # Panics
-    /// When anything was wrong, when fewer than `strikes` landed, or when next to nothing happened.
-    pub fn expect_clean(self, strikes: u64) {
-        println!("{}", self.report);
-        let first = &self.problems[..self.problems.len().min(10)];
-        assert!(
-            self.problems.is_empty(),
-            "{} problems: {first:#?}\n{}",
-            self.problems.len(),
-            self.report
-        );
-        assert_eq!(self.landed, strikes, "{}", self.report);
-        assert!(
-            self.compared > 100 * strikes && self.written > 10 * strikes,
-            "hardly anything happened: {}",
-            self.report
-        );
     }
 }
 

@@ -116,7 +116,7 @@ impl Writer {
     async fn run(mut self, stop: watch::Receiver<bool>) {
         while !*stop.borrow() {
             self.turn().await;
-            let pause = self.rng.random_range(2..15);
+            let pause = self.rng.random_range(5..40);
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
     }
