@@ -140,6 +140,8 @@ pub struct Draining {
 pub struct Verifying {
     /// Keys per page, at least 1.
     pub page: Option<u32>,
+    /// Keys per span whose rows are summed; 0: none are.
+    pub range: Option<u32>,
     /// The most samples kept per class.
     pub samples: Option<usize>,
     /// How often a key that keeps moving is looked at again.
@@ -419,6 +421,7 @@ impl Verifying {
         let default = VerifyOptions::default();
         VerifyOptions {
             page: self.page.unwrap_or(default.page),
+            range: self.range.unwrap_or(default.range),
             samples: self.samples.unwrap_or(default.samples),
             looks: self.looks.unwrap_or(default.looks),
             rules: self.rules.clone(),
@@ -484,7 +487,8 @@ mod tests {
         );
         let told = |options: VerifyOptions| {
             let rules = options.rules.to_toml();
-            (options.page, options.samples, options.looks, rules)
+            let keys = (options.page, options.range);
+            (keys, options.samples, options.looks, rules)
         };
         assert_eq!(told(shown.verify.options()), told(moved.verify.options()));
         let told = |moved: &Moved| {

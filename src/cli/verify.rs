@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Instant;
 
+use changeover_sync_worker::sum::Unsummed;
 use changeover_sync_worker::verify::VerifyReport;
 use clap::Args;
 use serde::Serialize;
@@ -11,7 +12,10 @@ use super::failure::{Failure, HOLDS_NOT};
 use super::which::{Which, unless_interrupted};
 use crate::screen::Screen;
 
-/// Compare both sides, key by key and field by field, and record whether they agree
+/// Compare both sides, by sums and field by field, and record whether they agree
+///
+/// Each side sums its rows over ranges of keys, where the mapping lets it; what differs, and what cannot
+/// be summed, is compared key by key. The report says how much was, and why.
 ///
 /// Writes go on meanwhile: what differs is looked at again until it is certain. A clean one, after a
 /// backfill, is what lets the read percentage rise; one that is not clean takes that away. Ends with
@@ -56,6 +60,17 @@ impl fmt::Display for Verified {
                 classes.join(", ")
             }
         )?;
+        let sums = self.report.sums;
+        if sums.ranges > 0 {
+            writeln!(
+                f,
+                "{} ranges summed, {} of them differed, {} keys compared one by one",
+                sums.ranges, sums.bisected, sums.singly
+            )?;
+        }
+        for Unsummed { target, why } in &self.report.unsummed {
+            writeln!(f, "compared key by key: {target}: {why}")?;
+        }
         if let Some(why_not) = self.report.recorded.why_not() {
             writeln!(f, "not recorded: {why_not}")?;
         }

@@ -72,6 +72,7 @@ pub mod preflight;
 
 pub mod image;
 pub mod store;
+pub mod sum;
 
 pub mod copy;
 

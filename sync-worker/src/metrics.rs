@@ -185,8 +185,8 @@ impl Meters {
         self.copy_seconds[source as usize].record(time.as_secs_f64());
     }
 
-    pub(crate) fn verified(&self, class: Class) {
-        self.verified[class as usize].increment(1);
+    pub(crate) fn verified(&self, class: Class, keys: u64) {
+        self.verified[class as usize].increment(keys);
     }
 
     /// Counts that `reason` holds a backfill back from now on.

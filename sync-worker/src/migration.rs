@@ -26,6 +26,7 @@ use crate::dialect::home::{Evidence, Home, Row};
 use crate::dialect::install::{Patience, Side};
 use crate::dialect::raise::{raise, row_of};
 use crate::dialect::session::Database;
+use crate::dialect::sums::Sums;
 use crate::dialect::uninstall::unused_base;
 use crate::drain::{Drain, DrainOptions};
 use crate::mapping::Mapping;
@@ -87,6 +88,7 @@ impl Migration {
                 source: None,
             })
         };
+        let sums = Arc::new(Sums::new(&*mapping, &catalog, &legacy, &new));
         let authority = SqlAuthority::new(
             legacy.clone(),
             entity.clone(),
@@ -94,7 +96,8 @@ impl Migration {
             Arc::clone(&mapping),
             catalog.authority.first().ok_or_else(missing)?,
             catalog.types.clone(),
-        );
+        )
+        .summing(&sums);
         let follower = SqlFollower::new(
             new.clone(),
             entity.clone(),
@@ -102,7 +105,8 @@ impl Migration {
             Arc::clone(&mapping),
             &catalog.follower,
         )
-        .ok_or_else(missing)?;
+        .ok_or_else(missing)?
+        .summing(&sums);
         Ok(Migration {
             copier: Copier::new(
                 &entity,

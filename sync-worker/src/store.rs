@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use crate::image::Image;
 use crate::mapping::Fingerprint;
+use crate::sum::{Span, Sum, Unsummed};
 
 /// The answer of a store, later.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
@@ -129,6 +130,22 @@ pub trait Authority: Send + Sync {
     /// at one instant. Fewer than `limit` means that there were no more at that instant.
     fn page<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Page>;
 
+    /// What [`sum`](Authority::sum) cannot stand for, and why; `None` where it stands for all rows.
+    /// Asks nobody. The follower is summed as far as the authority is.
+    fn unsummed(&self) -> Option<Vec<Unsummed>>;
+
+    /// The first `limit` keys of the root table in `span`, in the order of pages.
+    fn keys<'a>(&'a self, span: &'a Span, limit: u32) -> Answer<'a, Vec<Key>>;
+
+    /// The first `limit` keys in `span`, in the same order, that have rows which are summed, and none in
+    /// the root table.
+    fn orphans<'a>(&'a self, span: &'a Span, limit: u32) -> Answer<'a, Vec<Key>>;
+
+    /// The sum of the rows that copies of the keys in `span` would write, with the keys' versions, all
+    /// read at one instant. `None` if a row cannot be summed. Two sums of one salt are equal only if
+    /// those rows and versions are.
+    fn sum<'a>(&'a self, span: &'a Span, salt: u64) -> Answer<'a, Option<Sum>>;
+
     /// Those of `keys` that no page would show, since the root table has no row of theirs.
     fn rootless<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Key>>;
 
@@ -233,6 +250,17 @@ pub trait Follower: Send + Sync {
     /// The next `limit` keys after `after`, in key order, that the follower has a version of or
     /// holds rows of.
     fn held_keys<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Vec<Key>>;
+
+    /// The same, without those whose version is the base: most of history.
+    fn moved_keys<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Vec<Key>>;
+
+    /// The first `limit` keys in `span` of which rows are held, in key-column order, as far as rows are
+    /// summed.
+    fn keys<'a>(&'a self, span: &'a Span, limit: u32) -> Answer<'a, Vec<Key>>;
+
+    /// The sum of the rows that are held for the keys in `span`, with the versions held for them, all
+    /// read at one instant: as [`Authority::sum`].
+    fn sum<'a>(&'a self, span: &'a Span, salt: u64) -> Answer<'a, Option<Sum>>;
 
     /// The versions held for `keys`, in the order asked.
     fn versions<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Version>>>;

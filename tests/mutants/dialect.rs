@@ -14,6 +14,7 @@ use changeover::worker::dialect::probe::Probe;
 use changeover::worker::dialect::session::{Database, DbError, Session};
 use changeover::worker::dialect::sqlite::Sqlite;
 use changeover::worker::dialect::statement::Arg;
+use changeover::worker::dialect::sums::Summing;
 use changeover::worker::dialect::{BadSetting, Dialect, RowColumn, Statement};
 use futures_util::future::BoxFuture;
 
@@ -111,6 +112,10 @@ impl Dialect for Mutant {
     fn checks(&self) -> &dyn Checks {
         self.shipped.checks()
     }
+    fn sums(&self) -> &dyn Summing {
+        self.shipped.sums()
+    }
+
     fn identity<'a>(
         &'a self,
         session: &'a mut dyn Session,

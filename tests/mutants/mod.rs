@@ -15,6 +15,7 @@ use crate::protocol::market::{MAPPING, Market, Plain, Topology, backfill, drain,
 
 mod dialect;
 mod rewrites;
+mod sums;
 
 use dialect::Rewrite;
 use rewrites::*;

@@ -20,4 +20,6 @@ mod revisions;
 mod rust_mapping;
 mod sets;
 mod sizes;
+pub mod stock;
+pub mod sums;
 mod uninstallers;

@@ -10,6 +10,7 @@ use changeover::flags::{Key, Version};
 use changeover::worker::store::{
     Answer, Applied, Authority, Cursor, Follower, Observed, Stamped, StoreError,
 };
+use changeover::worker::sum::{Span, Sum};
 
 /// One bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +118,18 @@ impl<P: Authority + Follower> Follower for Meddler<P> {
 
     fn held_keys<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Vec<Key>> {
         self.ports.held_keys(after, limit)
+    }
+
+    fn moved_keys<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Vec<Key>> {
+        self.ports.moved_keys(after, limit)
+    }
+
+    fn keys<'a>(&'a self, span: &'a Span, limit: u32) -> Answer<'a, Vec<Key>> {
+        Follower::keys(&self.ports, span, limit)
+    }
+
+    fn sum<'a>(&'a self, span: &'a Span, salt: u64) -> Answer<'a, Option<Sum>> {
+        Follower::sum(&self.ports, span, salt)
     }
 
     fn versions<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Version>>> {

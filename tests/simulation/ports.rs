@@ -7,6 +7,7 @@ use changeover::worker::store::{
     Answer, Applied, Authority, Cursor, Dirt, Dirty, Follower, Hold, Lag, Observed, Page, Stamped,
     StoreError,
 };
+use changeover::worker::sum::{Span, Sum, Unsummed};
 use rand::RngExt;
 
 use super::network::{Net, What};
@@ -36,6 +37,28 @@ impl Authority for Ports {
         let (revision, after) = (self.revision, after.cloned());
         self.net.call(What::Read, move |state| {
             Ok(state.world.page(revision, after.as_ref(), limit))
+        })
+    }
+
+    fn unsummed(&self) -> Option<Vec<Unsummed>> {
+        None
+    }
+
+    fn keys<'a>(&'a self, span: &'a Span, limit: u32) -> Answer<'a, Vec<Key>> {
+        let span = span.clone();
+        self.net
+            .call(What::Read, move |state| Ok(state.world.keys(&span, limit)))
+    }
+
+    /// Rows are the root table's here.
+    fn orphans<'a>(&'a self, _span: &'a Span, _limit: u32) -> Answer<'a, Vec<Key>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn sum<'a>(&'a self, span: &'a Span, salt: u64) -> Answer<'a, Option<Sum>> {
+        let (revision, span) = (self.revision, span.clone());
+        self.net.call(What::Read, move |state| {
+            Ok(state.world.sum(revision, &span, salt))
         })
     }
 
@@ -155,6 +178,27 @@ impl Follower for Ports {
         let after = after.cloned();
         self.net.call(What::Read, move |state| {
             Ok(state.world.held_keys(after.as_ref(), limit))
+        })
+    }
+
+    fn moved_keys<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Vec<Key>> {
+        let after = after.cloned();
+        self.net.call(What::Read, move |state| {
+            Ok(state.world.moved_keys(after.as_ref(), limit))
+        })
+    }
+
+    fn keys<'a>(&'a self, span: &'a Span, limit: u32) -> Answer<'a, Vec<Key>> {
+        let span = span.clone();
+        self.net.call(What::Read, move |state| {
+            Ok(state.world.keys_of_rows(&span, limit))
+        })
+    }
+
+    fn sum<'a>(&'a self, span: &'a Span, salt: u64) -> Answer<'a, Option<Sum>> {
+        let span = span.clone();
+        self.net.call(What::Read, move |state| {
+            Ok(Some(state.world.sum_held(&span, salt)))
         })
     }
 

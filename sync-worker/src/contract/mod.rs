@@ -30,7 +30,8 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::drain::DrainOptions;
 use crate::migration::Migration;
-use crate::store::{Lag, StoreError};
+use crate::store::{Authority as _, Lag, StoreError};
+use crate::sum::Span;
 use crate::verify::{Verify, VerifyOptions, VerifyReport};
 pub use report::{Finding, NotTried, Report, Rule};
 
@@ -102,15 +103,11 @@ impl Contract {
         let limit = self.options.keys.map(|keys| keys.max(1) as usize);
         let mut random = SmallRng::seed_from_u64(self.options.seed);
         let mut kept: Vec<(u64, Key)> = Vec::new();
-        let (mut of, mut after) = (0u64, None);
+        let (mut of, mut rest) = (0u64, Span::default());
         loop {
-            let page = self
-                .migration
-                .authority
-                .keys_after(after.as_ref(), Self::KEY_PAGE)
-                .await?;
+            let page = self.migration.authority.keys(&rest, Self::KEY_PAGE).await?;
             let Some(last) = page.last() else { break };
-            after = Some(last.clone());
+            rest.after = Some(last.clone());
             for key in page {
                 of += 1;
                 if limit.is_none_or(|limit| kept.len() < limit) {

@@ -32,13 +32,14 @@ pub(crate) fn key(dialect: &dyn Dialect, root: &Root, query: &SourceQuery) -> Ve
     query.key.iter().map(name).collect()
 }
 
-/// The types of what one of a mapping's queries answers, by the order of its `select`.
+/// The types of what one of a mapping's queries answers, by the order of its `select`, and those of
+/// the expressions that equal the key's components.
 pub(crate) async fn query_types(
     dialect: &dyn Dialect,
     session: &mut dyn Session,
     root: &Root,
     query: &SourceQuery,
-) -> Result<Vec<String>, DbError> {
+) -> Result<(Vec<String>, Vec<String>), DbError> {
     let select: Vec<String> = query
         .select
         .iter()
@@ -58,11 +59,9 @@ pub(crate) async fn query_types(
         from(dialect, root, query)
     );
     let columns = dialect.describe_query(session, &sql).await?;
-    Ok(columns
-        .into_iter()
-        .take(query.select.len())
-        .map(|(_, sql_type)| sql_type)
-        .collect())
+    let mut types = columns.into_iter().map(|(_, sql_type)| sql_type);
+    let selected = types.by_ref().take(query.select.len()).collect();
+    Ok((selected, types.collect()))
 }
 
 /// Whether the database understands one expression over a query's `from`.

@@ -6,6 +6,7 @@
 //! | [`session`] | one connection of the worker's own, and what its errors mean |
 //! | [`catalog`] | tables, columns and keys as the database describes them |
 //! | [`inspect`], [`probe`], [`check`] | what the preflight, the contract's checks and the consistency checks ask |
+//! | [`sums`] | what rows of both sides are summed, and how |
 //! | [`load`] | how loaded a database is, for the worker's pace |
 //! | [`postgres`], [`sqlite`] | what differs between the engines |
 //! | [`authority`], [`follower`], [`home`], [`install`], [`raise`] | the protocol's SQL, the same for all |
@@ -31,6 +32,7 @@ pub mod raise;
 pub mod session;
 pub mod sqlite;
 pub mod statement;
+pub mod sums;
 pub mod uninstall;
 
 use catalog::{Column, Table};
@@ -79,6 +81,9 @@ pub trait Dialect: Send + Sync + Debug + 'static {
 
     /// What the consistency checks ask.
     fn checks(&self) -> &dyn check::Checks;
+
+    /// How rows are summed.
+    fn sums(&self) -> &dyn sums::Summing;
 
     /// What tells two databases apart, whatever their URLs say: equal identities mean one database.
     fn identity<'a>(

@@ -70,6 +70,15 @@ pub struct DbError {
 }
 
 impl DbError {
+    /// An answer that no database gives.
+    pub(super) fn odd(why: &str) -> DbError {
+        DbError {
+            class: ErrorClass::Other,
+            summary: why.to_owned(),
+            source: sqlx::Error::Protocol(why.to_owned()),
+        }
+    }
+
     /// As an error of a store that was `doing` something.
     #[must_use]
     pub fn at(self, store: &str, doing: &str) -> StoreError {

@@ -43,6 +43,13 @@ pub trait Mapping: Send + Sync + 'static {
     /// [`MappingError`] when these rows can have no image. The key is then *blocked*: it stays
     /// with the authority and says why.
     fn image(&self, key: &Key, rows: &SourceRows) -> Result<Image, MappingError>;
+
+    /// Whether an image is what the queries answer, row by row: each target's rows are those of the
+    /// one query that [fills](SourceQuery::fills) it, and a column holds the answer of its name, as it
+    /// is. Only then can a verify sum rows where they are, and compare none one by one.
+    fn is_declared(&self) -> bool {
+        false
+    }
 }
 
 /// Rows that have no image, and why.

@@ -24,6 +24,7 @@ pub(crate) enum Op {
     Apply,
     Group,
     Observe,
+    Sum,
     SaveCursor,
 }
 
@@ -44,6 +45,16 @@ pub(crate) enum Fault {
 pub(crate) struct Row {
     pub(crate) text: String,
     pub(crate) unique: Option<String>,
+}
+
+impl Row {
+    fn columns(&self) -> [Value; 2] {
+        let unique = self.unique.clone();
+        [
+            Value::Text(self.text.clone()),
+            unique.map_or(Value::Null, Value::Text),
+        ]
+    }
 }
 
 #[derive(Debug, Clone, Default)]

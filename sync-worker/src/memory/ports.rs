@@ -10,6 +10,7 @@ use crate::store::{
     Answer, Applied, Authority, Cursor, Dirt, Dirty, Follower, Hold, HoldKind, Lag, Observed, Page,
     Stamped,
 };
+use crate::sum::{Span, Sum, Unsummed};
 
 impl Authority for Memory {
     fn read<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Stamped>> {
@@ -32,6 +33,43 @@ impl Authority for Memory {
                 stamped,
                 last: keys.last().cloned(),
             })
+        })
+    }
+
+    fn unsummed(&self) -> Option<Vec<Unsummed>> {
+        None
+    }
+
+    fn keys<'a>(&'a self, span: &'a Span, limit: u32) -> Answer<'a, Vec<Key>> {
+        self.call(Op::Page, move |state| {
+            let keys = state.rows.keys().filter(|key| span.contains_text(key));
+            Ok(keys.take(limit as usize).cloned().collect())
+        })
+    }
+
+    /// Rows are the root table's here.
+    fn orphans<'a>(&'a self, _span: &'a Span, _limit: u32) -> Answer<'a, Vec<Key>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn sum<'a>(&'a self, span: &'a Span, salt: u64) -> Answer<'a, Option<Sum>> {
+        self.call(Op::Sum, move |state| {
+            let mut sum = Sum::default();
+            for key in state.rows.keys().filter(|key| span.contains_text(key)) {
+                let Ok(image) = state.image(key) else {
+                    return Ok(None);
+                };
+                if let Some(row) = State::held_row(&image) {
+                    sum.add_row(
+                        salt,
+                        "things",
+                        key,
+                        Some(state.version(key)),
+                        &row.columns(),
+                    );
+                }
+            }
+            Ok(Some(sum))
         })
     }
 
@@ -204,6 +242,34 @@ impl Follower for Memory {
                 state.fences.keys().map(|key| (key.clone(), ())).collect();
             keys.extend(state.held.keys().map(|key| (key.clone(), ())));
             Ok(after(&keys, from).take(limit as usize).cloned().collect())
+        })
+    }
+
+    fn moved_keys<'a>(&'a self, from: Option<&'a Key>, limit: u32) -> Answer<'a, Vec<Key>> {
+        self.call(Op::Read, move |state| {
+            let keys = after(&state.fences, from);
+            let moved = keys.filter(|key| state.fences.get(*key) != Some(&state.follower_base));
+            Ok(moved.take(limit as usize).cloned().collect())
+        })
+    }
+
+    fn keys<'a>(&'a self, span: &'a Span, limit: u32) -> Answer<'a, Vec<Key>> {
+        self.call(Op::Read, move |state| {
+            let keys = state.held.keys().filter(|key| span.contains_text(key));
+            Ok(keys.take(limit as usize).cloned().collect())
+        })
+    }
+
+    fn sum<'a>(&'a self, span: &'a Span, salt: u64) -> Answer<'a, Option<Sum>> {
+        self.call(Op::Sum, move |state| {
+            let mut sum = Sum::default();
+            for (key, row) in &state.held {
+                if span.contains_text(key) {
+                    let version = state.fences.get(key).copied();
+                    sum.add_row(salt, "things", key, version, &row.columns());
+                }
+            }
+            Ok(Some(sum))
         })
     }
 

@@ -59,7 +59,10 @@ impl Check<'_> {
                 continue;
             }
             match inspect::query_types(database.dialect(), session, &root, query).await {
-                Ok(types) => self.catalog.types.push(types),
+                Ok((types, key)) => {
+                    self.catalog.types.push(types);
+                    self.catalog.key_types.push(key);
+                }
                 Err(error)
                     if matches!(error.class, ErrorClass::Connection | ErrorClass::Rights) =>
                 {

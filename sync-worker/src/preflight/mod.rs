@@ -67,6 +67,8 @@ pub struct Catalog {
     pub follower: Vec<Table>,
     /// The types of what each of the mapping's queries answers.
     pub types: Vec<Vec<String>>,
+    /// The types of each query's key expressions.
+    pub key_types: Vec<Vec<String>>,
 }
 
 /// Checks a mapping against both databases.

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use changeover_shadow::Evidence;
 use serde::Serialize;
 
+use crate::sum::Unsummed;
+
 /// What a compared key is; the table above says what each means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -125,6 +127,17 @@ impl Recorded {
     }
 }
 
+/// How much of a verify was done by sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
+pub struct SumsReport {
+    /// Spans of keys that were summed on both sides, parts of others included.
+    pub ranges: u64,
+    /// Of them, those whose sums differed: they were divided, or compared key by key.
+    pub bisected: u64,
+    /// Keys that were compared one by one.
+    pub singly: u64,
+}
+
 /// What a verify found. Serializable as it is: values are redacted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
 pub struct VerifyReport {
@@ -134,6 +147,11 @@ pub struct VerifyReport {
     pub classes: BTreeMap<Class, u64>,
     /// Some keys of every class but `equal`.
     pub samples: Vec<Sample>,
+    /// How much of it sums said.
+    pub sums: SumsReport,
+    /// What was compared key by key whatever sums would say, and why; empty where all was summed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unsummed: Vec<Unsummed>,
     /// Whether both sides were found without any key.
     pub empty: bool,
     /// Whether the backfill was done when the verify began.

@@ -1,14 +1,39 @@
+use std::collections::BTreeSet;
+
+use changeover_flags::Version;
+
 use super::*;
 use crate::backfill::{Backfill, BackfillOptions};
 use crate::drain::{Drain, DrainOptions};
 use crate::memory::{Fault, Memory, Op, Row, key};
 
-async fn verify(memory: &Memory) -> Result<VerifyReport, StoreError> {
+async fn verify_by(memory: &Memory, page: u32, range: u32) -> Result<VerifyReport, StoreError> {
     let options = VerifyOptions {
-        page: 3,
+        page,
+        range,
         ..VerifyOptions::default()
     };
     Verify::new(memory.copier(), options).run().await
+}
+
+/// What comparing key by key finds, and sums over spans of any size, too.
+async fn verify(memory: &Memory) -> Result<VerifyReport, StoreError> {
+    let single = verify_by(memory, 3, 0).await?;
+    assert_eq!(single.sums.ranges, 0);
+    for (page, range) in [(3, 6), (1, 4), (2, 3), (3, 100)] {
+        let summed = verify_by(memory, page, range).await?;
+        assert!(summed.sums.ranges > 0 && summed.unsummed.is_empty());
+        assert_eq!(summed.classes, single.classes, "{page} {range}: {summed:?}");
+        let keys = |report: &VerifyReport| {
+            let samples = report.samples.iter();
+            let keys = samples.map(|one| (one.class, one.key.clone(), format!("{:?}", one.fields)));
+            keys.collect::<BTreeSet<_>>()
+        };
+        if single.samples.len() < 20 {
+            assert_eq!(keys(&summed), keys(&single));
+        }
+    }
+    Ok(single)
 }
 
 /// Seven rows of history, backfilled, then one written and one deleted, drained.
@@ -159,6 +184,66 @@ async fn a_store_that_does_not_answer_is_no_verdict() -> Result<(), StoreError> 
     let memory = settled().await?;
     memory.fault(Op::Observe, Fault::Lost);
     assert!(verify(&memory).await.is_err());
+    memory.fault(Op::Sum, Fault::Lost);
+    assert!(verify_by(&memory, 3, 6).await.is_err());
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_agrees_is_summed_and_what_does_not_is_divided() -> Result<(), StoreError> {
+    let memory = Memory::default();
+    (1..=64).for_each(|id| memory.history(id, "row"));
+    Backfill::new(memory.copier(), BackfillOptions::default())
+        .run(|_| ())
+        .await?;
+    let report = verify_by(&memory, 2, 64).await?;
+    let (ranges, bisected, singly) = (1, 0, 0);
+    // A full span is followed by the open one behind it.
+    let sums = SumsReport {
+        ranges: ranges + 1,
+        bisected,
+        singly,
+    };
+    assert_eq!((report.sums, report.compared), (sums, 64));
+    assert!(report.conclusive() && report.clean());
+    tamper(&memory, 40, "other");
+    let report = verify_by(&memory, 2, 64).await?;
+    // Of 64, one of 16 parts of 4, one of 2 parts of 2.
+    let sums = SumsReport {
+        ranges: 2 + 16 + 2,
+        bisected: 3,
+        singly: 2,
+    };
+    assert_eq!((report.sums, report.compared), (sums, 64));
+    assert_eq!(report.count(Class::Divergent), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn rows_that_exchange_their_places_are_seen() -> Result<(), StoreError> {
+    let memory = settled().await?;
+    memory.write(2, "two");
+    memory.write(3, "three");
+    Drain::new(memory.copier(), DrainOptions::default())
+        .once()
+        .await?;
+    tamper(&memory, 2, "three");
+    tamper(&memory, 3, "two");
+    let report = verify(&memory).await?;
+    assert_eq!(report.count(Class::Divergent), 2, "{report:?}");
+    Ok(())
+}
+
+/// Not one of its rows can be summed with this one among them: it is found, and so is what is wrong
+/// beside it.
+#[tokio::test]
+async fn a_row_that_cannot_be_summed_hides_no_other() -> Result<(), StoreError> {
+    let memory = settled().await?;
+    memory.write(2, "unmappable");
+    tamper(&memory, 4, "other");
+    let report = verify(&memory).await?;
+    let found = (report.count(Class::Blocked), report.count(Class::Divergent));
+    assert_eq!(found, (1, 1), "{report:?}");
     Ok(())
 }
 

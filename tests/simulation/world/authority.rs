@@ -2,9 +2,10 @@
 
 use changeover::flags::{Key, Version};
 use changeover::worker::store::{Dirty, Hold, HoldKind, Lag, Page, Stamped};
+use changeover::worker::sum::{Span, Sum};
 
 use super::super::bugs::Bug;
-use super::{Stamp, World, image_of};
+use super::{Stamp, World, add_image, image_of};
 
 impl World {
     pub(super) fn version(&self, key: &Key) -> Version {
@@ -56,6 +57,20 @@ impl World {
             .collect();
         let last = stamped.last().map(|one| one.key.clone());
         Page { stamped, last }
+    }
+
+    pub fn keys(&self, span: &Span, limit: u32) -> Vec<Key> {
+        let keys = self.rows.keys().filter(|key| span.contains_text(key));
+        keys.take(limit as usize).cloned().collect()
+    }
+
+    pub fn sum(&self, revision: i64, span: &Span, salt: u64) -> Option<Sum> {
+        let mut sum = Sum::default();
+        for key in self.rows.keys().filter(|key| span.contains_text(key)) {
+            let one = self.read(revision, key, false);
+            add_image(&mut sum, salt, key, Some(one.version), &one.image.ok()?);
+        }
+        Some(sum)
     }
 
     pub fn dirty(&self, after: Option<&Key>, limit: u32) -> Vec<Dirty> {

@@ -6,9 +6,10 @@ use changeover::flags::{Key, Version};
 use changeover::shadow::Value;
 use changeover::worker::image::Image;
 use changeover::worker::store::{Applied, Cursor, Hold, HoldKind, Observed, Stamped, StoreError};
+use changeover::worker::sum::{Span, Sum};
 
 use super::super::bugs::Bug;
-use super::{Process, World, cell, unique_of};
+use super::{Process, World, add_image, cell, unique_of};
 
 impl World {
     pub fn admit(&mut self, revision: i64) -> Result<(), StoreError> {
@@ -179,6 +180,33 @@ impl World {
             .into_iter()
             .filter(|key| after.is_none_or(|after| *key > after));
         keys.take(limit as usize).cloned().collect()
+    }
+
+    pub fn moved_keys(&self, after: Option<&Key>, limit: u32) -> Vec<Key> {
+        let moved = self
+            .fences
+            .iter()
+            .filter(|(_, fence)| **fence != self.follower_base);
+        let keys = moved
+            .map(|(key, _)| key)
+            .filter(|key| after.is_none_or(|after| *key > after));
+        keys.take(limit as usize).cloned().collect()
+    }
+
+    pub fn keys_of_rows(&self, span: &Span, limit: u32) -> Vec<Key> {
+        let keys = self.held.keys().filter(|key| span.contains_text(key));
+        keys.take(limit as usize).cloned().collect()
+    }
+
+    pub fn sum_held(&self, span: &Span, salt: u64) -> Sum {
+        let mut sum = Sum::default();
+        for (key, image) in &self.held {
+            if span.contains_text(key) {
+                let version = self.fences.get(key).copied();
+                add_image(&mut sum, salt, key, version, image);
+            }
+        }
+        sum
     }
 
     pub fn held_versions(&self, keys: &[Key]) -> Vec<Option<Version>> {

@@ -9,6 +9,7 @@ use changeover::flags::{Key, Version};
 use changeover::shadow::Value;
 use changeover::worker::image::{Cell, Image, ImageRow};
 use changeover::worker::store::{Cursor, Hold, StoreError};
+use changeover::worker::sum::Sum;
 
 use super::bugs::Bug;
 
@@ -117,6 +118,15 @@ fn cell(image: &Image, index: usize) -> Option<&Value> {
 
 fn unique_of(image: &Image) -> Option<&Value> {
     cell(image, 2).filter(|value| **value != Value::Null)
+}
+
+/// Adds what a key's image says of its one row.
+fn add_image(sum: &mut Sum, salt: u64, key: &Key, version: Option<Version>, image: &Image) {
+    let row = image.targets.first().and_then(|rows| rows.first());
+    if let Some(row) = row {
+        let cells = Value::Text(format!("{:?}", row.cells));
+        sum.add_row(salt, "rows", key, version, &[cells]);
+    }
 }
 
 /// The revision whose mapping gives the image of a version: bases rise with revisions.

@@ -9,14 +9,17 @@ use changeover_shadow::Value;
 use super::catalog::{Column, Table};
 use super::session::{Database, on_session};
 use super::statement::Statement;
+use super::sums::Sums;
 use super::{Dialect, tables};
 use crate::mapping::Mapping;
 use crate::store::{Answer, Authority, Dirt, Dirty, Hold, HoldKind, Lag, Page, Stamped};
+use crate::sum::{Span, Sum, Unsummed};
 
 mod apart;
 mod query;
 mod read;
 mod state;
+mod sums;
 mod trial;
 
 use query::Query;
@@ -32,6 +35,7 @@ pub struct SqlAuthority {
     queries: Arc<Vec<Query>>,
     key_columns: Arc<Vec<Column>>,
     root: String,
+    sums: Arc<Sums>,
 }
 
 impl std::fmt::Debug for SqlAuthority {
@@ -72,6 +76,15 @@ impl SqlAuthority {
             queries: Arc::new(queries),
             key_columns: Arc::new(key_columns),
             mapping,
+            sums: Arc::default(),
+        }
+    }
+
+    /// The same, whose rows are summed so.
+    pub(crate) fn summing(self, sums: &Arc<Sums>) -> SqlAuthority {
+        SqlAuthority {
+            sums: Arc::clone(sums),
+            ..self
         }
     }
 
@@ -133,6 +146,25 @@ impl Authority for SqlAuthority {
     fn page<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Page> {
         on_session!(self, "reading a page of", |session| self
             .page_in(session, after, limit))
+    }
+
+    fn unsummed(&self) -> Option<Vec<Unsummed>> {
+        self.sums.unsummed().map(<[_]>::to_vec)
+    }
+
+    fn keys<'a>(&'a self, span: &'a Span, limit: u32) -> Answer<'a, Vec<Key>> {
+        on_session!(self, "listing keys of", |session| self
+            .root_keys(session, span, limit))
+    }
+
+    fn orphans<'a>(&'a self, span: &'a Span, limit: u32) -> Answer<'a, Vec<Key>> {
+        on_session!(self, "listing rows without their key of", |session| self
+            .orphans_in(session, span, limit))
+    }
+
+    fn sum<'a>(&'a self, span: &'a Span, salt: u64) -> Answer<'a, Option<Sum>> {
+        on_session!(self, "summing rows of", |session| self
+            .sum_in(session, span, salt))
     }
 
     fn rootless<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Key>> {

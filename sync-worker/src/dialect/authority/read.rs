@@ -11,10 +11,12 @@ use super::query::Query;
 use super::{SqlAuthority, integer, key_at};
 use crate::dialect::session::{DbError, ErrorClass, Session, on_session};
 use crate::dialect::statement::{RowColumn, Statement};
+use crate::dialect::sums::{keys_of, within};
 use crate::dialect::tables;
 use crate::image::Image;
 use crate::mapping::{SourceRow, SourceRows};
 use crate::store::{Answer, Page, Stamped};
+use crate::sum::Span;
 
 impl SqlAuthority {
     /// Keys with their components, as a derived table `changeover_keys`, whose columns bear names
@@ -192,7 +194,9 @@ impl SqlAuthority {
         limit: u32,
     ) -> Result<Page, DbError> {
         self.begin_snapshot(session).await?;
-        let keys = self.root_keys(session, after, limit).await?;
+        let keys = self
+            .root_keys(session, &Span::above(after.cloned()), limit)
+            .await?;
         let stamped = if keys.is_empty() {
             Vec::new()
         } else {
@@ -228,11 +232,11 @@ impl SqlAuthority {
         Ok(rootless.cloned().collect())
     }
 
-    /// Keys of the root table after `after`, in the order of the key columns.
+    /// Keys of the root table in `span`, in the order of the key columns.
     pub(super) async fn root_keys(
         &self,
         session: &mut dyn Session,
-        after: Option<&Key>,
+        span: &Span,
         limit: u32,
     ) -> Result<Vec<Key>, DbError> {
         let dialect = self.dialect();
@@ -243,32 +247,18 @@ impl SqlAuthority {
             .iter()
             .map(|c| format!("t.{}", dialect.quote(&c.name)))
             .collect();
-        let mut statement = Statement::of(dialect, "SELECT ")
+        let statement = Statement::of(dialect, "SELECT ")
             .sql(&dialect.key_text(&columns))
             .sql(" AS key FROM ")
             .table(&self.root)
-            .sql(" AS t");
-        if let Some(components) = after.and_then(|key| key.components(columns.len())) {
-            statement = statement.sql(&format!(" WHERE ({}) > (", columns.join(", ")));
-            for (index, (component, column)) in
-                components.iter().zip(self.key_columns.iter()).enumerate()
-            {
-                let value = dialect.key_value(component, column);
-                statement = statement
-                    .sql(if index == 0 { "" } else { ", " })
-                    .bind(value, &column.sql_type);
-            }
-            statement = statement.sql(")");
-        }
+            .sql(" AS t WHERE ");
+        let Some(statement) = within(statement, dialect, &columns, &self.key_columns, span) else {
+            return Ok(Vec::new());
+        };
         let statement = statement
             .sql(&format!(" ORDER BY {} LIMIT ", columns.join(", ")))
             .int(limit.into());
-        Ok(session
-            .fetch(statement)
-            .await?
-            .iter()
-            .filter_map(|row| key_at(row, 0))
-            .collect())
+        keys_of(session, statement, 0).await
     }
 
     /// Images of the first `limit` keys of the root table, without versions: for checks before the
@@ -284,7 +274,7 @@ impl SqlAuthority {
         limit: u32,
     ) -> Result<Vec<(Key, Result<Image, String>)>, DbError> {
         self.begin_snapshot(session).await?;
-        let keys = self.root_keys(session, None, limit).await?;
+        let keys = self.root_keys(session, &Span::default(), limit).await?;
         let images = self.images_in(session, &keys).await?;
         session.script("COMMIT").await?;
         Ok(keys.into_iter().zip(images).collect())

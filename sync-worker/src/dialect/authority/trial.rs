@@ -80,16 +80,6 @@ impl SqlAuthority {
             .describe(session, table))
     }
 
-    /// The next `limit` keys of the root table after `after`, without their images.
-    pub(crate) fn keys_after<'a>(
-        &'a self,
-        after: Option<&'a Key>,
-        limit: u32,
-    ) -> Answer<'a, Vec<Key>> {
-        on_session!(self, "listing keys of", |session| self
-            .root_keys(session, after, limit))
-    }
-
     /// Transactions of others that are open in this database.
     pub(crate) fn open_transactions(&self) -> Answer<'_, Vec<String>> {
         on_session!(self, "looking for open transactions beside", |session| self

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use changeover_flags::{Entity, Key, Place, Version};
 use changeover_shadow::Value;
@@ -17,16 +17,20 @@ use super::authority::{integer, key_at};
 use super::catalog::{Column, Table};
 use super::session::{Database, DbError, Session, on_session};
 use super::statement::Statement;
+use super::sums::Sums;
 use super::{Dialect, tables};
 use crate::mapping::{Belongs, Identity, Lookup, Mapping, Ownership, Target};
 use crate::store::{Answer, Applied, Cursor, Follower, Observed, Stamped, StoreError};
+use crate::sum::{Span, Sum};
 
 mod apply;
 mod counts;
 mod holders;
+mod keys;
 mod observe;
 mod parts;
 mod resolve;
+mod sums;
 mod upsert;
 mod write;
 
@@ -45,6 +49,7 @@ pub struct SqlFollower {
     strays: Arc<Mutex<BTreeSet<Key>>>,
     /// Whether what it applies is rolled back.
     rehearses: bool,
+    sums: Arc<Sums>,
 }
 
 impl std::fmt::Debug for SqlFollower {
@@ -166,7 +171,16 @@ impl SqlFollower {
             told: Arc::default(),
             strays: Arc::default(),
             rehearses: false,
+            sums: Arc::default(),
         })
+    }
+
+    /// The same, whose rows are summed so.
+    pub(crate) fn summing(self, sums: &Arc<Sums>) -> SqlFollower {
+        SqlFollower {
+            sums: Arc::clone(sums),
+            ..self
+        }
     }
 
     /// The same, through connections of their own: see [`Database::apart`].
@@ -330,43 +344,6 @@ impl SqlFollower {
             .collect();
         Ok(keys.iter().map(|key| found.get(key).copied()).collect())
     }
-
-    async fn held_keys_in(
-        &self,
-        session: &mut dyn Session,
-        after: Option<&Key>,
-        limit: u32,
-    ) -> Result<Vec<Key>, DbError> {
-        if after.is_none() {
-            let strays = self.strays_in(session).await?;
-            *self.strays.lock().unwrap_or_else(PoisonError::into_inner) = strays;
-        }
-        let statement = Statement::of(self.dialect(), "SELECT key FROM ")
-            .table(tables::KEY)
-            .sql(" WHERE ");
-        let mut statement = self.here(statement, "");
-        if let Some(key) = after {
-            statement = statement.sql(" AND key > ").text(key.as_str());
-        }
-        let statement = statement.sql(" ORDER BY key LIMIT ").int(limit.into());
-        let mut keys: BTreeSet<Key> = session
-            .fetch(statement)
-            .await?
-            .iter()
-            .filter_map(|row| key_at(row, 0))
-            .collect();
-        let full = keys.len() >= limit as usize;
-        let strays = self.strays.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = keys.last().cloned().filter(|_| full);
-        keys.extend(
-            strays
-                .iter()
-                .filter(|key| after.is_none_or(|after| *key > after))
-                .filter(|key| last.as_ref().is_none_or(|last| *key <= last))
-                .cloned(),
-        );
-        Ok(keys.into_iter().take(limit as usize).collect())
-    }
 }
 
 fn target_table(target: &Target, table: &Table) -> Option<TargetTable> {
@@ -418,9 +395,7 @@ impl Follower for SqlFollower {
             .observe_in(session, copies));
         async move {
             let (held, observed) = observing.await?;
-            // Images of one mapping say nothing about copies of another.
-            let held = held.ok_or_else(|| self.not_installed("reading copies of"))?;
-            held.admits(self.mapping.shape())?;
+            self.admit(held, "reading copies of")?;
             Ok(observed)
         }
         .boxed()
@@ -429,6 +404,20 @@ impl Follower for SqlFollower {
     fn held_keys<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Vec<Key>> {
         on_session!(self, "listing held keys of", |session| self
             .held_keys_in(session, after, limit))
+    }
+
+    fn moved_keys<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Vec<Key>> {
+        on_session!(self, "listing held keys of", |session| self
+            .moved_keys_in(session, after, limit))
+    }
+
+    fn keys<'a>(&'a self, span: &'a Span, limit: u32) -> Answer<'a, Vec<Key>> {
+        on_session!(self, "listing rows of", |session| self
+            .keys_in(session, span, limit))
+    }
+
+    fn sum<'a>(&'a self, span: &'a Span, salt: u64) -> Answer<'a, Option<Sum>> {
+        self.sum_span(span, salt).boxed()
     }
 
     fn versions<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Version>>> {

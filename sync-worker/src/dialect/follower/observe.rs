@@ -15,7 +15,7 @@ use crate::dialect::session::{DbError, ErrorClass, Session};
 use crate::dialect::statement::Statement;
 use crate::dialect::tables;
 use crate::mapping::Belongs;
-use crate::store::{Observed, Stamped};
+use crate::store::{Observed, Stamped, StoreError};
 
 /// What a failed statement is taken back to: PostgreSQL refuses everything after one otherwise.
 const SAVEPOINT: &str = "SAVEPOINT changeover_observed";
@@ -33,15 +33,7 @@ impl SqlFollower {
     ) -> Result<(Option<HeldMapping>, Vec<Observed>), DbError> {
         let begin = self.dialect().begin_snapshot();
         session.script(&format!("{begin}; {SAVEPOINT}")).await?;
-        let select = format!("SELECT {} FROM ", HeldMapping::COLUMNS);
-        let statement = Statement::of(self.dialect(), &select)
-            .table(tables::EPOCH)
-            .sql(" WHERE ");
-        let rows = session.fetch(self.here(statement, "")).await?;
-        let held = match rows.first().map(Vec::as_slice) {
-            Some([revision, mapping]) => Some(HeldMapping::read(revision, mapping)),
-            _ => None,
-        };
+        let held = self.held_mapping(session).await?;
         let mut observed = Vec::with_capacity(copies.len());
         let mut parts = vec![copies];
         while let Some(part) = parts.pop() {
@@ -62,6 +54,28 @@ impl SqlFollower {
         }
         session.script("COMMIT").await?;
         Ok((held, observed))
+    }
+
+    /// The mapping whose copies are held, if there is one.
+    pub(super) async fn held_mapping(
+        &self,
+        session: &mut dyn Session,
+    ) -> Result<Option<HeldMapping>, DbError> {
+        let select = format!("SELECT {} FROM ", HeldMapping::COLUMNS);
+        let statement = Statement::of(self.dialect(), &select)
+            .table(tables::EPOCH)
+            .sql(" WHERE ");
+        let rows = session.fetch(self.here(statement, "")).await?;
+        Ok(match rows.first().map(Vec::as_slice) {
+            Some([revision, mapping]) => Some(HeldMapping::read(revision, mapping)),
+            _ => None,
+        })
+    }
+
+    /// Images of one mapping say nothing about copies of another.
+    pub(super) fn admit(&self, held: Option<HeldMapping>, doing: &str) -> Result<(), StoreError> {
+        held.ok_or_else(|| self.not_installed(doing))?
+            .admits(self.mapping.shape())
     }
 
     /// A copy whose image has values that the follower's columns cannot hold.

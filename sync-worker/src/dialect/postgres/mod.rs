@@ -18,6 +18,7 @@ use super::load::Load;
 use super::probe::Probe;
 use super::session::{DbError, Session};
 use super::statement::{Arg, RowColumn, Statement};
+use super::sums::Summing;
 use super::{BadSetting, Dialect, tables};
 
 mod catalog;
@@ -28,6 +29,7 @@ mod normalise;
 mod notes;
 mod probe;
 mod session;
+mod sums;
 mod triggers;
 
 use session::PostgresSession;
@@ -80,6 +82,10 @@ impl Dialect for Postgres {
     }
 
     fn checks(&self) -> &dyn Checks {
+        self
+    }
+
+    fn sums(&self) -> &dyn Summing {
         self
     }
 

@@ -18,6 +18,7 @@ use super::load::Load;
 use super::probe::Probe;
 use super::session::{DbError, Session};
 use super::statement::{Arg, RowColumn, Statement};
+use super::sums::Summing;
 use super::{BadSetting, Dialect, tables};
 
 mod affinity;
@@ -26,6 +27,7 @@ mod check;
 mod probe;
 mod replace;
 mod session;
+mod sums;
 mod triggers;
 
 use session::SqliteSession;
@@ -87,6 +89,10 @@ impl Dialect for Sqlite {
     }
 
     fn checks(&self) -> &dyn Checks {
+        self
+    }
+
+    fn sums(&self) -> &dyn Summing {
         self
     }
 

@@ -232,6 +232,10 @@ impl Mapping for TomlMapping {
         }
         Ok(image)
     }
+
+    fn is_declared(&self) -> bool {
+        true
+    }
 }
 
 fn image_row(plan: &Plan, row: &SourceRow) -> Result<Option<ImageRow>, MappingError> {

@@ -1,0 +1,94 @@
+//! Sums of what a copy of now would write.
+
+use changeover_flags::Key;
+
+use super::SqlAuthority;
+use crate::dialect::session::{DbError, ErrorClass, Session};
+use crate::dialect::statement::Statement;
+use crate::dialect::sums::{SumTarget, SummedRows, first_keys, keys_of};
+use crate::dialect::tables;
+use crate::sum::{Span, Sum};
+
+impl SqlAuthority {
+    /// All targets at one instant. `None` where a row cannot be summed, or nothing can be.
+    pub(super) async fn sum_in(
+        &self,
+        session: &mut dyn Session,
+        span: &Span,
+        salt: u64,
+    ) -> Result<Option<Sum>, DbError> {
+        let Some(targets) = self.sums.targets() else {
+            return Ok(None);
+        };
+        session.script(self.dialect().begin_snapshot()).await?;
+        let mut sum = Sum::default();
+        for target in targets {
+            let Some(rows) = self.rows_of(target, span) else {
+                session.script("ROLLBACK").await?;
+                return Ok(None);
+            };
+            let rows = SummedRows {
+                salt,
+                target: &target.name,
+                rows,
+                into: Some(&target.columns),
+            };
+            match self.dialect().sums().sum(session, rows).await {
+                Ok(found) => sum += found,
+                // An expression fails on a row, or a column cannot hold its value: looking at the keys
+                // one by one tells which.
+                Err(error) if error.class == ErrorClass::Data => {
+                    session.script("ROLLBACK").await?;
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        session.script("COMMIT").await?;
+        Ok(Some(sum))
+    }
+
+    /// Key, version and values of a target's rows in a span. The version is asked for outside of the
+    /// mapping's own names, among which a column of ours would be another one.
+    fn rows_of(&self, target: &SumTarget, span: &Span) -> Option<Statement<'_>> {
+        let dialect = self.dialect();
+        let greatest = dialect.greatest_name();
+        let statement = Statement::of(
+            dialect,
+            &format!("SELECT s.k, {greatest}(coalesce((SELECT c.version FROM "),
+        )
+        .table(tables::KEY)
+        .sql(" c WHERE c.key = s.k AND ");
+        let statement = self.here(statement, "c.").sql("), 0), ");
+        let names = target.source.names();
+        let statement = self.base(statement).sql(&format!("){names} FROM "));
+        target
+            .source
+            .select(dialect, statement, span, self.sums.key())
+    }
+    /// Keys whose rows are summed, and of which the root table has none.
+    pub(super) async fn orphans_in(
+        &self,
+        session: &mut dyn Session,
+        span: &Span,
+        limit: u32,
+    ) -> Result<Vec<Key>, DbError> {
+        let dialect = self.dialect();
+        let same: Vec<String> = (self.key_columns.iter().enumerate())
+            .map(|(n, column)| format!("t.{} = r.o{n}", dialect.quote(&column.name)))
+            .collect();
+        let orphaned = format!(
+            "NOT EXISTS (SELECT 1 FROM {} t WHERE {})",
+            dialect.table(&self.root),
+            same.join(" AND ")
+        );
+        let targets = self.sums.targets().unwrap_or_default().iter();
+        let sources = targets.filter(|target| !target.rooted);
+        let sources = sources.map(|target| &target.source);
+        let within = (span, self.sums.key());
+        match first_keys(dialect, sources, &orphaned, within, limit) {
+            Some(statement) => keys_of(session, statement, 0).await,
+            None => Ok(Vec::new()),
+        }
+    }
+}

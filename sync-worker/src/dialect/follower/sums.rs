@@ -1,0 +1,87 @@
+//! Sums of what the follower holds.
+
+use changeover_flags::Key;
+
+use super::SqlFollower;
+use crate::dialect::held_mapping::HeldMapping;
+use crate::dialect::session::{DbError, Session, on_session};
+use crate::dialect::statement::Statement;
+use crate::dialect::sums::{SumTarget, SummedRows, first_keys, keys_of};
+use crate::dialect::tables;
+use crate::store::{Answer, StoreError};
+use crate::sum::{Span, Sum};
+
+impl SqlFollower {
+    pub(super) async fn sum_span(&self, span: &Span, salt: u64) -> Result<Option<Sum>, StoreError> {
+        let (held, sum) = self.summing_span(span, salt).await?;
+        self.admit(held, "summing rows of")?;
+        Ok(sum)
+    }
+
+    fn summing_span<'a>(
+        &'a self,
+        span: &'a Span,
+        salt: u64,
+    ) -> Answer<'a, (Option<HeldMapping>, Option<Sum>)> {
+        on_session!(self, "summing rows of", |session| self
+            .sum_in(session, span, salt))
+    }
+
+    /// All targets at one instant, and the mapping that is held. `None` where nothing can be summed.
+    async fn sum_in(
+        &self,
+        session: &mut dyn Session,
+        span: &Span,
+        salt: u64,
+    ) -> Result<(Option<HeldMapping>, Option<Sum>), DbError> {
+        session.script(self.dialect().begin_snapshot()).await?;
+        let held = self.held_mapping(session).await?;
+        let mut sum = self.sums.targets().map(|_| Sum::default());
+        for target in self.sums.targets().unwrap_or_default() {
+            let Some(rows) = self.rows_of(target, span) else {
+                sum = None;
+                break;
+            };
+            let rows = SummedRows {
+                salt,
+                target: &target.name,
+                rows,
+                into: None,
+            };
+            let found = self.dialect().sums().sum(session, rows).await?;
+            if let Some(sum) = &mut sum {
+                *sum += found;
+            }
+        }
+        session.script("COMMIT").await?;
+        Ok((held, sum))
+    }
+
+    /// Key, version and values of a target's rows in a span.
+    fn rows_of(&self, target: &SumTarget, span: &Span) -> Option<Statement<'_>> {
+        let statement = Statement::of(self.dialect(), "SELECT s.k, (SELECT c.version FROM ")
+            .table(tables::KEY)
+            .sql(" c WHERE c.key = s.k AND ");
+        let names = target.held.names();
+        let statement = self.here(statement, "c.").sql(&format!("){names} FROM "));
+        target
+            .held
+            .select(self.dialect(), statement, span, self.sums.key())
+    }
+
+    /// Keys of which a summed target has rows.
+    pub(super) async fn keys_in(
+        &self,
+        session: &mut dyn Session,
+        span: &Span,
+        limit: u32,
+    ) -> Result<Vec<Key>, DbError> {
+        let held = self.sums.targets().unwrap_or_default().iter();
+        let held = held.map(|target| &target.held);
+        let within = (span, self.sums.key());
+        match first_keys(self.dialect(), held, "1 = 1", within, limit) {
+            Some(statement) => keys_of(session, statement, 0).await,
+            None => Ok(Vec::new()),
+        }
+    }
+}

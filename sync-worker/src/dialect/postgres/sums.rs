@@ -1,0 +1,247 @@
+//! Rows summed by PostgreSQL: a row is written as a record, which quotes its fields so that two rows
+//! have one text only if all their fields have, and the text is hashed twice.
+
+use changeover_shadow::Value;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::Postgres;
+use crate::dialect::Dialect;
+use crate::dialect::catalog::Column;
+use crate::dialect::session::{DbError, Session};
+use crate::dialect::statement::{Arg, Statement};
+use crate::dialect::sums::{SummedRows, Summing, answered};
+use crate::sum::Sum;
+
+impl Summing for Postgres {
+    fn key_order(&self, sql_type: &str) -> Option<&'static str> {
+        key_order(sql_type)
+    }
+
+    fn summed(
+        &self,
+        expression: &str,
+        from: Option<&str>,
+        column: &Column,
+    ) -> Result<String, String> {
+        summed(expression, from, column)
+    }
+
+    fn sum<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+        rows: SummedRows<'a>,
+    ) -> BoxFuture<'a, Result<Sum, DbError>> {
+        sum(self, session, rows).boxed()
+    }
+}
+
+/// Types that have one text in every database, as far as sessions are set up alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Boolean,
+    Integer,
+    Numeric,
+    Real,
+    Double,
+    Text,
+    Bytes,
+    Uuid,
+    /// A date, or a point in time: each is read out of the other's text alike in all time zones, since
+    /// a session's is UTC.
+    Instant,
+    Time,
+    Interval,
+    Json,
+    Jsonb,
+}
+
+impl Kind {
+    /// Of a column's type, or of one as the driver calls it.
+    fn of(name: &str) -> Option<Kind> {
+        Some(match name {
+            "boolean" | "BOOL" => Kind::Boolean,
+            "smallint" | "integer" | "bigint" | "INT2" | "INT4" | "INT8" => Kind::Integer,
+            "numeric" | "NUMERIC" => Kind::Numeric,
+            "real" | "FLOAT4" => Kind::Real,
+            "double precision" | "FLOAT8" => Kind::Double,
+            "text" | "character varying" | "bpchar" | "TEXT" | "VARCHAR" | "CHAR" => Kind::Text,
+            "bytea" | "BYTEA" => Kind::Bytes,
+            "uuid" | "UUID" => Kind::Uuid,
+            "date"
+            | "DATE"
+            | "timestamp without time zone"
+            | "TIMESTAMP"
+            | "timestamp with time zone"
+            | "TIMESTAMPTZ" => Kind::Instant,
+            "time without time zone" | "TIME" => Kind::Time,
+            "interval" | "INTERVAL" => Kind::Interval,
+            "json" | "JSON" => Kind::Json,
+            "jsonb" | "JSONB" => Kind::Jsonb,
+            _ => return None,
+        })
+    }
+
+    /// Whether a value's own text is what a copy writes into a column of `to`, and whether every server
+    /// reads it alike. Not so of floats but into their like: a copy writes another text for the same
+    /// number; nor of text, which each server may read in its own way.
+    fn carries_to(self, to: Kind) -> bool {
+        use Kind::{
+            Boolean, Double, Instant, Integer, Json, Jsonb, Numeric, Real, Text, Time, Uuid,
+        };
+        self == to
+            || matches!(
+                (self, to),
+                (Integer, Numeric | Double | Text)
+                    | (Numeric, Double | Text)
+                    | (Real, Double)
+                    | (Boolean | Uuid | Instant | Time | Json | Jsonb, Text)
+                    | (Text, Uuid)
+                    | (Json, Jsonb)
+            )
+    }
+}
+
+/// The expression whose text stands for a value in a row: as `column` holds it, or would.
+fn summed(expression: &str, from: Option<&str>, column: &Column) -> Result<String, String> {
+    let to = Kind::of(&column.sql_type).ok_or_else(|| {
+        format!(
+            "its type is {}, which is not known to have one text everywhere",
+            column.full_type
+        )
+    })?;
+    let value = match from {
+        None => expression.to_owned(),
+        Some(from) => {
+            let kind = Kind::of(from).filter(|kind| kind.carries_to(to));
+            let kind = kind.ok_or_else(|| {
+                format!(
+                    "whether a value of type {from} has one text in a column of type {} is not known: convert it in the expression",
+                    column.full_type
+                )
+            })?;
+            match column.full_type == column.sql_type && is_same(from, &column.sql_type, kind) {
+                true => format!("({expression})"),
+                // As a copy: by the text, into the column's own type.
+                false => format!("(({expression})::text)::{}", column.full_type),
+            }
+        }
+    };
+    Ok(match to {
+        // A verify takes -0 for 0.
+        Kind::Real | Kind::Double => format!("({value} + 0::{})", column.sql_type),
+        _ => value,
+    })
+}
+
+/// Whether values of the type that the driver calls `from` are written as those of `to` are, both of
+/// one kind.
+fn is_same(from: &str, to: &str, kind: Kind) -> bool {
+    match kind {
+        // A blank-padded text loses its blanks on its way into another column.
+        Kind::Text => from != "CHAR" && to != "bpchar",
+        Kind::Instant => matches!(
+            (from, to),
+            ("DATE", "date")
+                | ("TIMESTAMP", "timestamp without time zone")
+                | ("TIMESTAMPTZ", "timestamp with time zone")
+        ),
+        _ => Kind::of(to) == Some(kind),
+    }
+}
+
+/// How keys of a type are ordered, as a type to read their bounds as.
+fn key_order(sql_type: &str) -> Option<&'static str> {
+    match Kind::of(sql_type)? {
+        Kind::Integer => Some("bigint"),
+        Kind::Uuid => Some("uuid"),
+        _ => None,
+    }
+}
+
+async fn sum(
+    dialect: &Postgres,
+    session: &mut dyn Session,
+    summed: SummedRows<'_>,
+) -> Result<Sum, DbError> {
+    let target = summed.target.replace('\'', "''");
+    let (text, mut args, reusable) = summed.rows.into_parts();
+    args.push(Arg::Value(Value::Integer(summed.salt.cast_signed())));
+    let salt = dialect.placeholder(args.len(), "bigint");
+    // In the C collation: under one that takes different texts for equal they would have one hash.
+    let hash = |half: u64| format!("hashtextextended(q.text COLLATE \"C\", {salt} # {half})");
+    // A text is made of bytes, which mean other characters in another encoding. OFFSET keeps the text
+    // from being made once per hash.
+    let text = format!(
+        "SELECT count(*), coalesce(sum(h.one), 0)::text, coalesce(sum(h.other), 0)::text FROM \
+         (SELECT {} AS one, {} AS other FROM \
+         (SELECT ROW((SELECT current_setting('server_encoding')), '{target}', r.*)::text AS text \
+         FROM ({text}) AS r OFFSET 0) AS q) AS h",
+        hash(0),
+        hash(1)
+    );
+    let statement = Statement::from_parts(dialect, (text, args, reusable));
+    let rows = session.fetch(statement).await?;
+    answered(rows.first()).ok_or_else(|| DbError::odd("a sum is not one row of numbers"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(from: Option<&str>, sql_type: &str, full_type: &str) -> Option<String> {
+        let column = Column {
+            sql_type: sql_type.into(),
+            full_type: full_type.into(),
+            ..Column::default()
+        };
+        summed("e", from, &column).ok()
+    }
+
+    #[test]
+    fn a_value_is_written_as_a_copy_would_leave_it() {
+        let numeric = "numeric(12,2)";
+        for (from, sql_type, full_type, sql) in [
+            ("INT4", "bigint", "bigint", "(e)"),
+            ("INT4", "numeric", numeric, "((e)::text)::numeric(12,2)"),
+            ("NUMERIC", "numeric", "numeric", "(e)"),
+            ("NUMERIC", "numeric", numeric, "((e)::text)::numeric(12,2)"),
+            ("VARCHAR", "text", "text", "(e)"),
+            ("CHAR", "text", "text", "((e)::text)::text"),
+            ("TIMESTAMP", "date", "date", "((e)::text)::date"),
+            ("DATE", "date", "date", "(e)"),
+            ("BOOL", "text", "text", "((e)::text)::text"),
+            ("FLOAT4", "real", "real", "((e) + 0::real)"),
+        ] {
+            let found = of(Some(from), sql_type, full_type);
+            assert_eq!(found.as_deref(), Some(sql), "{from} {full_type}");
+        }
+        assert_eq!(of(None, "bpchar", "character(5)").as_deref(), Some("e"));
+    }
+
+    #[test]
+    fn what_is_not_known_to_have_one_text_is_not_summed() {
+        for (from, to) in [
+            (Some("FLOAT8"), "text"),
+            (Some("FLOAT8"), "numeric"),
+            (Some("TEXT"), "timestamp with time zone"),
+            (Some("TEXT"), "integer"),
+            (Some("MONEY"), "numeric"),
+            (Some("TEXT[]"), "text[]"),
+            (Some("mood"), "mood"),
+            (Some("unknown"), "text"),
+            (None, "money"),
+            (None, "citext"),
+            (None, "text[]"),
+        ] {
+            assert_eq!(of(from, to, to), None, "{from:?} {to}");
+        }
+    }
+
+    #[test]
+    fn keys_are_ordered_where_no_collation_is_asked() {
+        assert_eq!(key_order("INT4"), key_order("bigint"));
+        assert_eq!(key_order("uuid"), Some("uuid"));
+        assert_eq!(key_order("text"), None);
+    }
+}

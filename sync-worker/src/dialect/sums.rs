@@ -1,0 +1,442 @@
+//! Which targets sums can stand for, and how: [`Sums`], made once for both sides.
+//!
+//! Equal sums must prove what comparing the rows would: that the follower holds, in each mapped
+//! column, what a copy would have put there. So a target is summed only where that is known of all of
+//! it, and what is not known has a reason ([`Unsummed`]) and is compared key by key:
+//!
+//! 1. The image is the queries' rows, and nothing else ([`Mapping::is_declared`]).
+//! 2. Its rows are the key's own, told apart by mapped columns, and every column is an expression: what
+//!    a lookup answers, a generated id, or another row's id, is known on the follower alone.
+//! 3. Both sides are of one engine, and it knows the text that each expression has in its column
+//!    ([`Summing::summed`]).
+//! 4. Keys have one order on both sides ([`Summing::key_order`]), or a span would be two sets of keys.
+
+use changeover_flags::Key;
+use changeover_shadow::Value;
+use futures_util::future::BoxFuture;
+
+use super::authority::integer;
+use super::catalog::{Column, Table};
+use super::session::{Database, DbError, Session};
+use super::statement::Statement;
+use super::{Dialect, inspect};
+use crate::mapping::{Belongs, Identity, Mapping, Ownership, Shape, SourceQuery, Target};
+use crate::preflight::Catalog;
+use crate::sum::{Span, Sum, Unsummed};
+
+/// How an engine sums rows.
+pub trait Summing: Send + Sync {
+    /// How keys of a type are ordered, whether it is a column's or one that
+    /// [`Dialect::describe_query`] answers: equal answers mean one order, also between
+    /// two databases of this engine. It is the name of a type that reads any bound. `None` where the
+    /// order depends on the database.
+    fn key_order(&self, sql_type: &str) -> Option<&'static str>;
+
+    /// What stands in a summed row for an expression whose values a copy puts into `column`, `from`
+    /// being its type; with no such type, for that column's own values. Two values have one form here
+    /// only if a verify takes them for equal.
+    ///
+    /// # Errors
+    ///
+    /// Why that is not known.
+    fn summed(
+        &self,
+        expression: &str,
+        from: Option<&str>,
+        column: &Column,
+    ) -> Result<String, String>;
+
+    /// The sum of these rows.
+    fn sum<'a>(
+        &'a self,
+        session: &'a mut dyn Session,
+        rows: SummedRows<'a>,
+    ) -> BoxFuture<'a, Result<Sum, DbError>>;
+}
+
+/// How the rows of both sides are summed, or why they are not.
+#[derive(Debug, Clone)]
+pub struct Sums {
+    targets: Result<Vec<SumTarget>, Vec<Unsummed>>,
+    /// The key columns of the root table.
+    key: Vec<Column>,
+}
+
+/// How one target is summed.
+#[derive(Debug, Clone)]
+pub(super) struct SumTarget {
+    /// What the mapping calls it.
+    pub(super) name: String,
+    /// On the authority's side.
+    pub(super) source: RowsOf,
+    /// Whether all its keys are the root table's.
+    pub(super) rooted: bool,
+    /// On the follower's side.
+    pub(super) held: RowsOf,
+    /// The columns, in the mapping's order, as the follower has them.
+    pub(super) columns: Vec<Column>,
+}
+
+/// Where rows of a target come from.
+#[derive(Debug, Clone)]
+pub(super) struct RowsOf {
+    from: String,
+    key: Vec<String>,
+    filter: Option<String>,
+    values: Vec<String>,
+}
+
+impl Default for Sums {
+    /// Of nothing: everything is compared key by key.
+    fn default() -> Sums {
+        Sums {
+            targets: Err(Vec::new()),
+            key: Vec::new(),
+        }
+    }
+}
+
+impl Sums {
+    /// The sums of a mapping between what `catalog` describes.
+    pub(crate) fn new(
+        mapping: &dyn Mapping,
+        catalog: &Catalog,
+        authority: &Database,
+        follower: &Database,
+    ) -> Sums {
+        let (authority, follower) = (authority.dialect(), follower.dialect());
+        let shape = mapping.shape();
+        if !mapping.is_declared() {
+            let why = "the mapping is code, and what it answers is known only by asking it";
+            return Sums::none("the mapping", why);
+        }
+        if authority.engine() != follower.engine() {
+            return Sums::none("both sides", "they are of two engines");
+        }
+        let root = catalog.authority.first();
+        let key: Vec<Column> = (shape.root.key.iter())
+            .filter_map(|name| root?.column(name).cloned())
+            .collect();
+        let order: Option<Vec<&'static str>> = (key.iter())
+            .map(|column| authority.sums().key_order(&column.sql_type))
+            .collect();
+        let Some(order) = order else {
+            let why = "the order of its key depends on the database: sums need keys of integers (PostgreSQL: or uuids)";
+            return Sums::none(&shape.root.table, why);
+        };
+        let pair = Pair {
+            shape,
+            catalog,
+            order,
+            authority,
+            follower,
+        };
+        let mut targets = Vec::new();
+        let mut unsummed = Vec::new();
+        for (index, target) in shape.targets.iter().enumerate() {
+            match pair.target(index, target) {
+                Ok(target) => targets.push(target),
+                Err((place, why)) => unsummed.push(Unsummed { target: place, why }),
+            }
+        }
+        Sums {
+            targets: match unsummed.is_empty() {
+                true => Ok(targets),
+                false => Err(unsummed),
+            },
+            key,
+        }
+    }
+
+    fn none(target: &str, why: &str) -> Sums {
+        let (target, why) = (target.to_owned(), why.to_owned());
+        Sums {
+            targets: Err(vec![Unsummed { target, why }]),
+            key: Vec::new(),
+        }
+    }
+
+    /// The key columns of the root table.
+    pub(super) fn key(&self) -> &[Column] {
+        &self.key
+    }
+
+    /// What no sum stands for, and why; nothing where sums stand for all.
+    pub(super) fn unsummed(&self) -> Option<&[Unsummed]> {
+        self.targets.as_ref().err().map(Vec::as_slice)
+    }
+
+    /// The targets, if sums stand for all of them.
+    pub(super) fn targets(&self) -> Option<&[SumTarget]> {
+        self.targets.as_ref().ok().map(Vec::as_slice)
+    }
+}
+
+/// The two sides between which targets are looked at.
+struct Pair<'a> {
+    shape: &'a Shape,
+    catalog: &'a Catalog,
+    /// The order of each key component on the authority's side.
+    order: Vec<&'static str>,
+    authority: &'a dyn Dialect,
+    follower: &'a dyn Dialect,
+}
+
+/// What cannot be summed, and why.
+type Reason = (String, String);
+
+impl Pair<'_> {
+    fn target(&self, index: usize, target: &Target) -> Result<SumTarget, Reason> {
+        let not = |why: &str| (target.name.clone(), why.to_owned());
+        let holding = match &target.ownership {
+            Ownership::Shared { .. } => return Err(not("its rows are shared by many keys")),
+            Ownership::Owned {
+                identity: Identity::Generated(_),
+                ..
+            } => return Err(not("its rows have generated ids")),
+            Ownership::Owned {
+                belongs: Belongs::Row { .. },
+                ..
+            } => return Err(not("its rows belong to another row's id")),
+            Ownership::Owned {
+                belongs: Belongs::Key(columns),
+                ..
+            } => columns,
+        };
+        let unknown = || not("the catalog does not know all of it");
+        let (place, query) = (self.shape.queries.iter().enumerate())
+            .find(|(_, query)| query.fills == Some(index))
+            .ok_or_else(unknown)?;
+        let types = self.catalog.types.get(place).ok_or_else(unknown)?;
+        let key_types = self.catalog.key_types.get(place).ok_or_else(unknown)?;
+        let table = (self.catalog.follower.iter())
+            .find(|table| table.name == target.table)
+            .ok_or_else(unknown)?;
+        let held_types = (holding.iter())
+            .map(|name| Some(&table.column(name)?.sql_type))
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(unknown)?;
+        let ordered = |types: Vec<&String>| {
+            let found = types
+                .iter()
+                .map(|name| self.authority.sums().key_order(name));
+            found.eq(self.order.iter().copied().map(Some))
+        };
+        if !ordered(key_types.iter().collect()) || !ordered(held_types) {
+            return Err(not(
+                "its key is not ordered as the root table's: name columns of the same kind",
+            ));
+        }
+        self.columns(target, table, query, types, holding)
+    }
+
+    fn columns(
+        &self,
+        target: &Target,
+        table: &Table,
+        query: &SourceQuery,
+        types: &[String],
+        holding: &[String],
+    ) -> Result<SumTarget, Reason> {
+        let (mut source, mut held, mut columns) = (Vec::new(), Vec::new(), Vec::new());
+        for name in &target.columns {
+            let not = |why: String| (format!("{}.{name}", target.name), why);
+            let (column, (expression, from)) = table
+                .column(name)
+                .zip(expression(name, query, types))
+                .ok_or_else(|| not("it is a lookup's answer, or another row's id".to_owned()))?;
+            let name = self.follower.quote(&column.name);
+            source.push(
+                self.authority
+                    .sums()
+                    .summed(expression, Some(from), column)
+                    .map_err(not)?,
+            );
+            let of_column = self
+                .follower
+                .sums()
+                .summed(&format!("t.{name}"), None, column);
+            held.push(of_column.map_err(not)?);
+            columns.push(column.clone());
+        }
+        let root = &self.shape.root;
+        Ok(SumTarget {
+            name: target.name.clone(),
+            rooted: query.from == root.table && query.key == root.key,
+            source: RowsOf {
+                from: inspect::from(self.authority, root, query),
+                key: inspect::key(self.authority, root, query),
+                filter: query.filter.clone(),
+                values: source,
+            },
+            held: RowsOf {
+                from: format!("{} t", self.follower.table(&table.name)),
+                key: (holding.iter())
+                    .map(|name| format!("t.{}", self.follower.quote(name)))
+                    .collect(),
+                filter: None,
+                values: held,
+            },
+            columns,
+        })
+    }
+}
+
+/// The expression that fills a column as it is, and its type.
+fn expression<'a>(
+    column: &str,
+    query: &'a SourceQuery,
+    types: &'a [String],
+) -> Option<(&'a str, &'a str)> {
+    let selected = query.select.iter().zip(types);
+    // The first one is the slot, whatever the columns are called.
+    let mut filling = selected.skip(1).filter(|((name, _), _)| name == column);
+    let ((_, expression), sql_type) = filling.next()?;
+    Some((expression, sql_type))
+}
+
+impl RowsOf {
+    /// The rows of a span: key and values, as columns `k` and `c0`, `c1`, …; `None` if a bound is no key.
+    pub(super) fn select<'d>(
+        &self,
+        dialect: &'d dyn Dialect,
+        head: Statement<'d>,
+        span: &Span,
+        columns: &[Column],
+    ) -> Option<Statement<'d>> {
+        let values = self.values.iter().enumerate();
+        let values: String = values
+            .map(|(n, value)| format!(", {value} AS c{n}"))
+            .collect();
+        let key = dialect.key_text(&self.key);
+        let head = head.sql(&format!(
+            "(SELECT {key} AS k{values} FROM {} WHERE ",
+            self.from
+        ));
+        let rows = within(head, dialect, &self.key, columns, span)?;
+        Some(match &self.filter {
+            Some(filter) => rows.sql(&format!(" AND ({filter})) AS s")),
+            None => rows.sql(") AS s"),
+        })
+    }
+
+    /// The names of the values, each after a comma.
+    pub(super) fn names(&self) -> String {
+        (0..self.values.len())
+            .map(|n| format!(", s.c{n}"))
+            .collect()
+    }
+
+    /// The keys of rows in a span, each once: its components as columns `o0`, …, and its text as `k`.
+    fn keys<'d>(
+        &self,
+        dialect: &'d dyn Dialect,
+        head: Statement<'d>,
+        span: &Span,
+        columns: &[Column],
+    ) -> Option<Statement<'d>> {
+        let key = dialect.key_text(&self.key);
+        let parts = self.key.iter().enumerate();
+        let parts: String = parts.map(|(n, part)| format!("{part} AS o{n}, ")).collect();
+        let from = &self.from;
+        let head = head.sql(&format!(
+            "SELECT DISTINCT {parts}{key} AS k FROM {from} WHERE "
+        ));
+        let rows = within(head, dialect, &self.key, columns, span)?;
+        Some(match &self.filter {
+            Some(filter) => rows.sql(&format!(" AND ({filter})")),
+            None => rows,
+        })
+    }
+}
+
+/// The first `limit` keys in a span of which one of these has a row `r` that meets `condition`, in order.
+/// `None` if there are none of these, or a bound is no key.
+pub(super) fn first_keys<'d, 'r>(
+    dialect: &'d dyn Dialect,
+    of: impl Iterator<Item = &'r RowsOf>,
+    condition: &str,
+    (span, columns): (&Span, &[Column]),
+    limit: u32,
+) -> Option<Statement<'d>> {
+    let order: Vec<String> = (0..columns.len()).map(|n| format!("o{n}")).collect();
+    let order = format!(" ORDER BY {} LIMIT {limit}", order.join(", "));
+    let mut statement = Statement::of(dialect, "SELECT u.k FROM (");
+    let mut parts = 0;
+    for rows in of {
+        let union = if parts > 0 { " UNION " } else { "" };
+        let part = statement.sql(&format!("{union}SELECT * FROM (SELECT r.* FROM ("));
+        let part = rows.keys(dialect, part, span, columns)?;
+        statement = part.sql(&format!(") AS r WHERE {condition}{order}) AS p"));
+        parts += 1;
+    }
+    (parts > 0).then(|| statement.sql(&format!(") AS u{order}")))
+}
+
+/// Appends a condition: the key that these expressions make is within the span. `columns` are those
+/// of the root table's key. `None` if a bound is not of its form.
+pub(super) fn within<'d>(
+    mut statement: Statement<'d>,
+    dialect: &dyn Dialect,
+    key: &[String],
+    columns: &[Column],
+    span: &Span,
+) -> Option<Statement<'d>> {
+    statement = statement.sql("1 = 1");
+    for (bound, than) in [(&span.after, ">"), (&span.upto, "<=")] {
+        let Some(bound) = bound else { continue };
+        statement = statement.sql(&format!(" AND ({}) {than} (", key.join(", ")));
+        let components = bound.components(columns.len())?;
+        for (index, (component, column)) in components.iter().zip(columns).enumerate() {
+            let value = dialect.key_value(component, column);
+            // Of the widest type: a bound may lie beyond what the other side's column holds.
+            let bound = dialect.sums().key_order(&column.sql_type);
+            statement = statement
+                .sql(if index == 0 { "" } else { ", " })
+                .bind(value, bound.unwrap_or(&column.sql_type));
+        }
+        statement = statement.sql(")");
+    }
+    Some(statement)
+}
+
+/// Rows whose sum is asked for.
+#[derive(Debug)]
+pub struct SummedRows<'a> {
+    /// The salt of every hash.
+    pub salt: u64,
+    /// The target they are of.
+    pub target: &'a str,
+    /// Selects key, version and values of each.
+    pub rows: Statement<'a>,
+    /// What columns a copy would put the values into; `None` where they come out of these.
+    pub into: Option<&'a [Column]>,
+}
+
+/// The sum that a database answered: how many rows, and both halves as text.
+pub(super) fn answered(row: Option<&Vec<Value>>) -> Option<Sum> {
+    let number = |value: &Value| match value {
+        Value::Text(text) => text.parse::<i128>().ok(),
+        _ => None,
+    };
+    match row.map(Vec::as_slice) {
+        Some([rows, one, other]) => Some(Sum::of(
+            integer(rows).unsigned_abs(),
+            [number(one)?, number(other)?],
+        )),
+        _ => None,
+    }
+}
+
+/// The keys in a column.
+pub(super) async fn keys_of(
+    session: &mut dyn Session,
+    statement: Statement<'_>,
+    column: usize,
+) -> Result<Vec<Key>, DbError> {
+    let rows = session.fetch(statement).await?;
+    let keys = rows.iter();
+    Ok(keys
+        .filter_map(|row| super::authority::key_at(row, column))
+        .collect())
+}

@@ -1,0 +1,271 @@
+//! The sweeps of a verify that sums rows where they are.
+//!
+//! Spans of keys are summed on both sides; what is equal agrees as a whole, what is not is divided, and
+//! at last compared key by key. A sum has the rows of its span and the versions of their keys in it, so
+//! what is left for the other two sweeps are keys that have no rows on either side: of those, versions
+//! alone can differ.
+
+use std::collections::HashSet;
+
+use changeover_flags::{Key, Version};
+
+use super::{Class, Sweep, Verify};
+use crate::copy::answered;
+use crate::store::StoreError;
+use crate::sum::Span;
+
+/// The most parts that a span is divided into at once.
+const PARTS: usize = 16;
+
+impl Verify {
+    /// The most keys without a row in the root table that are remembered, so that no later sweep counts
+    /// them again.
+    const MAX_GONE: usize = 100_000;
+
+    /// All keys of both sides; answers how many were found.
+    pub(super) async fn sweep_spans(&self, sweep: &mut Sweep<'_>) -> Result<u64, StoreError> {
+        let authority = self.copier.authority();
+        let limit = self.options.range.max(self.page());
+        let mut after = None;
+        let mut keys = authority.keys(&Span::default(), limit).await?;
+        let mut found = 0;
+        loop {
+            let full = keys.len() >= limit as usize;
+            let upto = keys.last().filter(|_| full).cloned();
+            let rest = Span::above(upto.clone());
+            let next = async {
+                match full {
+                    true => authority.keys(&rest, limit).await,
+                    false => Ok(Vec::new()),
+                }
+            };
+            let span = Span {
+                after: after.take(),
+                upto: upto.clone(),
+            };
+            // One side lists the next span while both sum this one.
+            let (next, seen) = tokio::try_join!(next, self.span(span, keys, sweep))?;
+            found += seen;
+            if !full {
+                break;
+            }
+            (after, keys) = (upto, next);
+        }
+        found += self.sweep_stamped(sweep).await?;
+        found += self.sweep_moved(sweep).await?;
+        Ok(found)
+    }
+
+    /// Sums a span and, as far as its sums differ, its parts, down to single keys. `keys` are those of
+    /// the root table in it. Answers how many keys or rows are in it.
+    async fn span(
+        &self,
+        span: Span,
+        keys: Vec<Key>,
+        sweep: &mut Sweep<'_>,
+    ) -> Result<u64, StoreError> {
+        let salt = self.options.seed;
+        let mut found = 0;
+        let mut parts = vec![(span, keys.as_slice())];
+        while let Some((span, keys)) = parts.pop() {
+            let (mine, held) = tokio::try_join!(
+                self.copier.authority().sum(&span, salt),
+                self.copier.follower().sum(&span, salt)
+            )?;
+            sweep.report.sums.ranges += 1;
+            let rows = |sum: Option<crate::sum::Sum>| sum.map_or(0, |sum| sum.rows());
+            found = found.max(rows(held)).max(keys.len() as u64);
+            if mine.is_some() && mine == held {
+                self.count(Class::Equal, keys.len() as u64, &mut sweep.report);
+                (sweep.told)(sweep.report.compared);
+                continue;
+            }
+            sweep.report.sums.bisected += 1;
+            let one_sided = [mine, held].iter().flatten().any(|sum| sum.rows() == 0);
+            if one_sided || keys.len() <= self.page() as usize {
+                self.singly(span, keys, sweep).await?;
+            } else {
+                parts.extend(divided(span, keys, self.page() as usize));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Compares every key of a span: the root table's, those that have rows without it, and those that
+    /// the follower alone has rows of.
+    async fn singly(
+        &self,
+        span: Span,
+        keys: &[Key],
+        sweep: &mut Sweep<'_>,
+    ) -> Result<(), StoreError> {
+        for keys in keys.chunks(self.page() as usize) {
+            let stamped = self.read(keys).await?;
+            self.compare(stamped, sweep).await?;
+        }
+        let (authority, follower) = (self.copier.authority(), self.copier.follower());
+        let mut rest = span.clone();
+        loop {
+            let orphans = authority.orphans(&rest, self.page()).await?;
+            let Some(last) = orphans.last() else { break };
+            rest.after = Some(last.clone());
+            self.compare_once(orphans, false, sweep).await?;
+        }
+        let mut rest = span;
+        loop {
+            let held = follower.keys(&rest, self.page()).await?;
+            let Some(last) = held.last() else { break };
+            rest.after = Some(last.clone());
+            let gone = authority.rootless(&held).await?;
+            self.compare_once(gone, false, sweep).await?;
+        }
+        Ok(())
+    }
+
+    /// Keys that were stamped: of those that are gone, and of those without rows, versions alone are
+    /// left to compare.
+    async fn sweep_stamped(&self, sweep: &mut Sweep<'_>) -> Result<u64, StoreError> {
+        let authority = self.copier.authority();
+        let (mut after, mut seen) = (None, 0);
+        loop {
+            let keys = authority.stamped_keys(after.as_ref(), self.page()).await?;
+            let Some(last) = keys.last() else {
+                return Ok(seen);
+            };
+            after = Some(last.clone());
+            seen += keys.len() as u64;
+            let gone: HashSet<Key> = authority.rootless(&keys).await?.into_iter().collect();
+            let mut differ = Vec::new();
+            let mut agree = 0;
+            for (key, mine, held) in self.versions(&keys).await? {
+                if held != Some(mine) {
+                    differ.push(key);
+                } else if gone.contains(&key) && !sweep.gone.contains(&key) {
+                    agree += 1;
+                }
+            }
+            self.count(Class::Equal, agree, &mut sweep.report);
+            self.compare_once(differ, true, sweep).await?;
+        }
+    }
+
+    /// Keys of which the follower holds another version than those of history have.
+    async fn sweep_moved(&self, sweep: &mut Sweep<'_>) -> Result<u64, StoreError> {
+        let (mut after, mut seen) = (None, 0);
+        loop {
+            let follower = self.copier.follower();
+            let keys = follower.moved_keys(after.as_ref(), self.page()).await?;
+            let Some(last) = keys.last() else {
+                return Ok(seen);
+            };
+            after = Some(last.clone());
+            seen += keys.len() as u64;
+            let versions = self.versions(&keys).await?.into_iter();
+            let differ = versions.filter(|(_, mine, held)| *held != Some(*mine));
+            let differ = differ.map(|(key, _, _)| key).collect();
+            self.compare_once(differ, true, sweep).await?;
+        }
+    }
+
+    /// Both versions of each key.
+    async fn versions(
+        &self,
+        keys: &[Key],
+    ) -> Result<Vec<(Key, Version, Option<Version>)>, StoreError> {
+        let (mine, held) = tokio::try_join!(
+            self.copier.authority().versions(keys),
+            self.copier.follower().versions(keys)
+        )?;
+        answered("authority", "reading versions", keys.len(), mine.len())?;
+        answered("follower", "reading versions", keys.len(), held.len())?;
+        let keys = keys.iter().cloned();
+        Ok(keys
+            .zip(mine)
+            .zip(held)
+            .map(|((k, m), h)| (k, m, h))
+            .collect())
+    }
+
+    /// Compares keys that no sweep has compared, and remembers them. With `blank`, those alone that
+    /// have no rows on the authority: the spans have seen the others.
+    async fn compare_once(
+        &self,
+        keys: Vec<Key>,
+        blank: bool,
+        sweep: &mut Sweep<'_>,
+    ) -> Result<(), StoreError> {
+        let mut keys = keys;
+        keys.retain(|key| !sweep.gone.contains(key));
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let mut stamped = self.read(&keys).await?;
+        if blank {
+            let empty = |image: &Result<crate::image::Image, String>| {
+                image.as_ref().is_ok_and(crate::image::Image::is_empty)
+            };
+            stamped.retain(|one| empty(&one.image));
+        }
+        let room = Self::MAX_GONE.saturating_sub(sweep.gone.len());
+        let seen = stamped.iter().take(room).map(|one| one.key.clone());
+        sweep.gone.extend(seen);
+        self.compare(stamped, sweep).await
+    }
+}
+
+/// The parts of a span, of about as many keys each, and no fewer than `least`.
+fn divided(span: Span, keys: &[Key], least: usize) -> Vec<(Span, &[Key])> {
+    let parts = keys.len().div_ceil(least.max(1)).clamp(2, PARTS);
+    let each = keys.len().div_ceil(parts).max(1);
+    let mut after = span.after;
+    let mut divided: Vec<(Span, &[Key])> = keys
+        .chunks(each)
+        .map(|keys| {
+            let upto = keys.last().cloned();
+            let after = std::mem::replace(&mut after, upto.clone());
+            (Span { after, upto }, keys)
+        })
+        .collect();
+    // What lies behind the last key belongs to the last part.
+    if let Some((last, _)) = divided.last_mut() {
+        last.upto = span.upto;
+    }
+    divided
+}
+
+#[cfg(test)]
+mod tests {
+    use super::divided;
+    use crate::memory::key;
+    use crate::sum::Span;
+
+    #[test]
+    fn parts_leave_nothing_out() {
+        let keys: Vec<_> = (1..=10).map(key).collect();
+        for least in 1..=12 {
+            for upto in [None, Some(key(12))] {
+                let span = Span {
+                    after: Some(key(0)),
+                    upto,
+                };
+                let parts = divided(span.clone(), &keys, least);
+                let all: Vec<_> = parts.iter().flat_map(|(_, keys)| keys.to_vec()).collect();
+                assert_eq!(all, keys);
+                assert_eq!(
+                    parts.first().map(|(part, _)| &part.after),
+                    Some(&span.after)
+                );
+                assert_eq!(parts.last().map(|(part, _)| &part.upto), Some(&span.upto));
+                for pair in parts.windows(2) {
+                    assert_eq!(pair[0].0.upto, pair[1].0.after);
+                }
+                for id in 0..=13 {
+                    let within = parts
+                        .iter()
+                        .filter(|(part, _)| part.contains_text(&key(id)));
+                    assert_eq!(within.count(), usize::from(span.contains_text(&key(id))));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The sweeps of a verify that compares key by key.
+
+use changeover_flags::Key;
+
+use super::{Sweep, Verify};
+use crate::copy::answered;
+use crate::store::{Page, StoreError};
+
+impl Verify {
+    /// All keys of both sides; answers how many were found.
+    pub(super) async fn sweep_keys(&self, sweep: &mut Sweep<'_>) -> Result<u64, StoreError> {
+        let mut keys = self.sweep_authority(sweep).await?;
+        keys += self.sweep_deleted(sweep).await?;
+        keys += self.sweep_follower(sweep).await?;
+        Ok(keys)
+    }
+
+    async fn sweep_authority(&self, sweep: &mut Sweep<'_>) -> Result<u64, StoreError> {
+        let authority = self.copier.authority();
+        let mut page = authority.page(None, self.page()).await?;
+        let mut keys = 0;
+        while let Some(last) = page.last {
+            let read = page.stamped.len();
+            keys += read as u64;
+            // Rows that came later are stamped, and found among the stamped keys or as lag.
+            let full = read >= self.page() as usize;
+            let next = async {
+                match full {
+                    true => authority.page(Some(&last), self.page()).await,
+                    false => Ok(Page::default()),
+                }
+            };
+            // One side reads the next page while the other one answers for this one.
+            (page, ()) = tokio::try_join!(next, self.compare(page.stamped, sweep))?;
+        }
+        Ok(keys)
+    }
+
+    /// Deleted keys that the follower never heard of; those it did are in the next sweep.
+    async fn sweep_deleted(&self, sweep: &mut Sweep<'_>) -> Result<u64, StoreError> {
+        let mut after: Option<Key> = None;
+        let mut seen = 0;
+        loop {
+            let keys = self
+                .copier
+                .authority()
+                .stamped_keys(after.as_ref(), self.page())
+                .await?;
+            let Some(last) = keys.last() else {
+                return Ok(seen);
+            };
+            after = Some(last.clone());
+            seen += keys.len() as u64;
+            let held = self.copier.follower().versions(&keys).await?;
+            answered("follower", "reading versions", keys.len(), held.len())?;
+            let unheld = keys
+                .into_iter()
+                .zip(held)
+                .filter(|(_, held)| held.is_none());
+            let unheld: Vec<Key> = unheld.map(|(key, _)| key).collect();
+            self.compare_gone(&unheld, sweep).await?;
+        }
+    }
+
+    async fn sweep_follower(&self, sweep: &mut Sweep<'_>) -> Result<u64, StoreError> {
+        let mut after: Option<Key> = None;
+        let mut seen = 0;
+        loop {
+            let keys = self
+                .copier
+                .follower()
+                .held_keys(after.as_ref(), self.page())
+                .await?;
+            let Some(last) = keys.last() else {
+                return Ok(seen);
+            };
+            after = Some(last.clone());
+            seen += keys.len() as u64;
+            self.compare_gone(&keys, sweep).await?;
+        }
+    }
+
+    /// Compares those of `keys` that are in no page: the first sweep has seen the others.
+    async fn compare_gone(&self, keys: &[Key], sweep: &mut Sweep<'_>) -> Result<(), StoreError> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let gone = self.copier.authority().rootless(keys).await?;
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let gone = self.read(&gone).await?;
+        self.compare(gone, sweep).await
+    }
+}
