@@ -39,6 +39,25 @@ impl Failure {
         self
     }
 
+    /// The same with one more hint.
+    pub(super) fn and_hint(self, hint: String) -> Failure {
+        match self.hint.clone() {
+            None => self.with_hint(hint),
+            Some(first) if first.is_empty() => self.with_hint(hint),
+            Some(first) => self.with_hint(format!("{first}; {hint}")),
+        }
+    }
+
+    /// Whether somebody ended it.
+    pub(super) const fn is_interrupted(&self) -> bool {
+        self.code == INTERRUPTED
+    }
+
+    /// What went wrong, with every cause.
+    pub(super) fn causes(&self) -> String {
+        Causes(&*self.error).to_string()
+    }
+
     /// Says what went wrong, with every cause, and what to do.
     pub(super) fn tell(self) -> ExitCode {
         let mut text = format!("error: {}\n", Causes(&*self.error));

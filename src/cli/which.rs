@@ -97,6 +97,13 @@ pub(super) fn print(answer: &(impl Serialize + Display), json: bool) -> Result<(
     written.map_err(|error| Failure::new(ENVIRONMENT, error))
 }
 
+/// Prints one of many answers on a line of its own, for a program.
+pub(super) fn print_line(answer: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(answer).map_err(|error| Failure::new(DEFECT, error))?;
+    let written = writeln!(std::io::stdout().lock(), "{text}");
+    written.map_err(|error| Failure::new(ENVIRONMENT, error))
+}
+
 /// Does `work` until it ends or somebody presses Ctrl-C; `after` says where that leaves it.
 pub(super) async fn unless_interrupted<T>(
     after: &str,

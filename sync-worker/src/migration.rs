@@ -33,7 +33,7 @@ use crate::mapping::Mapping;
 use crate::preflight::{self, Catalog, PreflightError};
 use crate::repair::Repair;
 use crate::store::StoreError;
-use crate::verify::{Recorded, Verify, VerifyOptions, VerifyReport};
+use crate::verify::{Recorded, Verify, VerifyOptions, VerifyProgress, VerifyReport};
 
 /// One entity between its two databases.
 #[derive(Clone)]
@@ -407,7 +407,7 @@ impl Migration {
     }
 
     /// Compares everything, and records whether it was clean: a percentage above 0 needs one
-    /// clean verify, by which as many keys agreed as lagged at the least. What is not recorded says
+    /// clean verify, of all keys, by which as many agreed as lagged at the least. What is not recorded says
     /// so in [`VerifyReport::recorded`].
     ///
     /// # Errors
@@ -417,12 +417,11 @@ impl Migration {
         self.verify_telling(options, |_| ()).await
     }
 
-    /// The same, with the same errors; `told` hears after each page how many keys were compared so
-    /// far.
+    /// The same, with the same errors; `told` hears after each page and span how far it has come.
     pub async fn verify_telling(
         &self,
         options: VerifyOptions,
-        told: impl FnMut(u64) + Send,
+        told: impl FnMut(VerifyProgress) + Send,
     ) -> Result<VerifyReport, MigrationError> {
         let Row {
             epoch,
@@ -432,13 +431,13 @@ impl Migration {
         self.same_mapping(held)?;
         let verify = Verify::new(self.copier.clone(), options);
         let mut report = verify.run_telling(told).await?;
-        let evidence = match report.clean() {
-            true if !report.conclusive() => {
-                report.recorded = Recorded::Lagging;
+        let evidence = match (report.clean(), report.proves_too_little()) {
+            (true, Some(why)) => {
+                report.recorded = why;
                 return Ok(report);
             }
-            true => Evidence::Verified { doubts },
-            false => Evidence::NotVerified,
+            (true, None) => Evidence::Verified { doubts },
+            (false, _) => Evidence::NotVerified,
         };
         report.recorded = match self.home.record(&epoch, evidence).await? {
             true => Recorded::Yes,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::command::{Desk, ended, forge};
 use crate::protocol::market::{MAPPING, Market, Topology};
+use crate::support::watchdog::signal;
 
 /// What is known and wanted is no difference, and takes no readiness away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -106,4 +107,50 @@ async fn a_drain_that_follows_says_once_what_holds_it_up() {
     assert!(said[0].starts_with("listings: "), "{said:#?}");
     assert!(said.contains(&"listings: goes on"), "{said:#?}");
     assert!(ended.err.contains("revision 2"), "{said:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_verify_looks_at_a_part_or_begins_again_and_again() {
+    let market = Market::start(Topology::SqliteTwoFiles).await;
+    market.fill(40).await;
+    let desk = Desk::of(&market);
+    desk.run("install").await.with(0);
+    desk.run("backfill").await.with(0);
+    let part = desk
+        .run("verify --sample 50% --seed 3 --json")
+        .await
+        .with(0)
+        .json();
+    assert_eq!(part["recorded"], "part", "{part}");
+    assert_eq!(part["part"]["sample"]["seed"], 3, "{part}");
+    let rest = desk.run("verify --from 10 --json").await.with(0).json();
+    assert_eq!(rest["part"]["above"], "10", "{rest}");
+    assert_eq!(rest["compared"], 30, "{rest}");
+    let said = desk.run("verify --from 10").await.with(0);
+    assert!(said.out.contains("not recorded"), "{said:?}");
+    desk.run("verify --from 10 --sample 1").await.with(2);
+    desk.run("verify --every soon").await.with(2);
+    assert_eq!(desk.status().await["verified"], false);
+
+    let verifying = desk.begin("verify --every 1s --json");
+    while desk.status().await["verified"] != true {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    forge(
+        &market,
+        "UPDATE service_listings SET title = 'forged' WHERE legacy_id = 7",
+    )
+    .await;
+    while desk.status().await["verified"] != false {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    signal("INT", &[verifying.id().unwrap()]);
+    let ended = ended(verifying).await.with(0);
+    let reports: Vec<serde_json::Value> = ended
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(reports[0]["clean"], true, "{reports:?}");
+    assert_eq!(reports.last().unwrap()["clean"], false, "{reports:?}");
 }

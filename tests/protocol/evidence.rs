@@ -63,8 +63,8 @@ mod scenario {
         let early = tokio::spawn(async move {
             let mut released = Some(released);
             early
-                .verify_telling(options, |compared| {
-                    let _ = passed.send(compared);
+                .verify_telling(options, |progress| {
+                    let _ = passed.send(progress.compared);
                     if let Some(released) = released.take() {
                         let _ = block_in_place(|| released.recv());
                     }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use changeover::flags::Key;
+use changeover::flags::{Key, Percent};
 use changeover::worker::migration::Migration;
 use changeover::worker::sum::Span;
-use changeover::worker::verify::{Class, Recorded};
+use changeover::worker::verify::{Class, Part, Recorded, Sampled, VerifyOptions};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 
@@ -21,6 +21,7 @@ everywhere!(
     what_is_not_copied_yet_is_pending,
     a_verify_beside_writers_is_clean,
     what_cannot_be_summed_says_why,
+    what_looked_at_a_part_is_no_evidence,
 );
 
 /// Each way in which a key can differ; answers what a verify has to call it.
@@ -274,5 +275,44 @@ mod scenario {
         let told = serde_json::to_value(&report).unwrap();
         assert_eq!(told["unsummed"].as_array().map(Vec::len), Some(4), "{told}");
         assert_eq!(told["sums"]["ranges"], 0);
+    }
+    pub(super) async fn what_looked_at_a_part_is_no_evidence(topology: Topology) {
+        let stock = filled(topology).await;
+        let migration = stock.ready().await;
+        let part = async |part: Part| {
+            let options = VerifyOptions {
+                page: 5,
+                range: 10,
+                part,
+                ..VerifyOptions::default()
+            };
+            migration.verify(options).await.unwrap()
+        };
+        let all = Part::Sample(Sampled::Share(Percent::HUNDRED));
+        for (part_of, compared) in [
+            (all.clone(), 90),
+            (Part::Above(Key::from(40)), 50),
+            (Part::Above(Key::new("0040")), 50),
+        ] {
+            let report = part(part_of).await;
+            assert!(report.clean() && report.conclusive(), "{report:?}");
+            assert_eq!(
+                (report.compared, report.recorded),
+                (compared, Recorded::Part)
+            );
+            assert!(!migration.epoch().await.unwrap().verified);
+        }
+        assert!(part(Part::All).await.recorded == Recorded::Yes);
+        // What it finds is so, whatever it did not look at.
+        stock
+            .force("UPDATE goods SET title = 'forged' WHERE thing_id IN (7, 70)")
+            .await;
+        let report = part(Part::Above(Key::from(40))).await;
+        assert_eq!(
+            (report.count(Class::Divergent), report.recorded),
+            (1, Recorded::Yes)
+        );
+        assert!(!migration.epoch().await.unwrap().verified);
+        assert_eq!(part(all).await.count(Class::Divergent), 2);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use changeover_sync_worker::backfill::BackfillOptions;
 use changeover_sync_worker::pace::Pacing;
-use changeover_sync_worker::verify::{VerifyOptions, VerifyReport};
+use changeover_sync_worker::verify::{VerifyOptions, VerifyProgress, VerifyReport};
 
 use super::scene::Scene;
 use super::{Story, failed};
@@ -90,7 +90,7 @@ impl Story<'_> {
     ) -> Result<VerifyReport, DemoError> {
         let bar = self.screen.bar("verify", self.options.rows.unsigned_abs());
         let began = Instant::now();
-        let told = |compared| bar.at(compared);
+        let told = |progress: VerifyProgress| bar.at(progress.compared);
         let report = scene
             .migration
             .verify_telling(VerifyOptions::default(), told)

@@ -58,7 +58,7 @@ impl Verify {
         for one in found {
             self.note(one, sweep);
         }
-        (sweep.told)(sweep.report.compared);
+        sweep.tell();
         Ok(())
     }
 

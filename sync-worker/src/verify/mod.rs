@@ -56,16 +56,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use changeover_flags::Key;
+use changeover_flags::{Key, Percent};
 use changeover_shadow::{Redaction, Rules};
 
 mod judge;
 mod look;
 mod ranges;
 mod report;
+mod sample;
 mod sweeps;
 
-pub use report::{Class, Recorded, Sample, SumsReport, VerifyReport};
+pub use report::{Class, PartReport, Recorded, Sample, SumsReport, VerifyReport};
 
 use crate::copy::Copier;
 use crate::store::{Hold, StoreError};
@@ -87,13 +88,38 @@ pub struct VerifyOptions {
     pub rules: Rules,
     /// What samples may show of values. Nothing by default.
     pub redaction: Redaction,
-    /// The salt of the sums.
+    /// How much of the keys is looked at.
+    pub part: Part,
+    /// The salt of the sums, and what a sample is drawn by.
     pub seed: u64,
 }
 
+/// How much of the keys a verify looks at. What only looked at a part proves nothing of the whole: it is
+/// not recorded that both sides agree.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Part {
+    /// All.
+    #[default]
+    All,
+    /// Those behind this one, in the order of the key columns, and what has no rows: the rest of a verify
+    /// that was broken off.
+    Above(Key),
+    /// Spans drawn by chance. Keys that have no rows are not among them.
+    Sample(Sampled),
+}
+
+/// How many spans are drawn: at least one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sampled {
+    /// This share of them.
+    Share(Percent),
+    /// So many.
+    Ranges(u32),
+}
+
 impl Default for VerifyOptions {
-    /// Pages of 500, spans of 8,192, 20 samples per class, 3 looks, no rules, no values, a
-    /// random seed.
+    /// Pages of 500, spans of 8,192, 20 samples per class, 3 looks, no rules, no values, all
+    /// keys, a random seed.
     fn default() -> VerifyOptions {
         VerifyOptions {
             page: 500,
@@ -102,6 +128,7 @@ impl Default for VerifyOptions {
             looks: 3,
             rules: Rules::default(),
             redaction: Redaction::default(),
+            part: Part::All,
             seed: rand::random(),
         }
     }
@@ -120,8 +147,37 @@ struct Sweep<'a> {
     holds: BTreeMap<Key, Hold>,
     /// Keys without a row in the root table that were compared.
     gone: BTreeSet<Key>,
-    /// Hears how many keys were compared so far.
-    told: &'a mut (dyn FnMut(u64) + Send),
+    /// The last key of the root table up to which all were compared.
+    reached: Option<Key>,
+    told: &'a mut (dyn FnMut(VerifyProgress) + Send),
+}
+
+/// How far a verify has come.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct VerifyProgress {
+    /// Keys compared so far.
+    pub compared: u64,
+    /// Of them, those that no lag explains.
+    pub unclean: u64,
+    /// Up to this key of the root table everything was compared: [`Part::Above`] goes on behind it.
+    pub reached: Option<Key>,
+}
+
+impl Sweep<'_> {
+    fn tell(&mut self) {
+        let classes = self.report.classes.iter();
+        let unclean = classes.filter(|(class, _)| !class.is_clean());
+        (self.told)(VerifyProgress {
+            compared: self.report.compared,
+            unclean: unclean.map(|(_, keys)| keys).sum(),
+            reached: self.reached.clone(),
+        });
+    }
+
+    fn reach(&mut self, key: Option<Key>) {
+        self.reached = key.or(self.reached.take());
+        self.tell();
+    }
 }
 
 impl Verify {
@@ -141,14 +197,14 @@ impl Verify {
         self.run_telling(|_| ()).await
     }
 
-    /// The same; `told` hears after each page and span how many keys were compared so far.
+    /// The same; `told` hears after each page and span how far it has come.
     ///
     /// # Errors
     ///
     /// As [`run`](Verify::run).
     pub async fn run_telling(
         &self,
-        mut told: impl FnMut(u64) + Send,
+        mut told: impl FnMut(VerifyProgress) + Send,
     ) -> Result<VerifyReport, StoreError> {
         let backfilled = self.copier.follower().cursor().await?.done;
         let unsummed = self.unsummed();
@@ -161,11 +217,21 @@ impl Verify {
             report,
             holds: self.holds().await?,
             gone: BTreeSet::new(),
+            reached: None,
             told: &mut told,
         };
-        let keys = match unsummed {
-            None => self.sweep_spans(&mut sweep).await?,
-            Some(_) => self.sweep_keys(&mut sweep).await?,
+        let after = match &self.options.part {
+            Part::Above(key) => Some(self.copier.authority().canonical(key)),
+            _ => None,
+        };
+        sweep.report.part = after.as_ref().map(|key| PartReport::Above(key.to_string()));
+        let keys = match (&self.options.part, unsummed) {
+            (Part::Sample(sampled), unsummed) => {
+                let summed = unsummed.is_none();
+                self.sweep_sample(*sampled, summed, &mut sweep).await?
+            }
+            (_, None) => self.sweep_spans(after, &mut sweep).await?,
+            (_, Some(_)) => self.sweep_keys(after.as_ref(), &mut sweep).await?,
         };
         sweep.report.empty = keys == 0;
         Ok(sweep.report)
@@ -186,6 +252,7 @@ impl Verify {
             },
             holds: self.holds().await?,
             gone: BTreeSet::new(),
+            reached: None,
             told: &mut |_| (),
         };
         for keys in keys.chunks(self.page() as usize) {

@@ -22,43 +22,55 @@ impl Verify {
     /// them again.
     const MAX_GONE: usize = 100_000;
 
-    /// All keys of both sides; answers how many were found.
-    pub(super) async fn sweep_spans(&self, sweep: &mut Sweep<'_>) -> Result<u64, StoreError> {
+    /// All keys of both sides, those with rows behind `after`; answers how many were found.
+    pub(super) async fn sweep_spans(
+        &self,
+        after: Option<Key>,
+        sweep: &mut Sweep<'_>,
+    ) -> Result<u64, StoreError> {
         let authority = self.copier.authority();
-        let limit = self.options.range.max(self.page());
-        let mut after = None;
-        let mut keys = authority.keys(&Span::default(), limit).await?;
+        let first = Span::above(after);
+        let mut keys = authority.keys(&first, self.range()).await?;
+        let mut rest = Some(first);
         let mut found = 0;
-        loop {
-            let full = keys.len() >= limit as usize;
-            let upto = keys.last().filter(|_| full).cloned();
-            let rest = Span::above(upto.clone());
+        while let Some(from) = rest.take() {
+            let span = self.cut(&from, &keys);
+            rest = span.upto.clone().map(|upto| Span::above(Some(upto)));
             let next = async {
-                match full {
-                    true => authority.keys(&rest, limit).await,
-                    false => Ok(Vec::new()),
+                match &rest {
+                    Some(rest) => authority.keys(rest, self.range()).await,
+                    None => Ok(Vec::new()),
                 }
             };
-            let span = Span {
-                after: after.take(),
-                upto: upto.clone(),
-            };
+            let upto = span.upto.clone();
             // One side lists the next span while both sum this one.
             let (next, seen) = tokio::try_join!(next, self.span(span, keys, sweep))?;
             found += seen;
-            if !full {
-                break;
-            }
-            (after, keys) = (upto, next);
+            keys = next;
+            sweep.reach(upto);
         }
         found += self.sweep_stamped(sweep).await?;
         found += self.sweep_moved(sweep).await?;
         Ok(found)
     }
 
+    /// Keys per span.
+    pub(super) fn range(&self) -> u32 {
+        self.options.range.max(self.page())
+    }
+
+    /// The span of these keys, which are the first of `rest`: to its end, if they are all.
+    pub(super) fn cut(&self, rest: &Span, keys: &[Key]) -> Span {
+        let full = keys.len() >= self.range() as usize;
+        Span {
+            after: rest.after.clone(),
+            upto: keys.last().filter(|_| full).cloned(),
+        }
+    }
+
     /// Sums a span and, as far as its sums differ, its parts, down to single keys. `keys` are those of
     /// the root table in it. Answers how many keys or rows are in it.
-    async fn span(
+    pub(super) async fn span(
         &self,
         span: Span,
         keys: Vec<Key>,
@@ -77,7 +89,7 @@ impl Verify {
             found = found.max(rows(held)).max(keys.len() as u64);
             if mine.is_some() && mine == held {
                 self.count(Class::Equal, keys.len() as u64, &mut sweep.report);
-                (sweep.told)(sweep.report.compared);
+                sweep.tell();
                 continue;
             }
             sweep.report.sums.bisected += 1;
@@ -93,7 +105,7 @@ impl Verify {
 
     /// Compares every key of a span: the root table's, those that have rows without it, and those that
     /// the follower alone has rows of.
-    async fn singly(
+    pub(super) async fn singly(
         &self,
         span: Span,
         keys: &[Key],

@@ -103,6 +103,8 @@ pub enum Recorded {
     NotCopied,
     /// Fewer keys agreed than lagged: what they will be is not known.
     Lagging,
+    /// It looked at a part of the keys: what differs is on record, that the rest agrees is not known.
+    Part,
     /// Since the verify began the entity was moved, its revision raised, or another verify found a
     /// difference.
     Moved,
@@ -117,6 +119,9 @@ impl Recorded {
             Recorded::NotCopied => {
                 Some("nothing is copied in stage legacy, so the next write makes it untrue")
             }
+            Recorded::Part => {
+                Some("a part of the keys was looked at: verify all of them to record it")
+            }
             Recorded::Lagging => {
                 Some("more keys lagged than agreed: let the drain catch up, then verify again")
             }
@@ -125,6 +130,23 @@ impl Recorded {
             ),
         }
     }
+}
+
+/// What part of the keys a verify looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PartReport {
+    /// Those behind this key.
+    Above(String),
+    /// Spans drawn by chance.
+    Sample {
+        /// How many.
+        ranges: u64,
+        /// Of how many.
+        of: u64,
+        /// What draws the same ones again, as long as the keys are the same.
+        seed: u64,
+    },
 }
 
 /// How much of a verify was done by sums.
@@ -152,6 +174,9 @@ pub struct VerifyReport {
     /// What was compared key by key whatever sums would say, and why; empty where all was summed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unsummed: Vec<Unsummed>,
+    /// What part of the keys was looked at; `None` for all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<PartReport>,
     /// Whether both sides were found without any key.
     pub empty: bool,
     /// Whether the backfill was done when the verify began.
@@ -172,6 +197,14 @@ impl VerifyReport {
     #[must_use]
     pub fn conclusive(&self) -> bool {
         self.count(Class::Equal) >= self.count(Class::Lagging)
+    }
+
+    /// Why a clean one is no evidence, if it is none.
+    pub(crate) fn proves_too_little(&self) -> Option<Recorded> {
+        match &self.part {
+            Some(_) => Some(Recorded::Part),
+            None => (!self.conclusive()).then_some(Recorded::Lagging),
+        }
     }
 
     /// Whether this proves agreement up to recorded lag: something was compared (or there is

@@ -7,17 +7,25 @@ use crate::copy::answered;
 use crate::store::{Page, StoreError};
 
 impl Verify {
-    /// All keys of both sides; answers how many were found.
-    pub(super) async fn sweep_keys(&self, sweep: &mut Sweep<'_>) -> Result<u64, StoreError> {
-        let mut keys = self.sweep_authority(sweep).await?;
+    /// All keys of both sides, those of the root table behind `after`; answers how many were found.
+    pub(super) async fn sweep_keys(
+        &self,
+        after: Option<&Key>,
+        sweep: &mut Sweep<'_>,
+    ) -> Result<u64, StoreError> {
+        let mut keys = self.sweep_authority(after, sweep).await?;
         keys += self.sweep_deleted(sweep).await?;
         keys += self.sweep_follower(sweep).await?;
         Ok(keys)
     }
 
-    async fn sweep_authority(&self, sweep: &mut Sweep<'_>) -> Result<u64, StoreError> {
+    async fn sweep_authority(
+        &self,
+        after: Option<&Key>,
+        sweep: &mut Sweep<'_>,
+    ) -> Result<u64, StoreError> {
         let authority = self.copier.authority();
-        let mut page = authority.page(None, self.page()).await?;
+        let mut page = authority.page(after, self.page()).await?;
         let mut keys = 0;
         while let Some(last) = page.last {
             let read = page.stamped.len();
@@ -32,6 +40,7 @@ impl Verify {
             };
             // One side reads the next page while the other one answers for this one.
             (page, ()) = tokio::try_join!(next, self.compare(page.stamped, sweep))?;
+            sweep.reach(Some(last));
         }
         Ok(keys)
     }

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use changeover_flags::Version;
+use changeover_flags::{Percent, Version};
 
 use super::*;
 use crate::backfill::{Backfill, BackfillOptions};
@@ -253,5 +253,113 @@ async fn samples_are_bounded_and_the_count_is_not() -> Result<(), StoreError> {
     (100..150).for_each(|id| tamper(&memory, id, "nobody's"));
     let report = verify(&memory).await?;
     assert_eq!((report.count(Class::Extra), report.samples.len()), (50, 20));
+    Ok(())
+}
+
+async fn a_hundred() -> Result<Memory, StoreError> {
+    let memory = Memory::default();
+    (1..=100).for_each(|id| memory.history(id, "row"));
+    Backfill::new(memory.copier(), BackfillOptions::default())
+        .run(|_| ())
+        .await?;
+    Ok(memory)
+}
+
+fn keys_of(report: &VerifyReport) -> BTreeSet<String> {
+    report.samples.iter().map(|one| one.key.clone()).collect()
+}
+
+#[tokio::test]
+async fn a_sample_looks_at_the_spans_that_its_seed_draws_and_at_no_others() -> Result<(), StoreError>
+{
+    let memory = a_hundred().await?;
+    (1..=100).for_each(|id| tamper(&memory, id, "other"));
+    for range in [0, 10] {
+        let sample = async |sampled, seed| {
+            let options = VerifyOptions {
+                page: 10,
+                range,
+                samples: 1_000,
+                part: Part::Sample(sampled),
+                seed,
+                ..VerifyOptions::default()
+            };
+            Verify::new(memory.copier(), options).run().await
+        };
+        let few = sample(Sampled::Ranges(3), 7).await?;
+        let part = PartReport::Sample {
+            ranges: 3,
+            of: 11,
+            seed: 7,
+        };
+        assert_eq!(few.part, Some(part));
+        // Ten keys in each, and none behind the last.
+        assert!([20, 30].contains(&few.compared), "{few:?}");
+        assert_eq!(few.count(Class::Divergent), few.compared);
+        assert_eq!(
+            keys_of(&sample(Sampled::Ranges(3), 7).await?),
+            keys_of(&few)
+        );
+        let mut drawn = BTreeSet::new();
+        for seed in 0..50 {
+            drawn.extend(keys_of(&sample(Sampled::Ranges(2), seed).await?));
+        }
+        assert_eq!(drawn.len(), 100, "each span is drawn some time");
+        let all = Percent::HUNDRED;
+        assert_eq!(sample(Sampled::Share(all), 1).await?.compared, 100);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_that_was_broken_off_goes_on_behind_the_key_it_reached() -> Result<(), StoreError> {
+    let memory = a_hundred().await?;
+    memory.delete(100);
+    Drain::new(memory.copier(), DrainOptions::default())
+        .once()
+        .await?;
+    for id in [5, 35, 95] {
+        tamper(&memory, id, "other");
+    }
+    memory.state().fences.insert(key(100), Version(0));
+    for range in [0, 10] {
+        let run = async |part, broken: bool| {
+            let options = VerifyOptions {
+                page: 10,
+                range,
+                part,
+                ..VerifyOptions::default()
+            };
+            let mut heard = Vec::new();
+            let told = |progress: VerifyProgress| {
+                // Nothing is read any more once the third page or span is done.
+                if broken && progress.reached == Some(key(30)) {
+                    let op = if range == 0 { Op::Page } else { Op::Sum };
+                    memory.fault(op, Fault::Lost);
+                }
+                heard.push(progress);
+            };
+            let verify = Verify::new(memory.copier(), options);
+            let report = verify.run_telling(told).await;
+            (report, heard)
+        };
+        let (broken, heard) = run(Part::All, true).await;
+        assert!(broken.is_err());
+        let last = heard.last().cloned().unwrap_or_default();
+        assert_eq!((last.compared >= 30, last.unclean), (true, 1), "{last:?}");
+        let reached = last.reached.expect("it compared some");
+        assert!(reached >= key(30), "{reached}");
+        memory.state().faults.clear();
+        let (rest, heard) = run(Part::Above(reached.clone()), false).await;
+        let rest = rest?;
+        assert_eq!(rest.part, Some(PartReport::Above(reached.to_string())));
+        let differ = [key(35), key(95), key(100)].map(|key| key.to_string());
+        assert_eq!(keys_of(&rest), differ.into_iter().collect());
+        let mut before = None;
+        for progress in heard {
+            assert!(progress.reached >= before);
+            before = progress.reached;
+        }
+    }
     Ok(())
 }

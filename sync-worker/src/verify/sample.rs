@@ -1,0 +1,85 @@
+//! A verify of spans that are drawn by chance.
+
+use changeover_flags::Percent;
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+use rand::seq::index;
+
+use super::report::PartReport;
+use super::{Sampled, Sweep, Verify};
+use crate::store::StoreError;
+use crate::sum::Span;
+
+impl Verify {
+    /// Looks at some spans of all, in their order; answers how many keys there are. All spans are listed
+    /// first, two keys of each in memory: drawn while they come, the last ones would not be known.
+    pub(super) async fn sweep_sample(
+        &self,
+        sampled: Sampled,
+        summed: bool,
+        sweep: &mut Sweep<'_>,
+    ) -> Result<u64, StoreError> {
+        let authority = self.copier.authority();
+        let (mut spans, mut found) = (Vec::new(), 0);
+        let mut rest = Some(Span::default());
+        while let Some(from) = rest.take() {
+            let keys = authority.keys(&from, self.range()).await?;
+            found += keys.len() as u64;
+            let span = self.cut(&from, &keys);
+            rest = span.upto.clone().map(|upto| Span::above(Some(upto)));
+            spans.push(span);
+        }
+        let drawn = sampled.of(spans.len());
+        sweep.report.part = Some(PartReport::Sample {
+            ranges: drawn as u64,
+            of: spans.len() as u64,
+            seed: self.options.seed,
+        });
+        let mut random = SmallRng::seed_from_u64(self.options.seed);
+        let mut drawn = index::sample(&mut random, spans.len(), drawn).into_vec();
+        drawn.sort_unstable();
+        for position in drawn {
+            let Some(span) = spans.get(position).cloned() else {
+                continue;
+            };
+            let keys = authority.keys(&span, self.range()).await?;
+            match summed {
+                true => found = found.max(self.span(span, keys, sweep).await?),
+                false => self.singly(span, &keys, sweep).await?,
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Sampled {
+    /// How many of `all` spans, at least one of any.
+    fn of(self, all: usize) -> usize {
+        let wanted = match self {
+            Sampled::Share(share) => {
+                (all as f64 * share.as_f64() / Percent::HUNDRED.as_f64()).ceil() as usize
+            }
+            Sampled::Ranges(ranges) => ranges as usize,
+        };
+        wanted.max(1).min(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_rounded_up_and_never_more_than_all() -> Result<(), changeover_flags::BadPercent> {
+        let share = |percent| Percent::new(percent).map(Sampled::Share);
+        assert_eq!(share(1.0)?.of(1_000), 10);
+        assert_eq!(share(1.0)?.of(1_001), 11);
+        assert_eq!(share(0.0)?.of(10), 1);
+        assert_eq!(share(100.0)?.of(10), 10);
+        assert_eq!(
+            (Sampled::Ranges(0).of(10), Sampled::Ranges(99).of(10)),
+            (1, 10)
+        );
+        Ok(())
+    }
+}
