@@ -233,3 +233,17 @@ fn is_same(one: &Value, other: &Value) -> bool {
         (one, other) => one == other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_is_none_makes_nothing_beside_it_differ() {
+        let row = |one: f64, other: f64| Value::record([("one", one), ("other", other)]);
+        assert!(is_same(&row(f64::NAN, 0.0), &row(f64::NAN, -0.0)));
+        assert!(!is_same(&row(f64::NAN, 0.0), &row(0.0, f64::NAN)));
+        assert!(!is_same(&row(1.0, 2.0), &row(1.0, 3.0)));
+        assert!(!is_same(&row(1.0, 2.0), &Value::record([("one", 1.0)])));
+    }
+}
