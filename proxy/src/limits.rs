@@ -47,6 +47,11 @@ pub struct Limits {
     pub list_elements: usize,
     /// How often a difference is put before the comparison, which must see it. Default 60 s.
     pub canary_every: Duration,
+    /// Of the reads that are answered at once, without having waited for anything, one in so many is
+    /// timed, and stands for as many: two readings of the clock cost as much as all the rest of such
+    /// a read. Reads that wait, that are compared or that have a deadline are all timed, and all are
+    /// counted. Default 16; 1 times all.
+    pub time_one_in: u32,
     /// How often pins without a copy are asked after. Default 1 s.
     pub sweep_every: Duration,
     /// How many keys one such question names. Default 1,000.
@@ -70,6 +75,7 @@ impl Default for Limits {
             shed_over: Duration::from_secs(1),
             list_elements: 1_000,
             canary_every: Duration::from_secs(60),
+            time_one_in: 16,
             sweep_every: Duration::from_secs(1),
             sweep_keys: 1_000,
         }

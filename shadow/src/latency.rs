@@ -16,7 +16,7 @@ pub struct Latency([AtomicU64; BUCKETS]);
 /// The quantiles of a [`Latency`], in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Quantiles {
-    /// How many times were measured.
+    /// How many times were counted.
     pub count: u64,
     /// Half of them were no longer than this; `None` without any.
     pub p50_ms: Option<f64>,
@@ -35,9 +35,14 @@ impl Latency {
 
     /// Counts one time. What is longer than four hours counts as that.
     pub fn record(&self, took: Duration) {
+        self.record_many(took, 1);
+    }
+
+    /// Counts one time as `times` of them: it was measured and stands for others that were not.
+    pub fn record_many(&self, took: Duration, times: u64) {
         let microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         if let Some(bucket) = self.0.get(bucket(microseconds)) {
-            bucket.fetch_add(1, Ordering::Relaxed);
+            bucket.fetch_add(times, Ordering::Relaxed);
         }
     }
 
@@ -159,5 +164,8 @@ mod tests {
         latency.record(Duration::from_millis(7));
         let late = latency.counts().since(&earlier).quantiles();
         assert!(near(late.p99_ms, 7.0) && late.count == 1, "{late:?}");
+        latency.record_many(Duration::from_millis(9), 16);
+        let late = latency.counts().since(&earlier).quantiles();
+        assert!(near(late.p50_ms, 9.0) && late.count == 17, "{late:?}");
     }
 }

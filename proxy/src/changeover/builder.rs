@@ -283,7 +283,11 @@ where
         let room = |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
         let keys = Arc::clone(&follow);
         let desk = Desk {
-            metrics: Arc::new(Metrics::new(self.flags.entity(), &self.operations)),
+            metrics: Arc::new(Metrics::new(
+                self.flags.entity(),
+                &self.operations,
+                limits.time_one_in,
+            )),
             pins: Arc::new(Pins::new(limits.pins)),
             versions: self.versions,
             follow_keys: Box::new(move |touched, ended| {

@@ -40,7 +40,7 @@ where
         reading.routed.call.on_drop(End::FollowerCancelled);
         let strict = reading.plan.strict;
         if may_follow(&reading.plan.desk, strict, &mut reading.routed).await {
-            reading.asked = Instant::now();
+            reading.asked = Some(Instant::now());
             let answer = follower.call(copy);
             return Following::new(Some(answer), Box::new(reading)).await;
         }

@@ -14,7 +14,7 @@ use tower_service::Service;
 
 use super::hedge::Hedge;
 use crate::call::Kind;
-use crate::metrics::{End, HedgeEnd, StoreEnd, StoreKind};
+use crate::metrics::{End, HedgeEnd, StoreEnd, StoreKind, Took};
 use crate::plan::{Plan, Routed};
 use crate::ready::Taken;
 use crate::route::Reason;
@@ -43,8 +43,9 @@ pub(super) trait Else<Res, E>: Send {
     /// Whether the caller may have this answer of the follower.
     fn shows(&self, answer: &Result<Res, E>) -> bool;
 
-    /// The follower's time: never more than half of what the caller has left.
-    fn budget(&self) -> Duration;
+    /// The caller begins to wait. For the follower alone it does so for this long: never more than
+    /// half of what it has left.
+    fn waits(&mut self) -> Duration;
 
     /// A good answer of the authority, which is asked beside a follower that is slow.
     fn poll_hedge(&mut self, cx: &mut Context<'_>) -> Poll<Result<Res, E>>;
@@ -73,8 +74,8 @@ pub(super) struct Reading<A, Req, Res, E> {
     pub(super) authority: Option<(Taken<A>, Req)>,
     pub(super) hedge: Option<Box<Hedge<Res, E>>>,
     pub(super) shadow: Option<Box<Shadow<Req, Res, E>>>,
-    /// When the side that is asked was asked.
-    pub(super) asked: Instant,
+    /// When the follower was asked, if that was later than its call.
+    pub(super) asked: Option<Instant>,
 }
 
 impl<F, Res, E> Following<F, Res, E> {
@@ -123,7 +124,7 @@ where
                     Err(_) | Ok(Err(_)) => Some((StoreEnd::Error, Fallback::Panic)),
                     Ok(Ok((Poll::Pending, _))) => {
                         let limit = this.limit;
-                        let limit = limit.get_or_insert_with(|| Box::pin(sleep(rest.budget())));
+                        let limit = limit.get_or_insert_with(|| Box::pin(sleep(rest.waits())));
                         if let Poll::Ready(mut answer) = rest.poll_hedge(cx) {
                             this.follower.set(None);
                             rest.overtaken(&mut answer);
@@ -167,7 +168,8 @@ where
             .is_ok_and(|answer| !one_row || (self.plan.found)(answer))
     }
 
-    fn budget(&self) -> Duration {
+    fn waits(&mut self) -> Duration {
+        self.routed.call.timed();
         let own = self.plan.desk.limits.follower_time;
         match self.routed.operation.timeout {
             Some(deadline) => own.min(deadline.saturating_sub(self.routed.call.elapsed()) / 2),
@@ -189,37 +191,31 @@ where
     fn overtaken(mut self: Box<Self>, answer: &mut Result<Res, E>) {
         self.plan.desk.metrics.fallback(Fallback::Hedge);
         if let Some(asked) = self.hedge.take().and_then(|hedge| hedge.into_asked()) {
-            let metrics = &self.plan.desk.metrics;
-            let took = asked.end(metrics, HedgeEnd::Authority);
+            let took = asked.end(&self.plan.desk.metrics, HedgeEnd::Authority);
             // It has not ended, and nobody will know how long it would have taken: at least so long.
-            let follower = self.routed.decided.route.answered_by;
-            let waited = self.asked.elapsed();
-            metrics.store(follower, StoreKind::Read, StoreEnd::Timeout, waited);
+            self.followed(StoreEnd::Timeout);
             self.answered_by_authority(answer, took, Because::Fallback(Fallback::Hedge));
         }
     }
 
     // Nothing is moved out of the box, which is large.
     fn answered(mut self: Box<Self>, answer: &mut Result<Res, E>) {
-        let took = self.asked.elapsed();
+        let took = self.followed(StoreEnd::Ok);
         let hedge = self.hedge.take();
         let plan = &self.plan;
         let Routed { decided, call, .. } = &mut self.routed;
         let follower = decided.route.answered_by;
-        let metrics = &plan.desk.metrics;
         if let Some(asked) = hedge.and_then(|hedge| hedge.into_asked()) {
             asked.lost(&plan.desk, decided.route.authority);
         }
-        metrics.store(follower, StoreKind::Read, StoreEnd::Ok, took);
         // Asked at the beginning of the call, the clock need not be asked again.
-        let waited = if self.asked == call.began() {
-            took
-        } else {
-            call.elapsed()
+        let waited = match self.asked {
+            None => took,
+            Some(_later) => call.took(),
         };
         call.end_after(End::FollowerOk, waited);
-        if let Some(shadow) = self.shadow.take() {
-            shadow.start(follower, answer, took);
+        if let Some((shadow, took)) = self.shadow.take().zip(took) {
+            shadow.start(follower, answer, took.time);
         }
         let because = Because::Routed(decided.route.because);
         if let Some(marking) = plan.marking(follower, because) {
@@ -232,18 +228,16 @@ where
         failed: Option<(StoreEnd, Fallback)>,
     ) -> BoxFuture<'static, Result<Res, E>> {
         let mut reading = *self;
-        let metrics = &reading.plan.desk.metrics;
         let mut because = Because::Routed(Reason::Pinned);
         if let Some((failure, reason)) = failed {
-            let follower = reading.routed.decided.route.answered_by;
-            let took = reading.asked.elapsed();
-            metrics.store(follower, StoreKind::Read, failure, took);
-            metrics.fallback(reason);
+            reading.followed(failure);
+            reading.plan.desk.metrics.fallback(reason);
             because = Because::Fallback(reason);
         } else {
             // A write has begun meanwhile.
             reading.sent_home();
         }
+        reading.routed.call.timed();
         reading.routed.call.on_drop(End::Cancelled);
         Box::pin(reading.by_authority(because))
     }
@@ -256,6 +250,18 @@ where
     Res: Send + 'static,
     E: Send + 'static,
 {
+    /// The follower is not waited for any longer. How long it was, if its read is timed.
+    fn followed(&self, end: StoreEnd) -> Option<Took> {
+        let took = match self.asked {
+            None => self.routed.call.took(),
+            Some(asked) => Some(asked.elapsed().into()),
+        }?;
+        let follower = self.routed.decided.route.answered_by;
+        let metrics = &self.plan.desk.metrics;
+        metrics.store(follower, StoreKind::Read, end, took);
+        Some(took)
+    }
+
     /// The table would send it to the authority now.
     fn sent_home(&mut self) {
         let Routed { decided, call, .. } = &mut self.routed;

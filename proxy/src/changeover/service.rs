@@ -89,6 +89,9 @@ where
         request: Req,
     ) -> ChangeoverFuture<L::Future, N::Future, Req, Res, E> {
         call.sent(&decided.route);
+        if decided.route.shadowed.is_some() {
+            call.timed();
+        }
         if decided.route.by_follower() {
             match self.plan.second(&request) {
                 Some(copy) => {
@@ -169,10 +172,11 @@ where
     /// A read that has to wait: for a question, or for a side that is not ready.
     fn asked(
         &mut self,
-        routed: Routed,
+        mut routed: Routed,
         request: Req,
         copy: Option<Req>,
     ) -> ChangeoverFuture<L::Future, N::Future, Req, Res, E> {
+        routed.call.timed();
         // Both are taken: each may have begun to become ready.
         let legacy = Taken::out_of(&mut self.legacy, &mut self.legacy_ready);
         let new = Taken::out_of(&mut self.new, &mut self.new_ready);
@@ -197,7 +201,7 @@ where
         });
         Reading {
             plan: Arc::clone(&self.plan),
-            asked: routed.call.began(),
+            asked: None,
             routed,
             authority: Some((authority, request)),
             hedge: self.plan.hedge.map(|after| Box::new(Hedge::new(after))),
@@ -260,7 +264,7 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let flags = self.plan.desk.in_force();
         let operation = self.plan.operation(&flags.snapshot, &request);
-        let mut call = self.plan.desk.metrics.call(operation.name);
+        let mut call = self.plan.desk.metrics.call(&operation);
         let decided = match self.plan.decide(flags, &operation, &mut call) {
             Ok(decided) => decided,
             Err(refused) => {

@@ -150,7 +150,7 @@ impl Handle {
     }
 
     /// How long the reads took that were sent to one side, as [`cohorts`](Handle::cohorts) counts them:
-    /// the difference of two answers is what happened between them.
+    /// the difference of two answers is what happened between them. Every read that waited is among them.
     #[must_use]
     pub fn took(&self, place: Place) -> LatencyCounts {
         self.desk.metrics.took(place)

@@ -58,7 +58,7 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let flags = self.plan.desk.in_force();
         let operation = self.plan.operation(&flags.snapshot, &request);
-        let mut call = self.plan.desk.metrics.call(operation.name);
+        let mut call = self.plan.desk.metrics.call(&operation);
         let decided = match self.plan.decide(flags, &operation, &mut call) {
             Ok(decided) => decided,
             Err(refused) => return DualWriteFuture::refused(refused.into()),

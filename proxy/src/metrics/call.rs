@@ -8,7 +8,8 @@ use changeover_flags::Place;
 use metrics::{Counter, Histogram, counter, histogram};
 use tokio::time::Instant;
 
-use super::{Metrics, OTHER};
+use super::{Metrics, OTHER, Took};
+use crate::call::Operation;
 use crate::route::Route;
 
 /// Every way in which a call can end.
@@ -91,7 +92,10 @@ impl Operations {
 pub(crate) struct Call {
     metrics: Arc<Metrics>,
     operation: usize,
-    began: Instant,
+    /// When it began; `None` while nobody needs to know.
+    began: Option<Instant>,
+    /// For how many calls its time stands.
+    stands_for: u32,
     end: End,
     /// The side that a read was sent to, while both could answer.
     sent: Option<Place>,
@@ -99,11 +103,15 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    pub(super) fn begin(metrics: Arc<Metrics>, name: &str) -> Call {
+    pub(super) fn begin(metrics: Arc<Metrics>, operation: &Operation) -> Call {
+        // A deadline is counted from here.
+        let timed = !operation.kind.is_read() || operation.timeout.is_some();
+        let drawn = !timed && metrics.lots.draws();
         Call {
-            operation: metrics.operations.find(name),
+            operation: metrics.operations.find(operation.name),
+            began: (timed || drawn).then(Instant::now),
+            stands_for: if drawn { metrics.lots.one_in() } else { 1 },
             metrics,
-            began: Instant::now(),
             end: End::NotBegun,
             sent: None,
             counted: false,
@@ -115,14 +123,26 @@ impl Call {
         &self.metrics
     }
 
-    /// When the call began.
-    pub(crate) fn began(&self) -> Instant {
-        self.began
+    /// Times the call, from here on if it has not been so far. Its caller waits, or somebody has to
+    /// know how long it takes.
+    #[inline]
+    pub(crate) fn timed(&mut self) {
+        self.stands_for = 1;
+        self.began.get_or_insert_with(Instant::now);
     }
 
-    /// How long ago that was.
+    /// How long it has taken so far, if it is timed.
+    #[inline]
+    pub(crate) fn took(&self) -> Option<Took> {
+        self.began.map(|began| Took {
+            time: began.elapsed(),
+            stands_for: self.stands_for,
+        })
+    }
+
+    /// How long a call with a deadline has taken.
     pub(crate) fn elapsed(&self) -> Duration {
-        self.began.elapsed()
+        self.began.map_or(Duration::ZERO, |began| began.elapsed())
     }
 
     /// Where the routing table sent a read.
@@ -142,18 +162,15 @@ impl Call {
 
     /// Ends a call that took `took`: the clock is not asked once more.
     #[inline]
-    pub(crate) fn end_after(&mut self, end: End, took: Duration) {
-        self.count(end, took);
-    }
-
-    #[inline]
-    fn count(&mut self, end: End, took: Duration) {
+    pub(crate) fn end_after(&mut self, end: End, took: Option<Took>) {
         self.counted = true;
         let counters = self.metrics.operations.get(self.operation);
         if let Some(counter) = counters.ends.get(end as usize) {
             counter.increment(1);
         }
-        counters.duration.record(took);
+        if let Some(took) = took {
+            took.record(&counters.duration);
+        }
         if let Some(place) = self.sent {
             self.metrics.sent.count(place, end, took);
         }
@@ -170,7 +187,7 @@ impl Drop for Call {
             End::Cancelled if std::thread::panicking() => End::Error,
             end => end,
         };
-        self.count(end, self.began.elapsed());
+        self.end_after(end, self.took());
     }
 }
 

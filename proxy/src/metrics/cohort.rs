@@ -2,13 +2,12 @@
 
 use std::array;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use changeover_flags::{Entity, Place};
 use changeover_shadow::{Latency, LatencyCounts, Quantiles};
 use metrics::{Counter, Histogram, counter, histogram};
 
-use super::End;
+use super::{End, Took};
 
 /// What became of the reads that were sent to each side, in the stages that copy; since the layer
 /// was built. A read that new failed is one of new's: it was sent there, and its caller waited.
@@ -34,7 +33,8 @@ pub struct Cohort {
     pub error: u64,
     /// Given up by their callers.
     pub cancelled: u64,
-    /// What the callers waited, but for those who gave up.
+    /// What the callers waited, but for those who gave up. Of the reads that were answered at once a share
+    /// is timed, and stands for all of them: [`Limits::time_one_in`](crate::Limits::time_one_in).
     pub took: Quantiles,
 }
 
@@ -91,7 +91,7 @@ impl Sent {
     }
 
     #[inline]
-    pub(super) fn count(&self, place: Place, end: End, took: Duration) {
+    pub(super) fn count(&self, place: Place, end: End, took: Option<Took>) {
         let (Some(reads), Some(outcome)) = (self.0.get(place as usize), Outcome::of(end)) else {
             return;
         };
@@ -99,9 +99,11 @@ impl Sent {
             counter.increment(1);
             count.fetch_add(1, Ordering::Relaxed);
         }
-        if !matches!(outcome, Outcome::Cancelled) {
-            reads.duration.record(took);
-            reads.took.record(took);
+        if let Some(took) = took
+            && !matches!(outcome, Outcome::Cancelled)
+        {
+            took.record(&reads.duration);
+            reads.took.record_many(took.time, took.stands_for.into());
         }
     }
 

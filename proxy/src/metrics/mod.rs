@@ -1,10 +1,16 @@
 //! What is counted. Every handle is registered once, when the layer is built, so every series is
 //! present at 0 from the start; labels carry no key, no value and no error text.
 //!
+//! All calls are counted. All are timed, too, but for reads that are answered at once: a read that has
+//! not waited when its answer is there is timed if it is compared, has a deadline, or is the one in
+//! [`Limits::time_one_in`](crate::Limits::time_one_in) that is drawn, which then stands for as many in
+//! the durations. A read that waits is timed from its call if it was one of these, else from where it
+//! began to wait; so no slow answer is missing, unless it held its thread.
+//!
 //! | metric | labels | |
 //! | --- | --- | --- |
 //! | `changeover_calls_total` | `entity`, `op`, `route`, `outcome` | every call ends in exactly one; `route` is `authority`, `follower` or `none`, `outcome` is `ok`, `error`, `unknown`, `rejected`, `fallback` (answered by the authority after the follower failed) or `cancelled` |
-//! | `changeover_call_duration_seconds` | `entity`, `op` | what the caller waited for, or the whole write if the caller left |
+//! | `changeover_call_duration_seconds` | `entity`, `op` | what the caller waited for, or the whole write if the caller left; of reads at once, a share for all |
 //! | `changeover_reads_total` | `entity`, `cohort`, `outcome` | reads by the side that they were sent to, `legacy` or `new`, in the stages that copy; `ok`, `fallback` (sent to the follower, answered by the authority), `error`, `cancelled` |
 //! | `changeover_read_duration_seconds` | `entity`, `cohort` | what their callers waited, but for the cancelled |
 //! | `changeover_store_call_duration_seconds` | `entity`, `store`, `kind`, `outcome` | calls of a store: `read`, `write`, `shadow`; `ok`, `error`, or `timeout`: not waited for any longer, the follower that a hedge overtook among them |
@@ -25,10 +31,10 @@
 mod call;
 mod cohort;
 mod guard;
+mod lots;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use changeover_flags::{Entity, Place, Snapshot};
 use changeover_shadow::{Class, LatencyCounts};
@@ -39,7 +45,10 @@ pub(crate) use call::{Call, End};
 use cohort::Sent;
 pub use cohort::{Cohort, Cohorts};
 pub(crate) use guard::{InFlight, Once};
+use lots::Lots;
+pub(crate) use lots::Took;
 
+use crate::call::Operation;
 use crate::pins::PinCount;
 use crate::served::Fallback;
 
@@ -134,6 +143,7 @@ impl StoreEnd {
 /// All handles of one entity.
 pub(crate) struct Metrics {
     operations: Operations,
+    lots: Lots,
     sent: Sent,
     stores: Vec<Histogram>,
     fallbacks: Vec<Counter>,
@@ -158,8 +168,9 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Registers every series with the recorder in force.
-    pub(crate) fn new(entity: &Entity, operations: &[&'static str]) -> Metrics {
+    /// Registers every series with the recorder in force; of the reads that are answered at once, one in
+    /// `time_one_in` is timed.
+    pub(crate) fn new(entity: &Entity, operations: &[&'static str], time_one_in: u32) -> Metrics {
         let sent = Sent::new(entity);
         let entity = entity.as_str().to_owned();
         let stores = Place::ALL.into_iter().flat_map(|store| {
@@ -174,6 +185,7 @@ impl Metrics {
         let in_flight = |kind: &'static str| gauge!("changeover_tasks_in_flight", "entity" => entity.clone(), "kind" => kind);
         let metrics = Metrics {
             operations: Operations::new(&entity, operations),
+            lots: Lots::new(time_one_in),
             sent,
             stores: stores.map(store).collect(),
             fallbacks: zeroes(
@@ -237,17 +249,24 @@ impl Metrics {
         self.sent.cohorts()
     }
 
-    /// Begins a call of the operation `name`.
-    pub(crate) fn call(self: &Arc<Self>, name: &str) -> Call {
-        Call::begin(Arc::clone(self), name)
+    /// Begins a call.
+    #[inline]
+    pub(crate) fn call(self: &Arc<Self>, operation: &Operation) -> Call {
+        Call::begin(Arc::clone(self), operation)
     }
 
     /// A store answered after `took`.
     #[inline]
-    pub(crate) fn store(&self, store: Place, kind: StoreKind, end: StoreEnd, took: Duration) {
+    pub(crate) fn store(
+        &self,
+        store: Place,
+        kind: StoreKind,
+        end: StoreEnd,
+        took: impl Into<Took>,
+    ) {
         let index = (store as usize * StoreKind::ALL.len() + kind as usize) * StoreEnd::ALL.len();
         if let Some(histogram) = self.stores.get(index + end as usize) {
-            histogram.record(took);
+            took.into().record(histogram);
         }
     }
 

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use changeover_flags::Place;
 use pin_project_lite::pin_project;
@@ -58,7 +58,12 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let mut answer = ready!(this.inner.poll(cx));
+        let Poll::Ready(mut answer) = this.inner.poll(cx) else {
+            if let Some(after) = this.after {
+                after.call.timed();
+            }
+            return Poll::Pending;
+        };
         if let Some(After {
             mut call,
             store,
@@ -66,13 +71,15 @@ where
             marking,
         }) = this.after.take()
         {
-            let took = call.began().elapsed();
-            call.metrics()
-                .store(store, StoreKind::Read, StoreEnd::of(&answer), took);
+            let took = call.took();
+            if let Some(took) = took {
+                let end = StoreEnd::of(&answer);
+                call.metrics().store(store, StoreKind::Read, end, took);
+            }
             let end = if answer.is_ok() { End::Ok } else { End::Error };
             call.end_after(end, took);
-            if let Some(shadow) = shadow {
-                shadow.start(store, &answer, took);
+            if let Some((shadow, took)) = shadow.zip(took) {
+                shadow.start(store, &answer, took.time);
             }
             // What is compared is the service's own answer.
             if let Some(marking) = marking {

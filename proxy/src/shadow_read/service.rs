@@ -60,12 +60,15 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let flags = self.plan.desk.in_force();
         let operation = self.plan.operation(&flags.snapshot, &request);
-        let mut call = self.plan.desk.metrics.call(operation.name);
+        let mut call = self.plan.desk.metrics.call(&operation);
         let decided = match self.plan.decide(flags, &operation, &mut call) {
             Ok(decided) => decided,
             Err(refused) => return DualWriteFuture::refused(refused.into()),
         };
         let sampled = decided.route.shadowed.is_some();
+        if sampled {
+            call.timed();
+        }
         let runtime = decided.runtime.filter(|_| sampled);
         let shadow = runtime.and_then(|runtime| {
             let services = (&self.legacy, &self.new);

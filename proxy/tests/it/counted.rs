@@ -120,6 +120,7 @@ async fn the_counters_sum_to_the_calls() {
         copies: 2,
         shadows: 3,
         shadows_per_second: Some(60),
+        time_one_in: 1,
         ..limits
     });
     world.both(1, 7);

@@ -27,6 +27,8 @@ mod ramped;
 mod served;
 /// What a service made by the layers is.
 mod shape;
+/// Which reads are timed.
+mod timed;
 /// Transactions of the application.
 mod transactions;
 /// Noise, canary, errors, reports: whether no difference means anything.
