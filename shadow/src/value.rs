@@ -50,12 +50,12 @@ impl Value {
         N: Into<String>,
         V: Into<Value>,
     {
-        let fields = fields.into_iter();
-        Value::Record(
-            fields
-                .map(|(name, value)| (name.into(), value.into()))
-                .collect(),
-        )
+        // One by one: to collect them is to sort them in a list first, which costs small records more.
+        let mut record = BTreeMap::new();
+        for (name, value) in fields {
+            record.insert(name.into(), value.into());
+        }
+        Value::Record(record)
     }
 
     /// A list of the given items, in order.
