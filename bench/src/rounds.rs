@@ -63,7 +63,9 @@ impl Measured {
     }
 }
 
-/// Measures all contenders in every round, each time in another order. The first round warms up.
+/// Measures all contenders in every round, each time in another order. The first round warms up, and so do
+/// the first calls of every turn: a contender finds the caches as the one before it left them, which
+/// has brought its code along where they share some (two stages of one library), and else has driven it out.
 pub fn alternate(
     runtime: &Runtime,
     rounds: usize,
@@ -83,6 +85,8 @@ pub fn alternate(
             let index = (turn + round) % count;
             let contender = &mut contenders[index];
             let sample = runtime.block_on(async {
+                contender.sample(calls).await;
+                contender.settle().await;
                 let sample = contender.sample(calls).await;
                 contender.settle().await;
                 sample
