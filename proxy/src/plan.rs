@@ -71,14 +71,13 @@ pub(crate) struct Decided {
 }
 
 impl<Req: 'static, Res: 'static, E: 'static> Plan<Req, Res, E> {
-    /// What `request` asks for, in the spelling of the databases where that matters.
-    pub(crate) fn operation(&self, snapshot: &Snapshot, request: &Req) -> Operation {
-        let mut operation = self.classify.operation(request);
+    /// What is asked for, in the spelling of the databases where that matters.
+    #[inline]
+    pub(crate) fn spell(&self, snapshot: &Snapshot, operation: &mut Operation) {
         // A read where nothing is copied has no use for its key.
         if !operation.kind.is_read() || copies(snapshot) {
-            self.desk.spell(&mut operation);
+            self.desk.spell(operation);
         }
-        operation
     }
 
     /// Asks the table, with what is known without waiting. A call that is refused ends here.
@@ -198,6 +197,7 @@ impl<Req: 'static, Res: 'static, E: 'static> Plan<Req, Res, E> {
     }
 }
 
+#[inline]
 fn copies(snapshot: &Snapshot) -> bool {
     snapshot.serving().is_ok_and(|stage| stage.copies())
 }

@@ -24,7 +24,7 @@ pub(super) fn is_asked(strict: bool, operation: &Operation) -> bool {
 
 /// `copy` is for the follower; without it the authority is asked at once.
 pub(super) async fn answer<A, F, Req, Res, E>(
-    mut reading: Reading<A, Req, Res, E>,
+    mut reading: Box<Reading<A, Req, Res, E>>,
     follower: Taken<F>,
     copy: Option<Req>,
 ) -> Result<Res, E>
@@ -42,7 +42,7 @@ where
         if may_follow(&reading.plan.desk, strict, &mut reading.routed).await {
             reading.asked = Some(Instant::now());
             let answer = follower.call(copy);
-            return Following::new(Some(answer), Box::new(reading)).await;
+            return Following::new(Some(answer), reading).await;
         }
     }
     let because = Because::Routed(reading.routed.decided.route.because);

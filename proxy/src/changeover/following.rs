@@ -224,22 +224,20 @@ where
     }
 
     fn instead(
-        self: Box<Self>,
+        mut self: Box<Self>,
         failed: Option<(StoreEnd, Fallback)>,
     ) -> BoxFuture<'static, Result<Res, E>> {
-        let mut reading = *self;
         let mut because = Because::Routed(Reason::Pinned);
         if let Some((failure, reason)) = failed {
-            reading.followed(failure);
-            reading.plan.desk.metrics.fallback(reason);
+            self.followed(failure);
+            self.plan.desk.metrics.fallback(reason);
             because = Because::Fallback(reason);
         } else {
             // A write has begun meanwhile.
-            reading.sent_home();
+            self.sent_home();
         }
-        reading.routed.call.timed();
-        reading.routed.call.on_drop(End::Cancelled);
-        Box::pin(reading.by_authority(because))
+        self.routed.call.timed();
+        Box::pin(self.by_authority(because))
     }
 }
 
@@ -271,7 +269,7 @@ where
     }
 
     /// The authority's answer, and why it is the authority's.
-    pub(super) async fn by_authority(mut self, because: Because) -> Result<Res, E> {
+    pub(super) async fn by_authority(mut self: Box<Self>, because: Because) -> Result<Res, E> {
         self.routed.call.on_drop(End::Cancelled);
         let asked = self.hedge.take().and_then(|hedge| hedge.into_asked());
         let (mut answer, took) = match asked {
@@ -287,7 +285,12 @@ where
     }
 
     /// The caller gets the authority's answer, which took so long.
-    fn answered_by_authority(self, answer: &mut Result<Res, E>, took: Duration, because: Because) {
+    fn answered_by_authority(
+        &mut self,
+        answer: &mut Result<Res, E>,
+        took: Duration,
+        because: Because,
+    ) {
         let place = self.routed.decided.route.authority;
         let metrics = &self.plan.desk.metrics;
         metrics.store(place, StoreKind::Read, StoreEnd::of(answer), took);
@@ -296,7 +299,7 @@ where
             Because::Fallback(_) => End::Fallback,
             _ => End::Ok,
         });
-        if let Some(shadow) = self.shadow {
+        if let Some(shadow) = self.shadow.take() {
             shadow.start(place, answer, took);
         }
         if let Some(marking) = self.plan.marking(place, because) {

@@ -19,7 +19,7 @@ use crate::metrics::{Call, End};
 use crate::plan::{Decided, Plan, Routed};
 use crate::ready::Taken;
 use crate::refused::Refused;
-use crate::route::route;
+use crate::route::{Route, route};
 use crate::served::Because;
 use crate::shadow_read::{LazySides, ReadFuture, Shadow};
 
@@ -80,57 +80,30 @@ where
     Res: Send + 'static,
     E: From<Refused> + Send + 'static,
 {
+    /// Whether the authority has said that it is ready, which it has to say again after this call.
     #[inline]
-    fn read(
-        &mut self,
-        operation: Operation,
-        mut decided: Decided,
-        mut call: Call,
-        request: Req,
-    ) -> ChangeoverFuture<L::Future, N::Future, Req, Res, E> {
-        call.sent(&decided.route);
-        if decided.route.shadowed.is_some() {
-            call.timed();
-        }
-        if decided.route.by_follower() {
-            match self.plan.second(&request) {
-                Some(copy) => {
-                    let routed = Routed {
-                        operation,
-                        decided,
-                        call,
-                    };
-                    return self.by_follower(routed, request, copy);
-                }
-                None => {
-                    again_as_plain(&mut decided, operation.kind);
-                    call.sent(&decided.route);
-                }
-            }
-        }
-        let authority = decided.route.authority;
-        let ready = match authority {
+    fn takes_ready(&mut self, authority: Place) -> bool {
+        match authority {
             Place::Legacy => std::mem::take(&mut self.legacy_ready),
             Place::New => std::mem::take(&mut self.new_ready),
-        };
-        if !ready {
-            let routed = Routed {
-                operation,
-                decided,
-                call,
-            };
-            return self.asked(routed, request, None);
         }
-        let shadow = match decided.route.shadowed {
-            Some(_) => self.shadow(decided.runtime, operation, &request),
-            None => None,
-        };
+    }
+
+    /// A read that the authority answers, at once.
+    #[inline]
+    fn by_authority(
+        &mut self,
+        route: &Route,
+        call: Call,
+        shadow: Option<Box<Shadow<Req, Res, E>>>,
+        request: Req,
+    ) -> ChangeoverFuture<L::Future, N::Future, Req, Res, E> {
+        let authority = route.authority;
         let inner = match authority {
             Place::Legacy => Either::Left(self.legacy.call(request)),
             Place::New => Either::Right(self.new.call(request)),
         };
-        let because = Because::Routed(decided.route.because);
-        let marking = self.plan.marking(authority, because);
+        let marking = self.plan.marking(authority, Because::Routed(route.because));
         let read = ReadFuture::new(inner, call, authority, shadow, marking);
         ChangeoverFuture::authority(DualWriteFuture::read(read))
     }
@@ -159,11 +132,11 @@ where
         let rest: Box<dyn Else<Res, E>> = match place.other() {
             Place::Legacy => {
                 let legacy = Taken::out_of(&mut self.legacy, &mut self.legacy_ready);
-                Box::new(self.reading(routed, request, legacy))
+                self.reading(routed, request, legacy)
             }
             Place::New => {
                 let new = Taken::out_of(&mut self.new, &mut self.new_ready);
-                Box::new(self.reading(routed, request, new))
+                self.reading(routed, request, new)
             }
         };
         ChangeoverFuture::following(Following::new(follower, rest))
@@ -186,27 +159,47 @@ where
         })
     }
 
+    fn write(
+        &mut self,
+        routed: Routed,
+        request: Req,
+    ) -> ChangeoverFuture<L::Future, N::Future, Req, Res, E> {
+        let unit = match routed.decided.route.authority {
+            Place::Legacy => {
+                let legacy = Taken::out_of(&mut self.legacy, &mut self.legacy_ready);
+                unit(&self.plan, legacy, routed, request)
+            }
+            Place::New => {
+                let new = Taken::out_of(&mut self.new, &mut self.new_ready);
+                unit(&self.plan, new, routed, request)
+            }
+        };
+        ChangeoverFuture::authority(DualWriteFuture::unit(unit))
+    }
+
+    /// In its box from the start: it is large, and nothing is moved out of it.
     #[inline]
     fn reading<A>(
         &self,
-        mut routed: Routed,
+        routed: Routed,
         request: Req,
         authority: Taken<A>,
-    ) -> Reading<A, Req, Res, E> {
-        let decided = &mut routed.decided;
-        let sampled = decided.route.shadowed.and(decided.runtime.take());
-        let shadow = sampled.and_then(|runtime| {
-            let operation = routed.operation.clone();
-            self.shadow(Some(runtime), operation, &request)
-        });
-        Reading {
+    ) -> Box<Reading<A, Req, Res, E>> {
+        let shadow = match routed.decided.route.shadowed {
+            Some(_) => {
+                let runtime = routed.decided.runtime.clone();
+                self.shadow(runtime, routed.operation.clone(), &request)
+            }
+            None => None,
+        };
+        Box::new(Reading {
             plan: Arc::clone(&self.plan),
             asked: None,
             routed,
             authority: Some((authority, request)),
             hedge: self.plan.hedge.map(|after| Box::new(Hedge::new(after))),
             shadow,
-        }
+        })
     }
 
     /// The shadow read of a call that was sampled.
@@ -263,33 +256,50 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let flags = self.plan.desk.in_force();
-        let operation = self.plan.operation(&flags.snapshot, &request);
+        let mut operation = self.plan.classify.operation(&request);
+        self.plan.spell(&flags.snapshot, &mut operation);
         let mut call = self.plan.desk.metrics.call(&operation);
-        let decided = match self.plan.decide(flags, &operation, &mut call) {
+        let mut decided = match self.plan.decide(flags, &operation, &mut call) {
             Ok(decided) => decided,
             Err(refused) => {
                 return ChangeoverFuture::authority(DualWriteFuture::refused(refused.into()));
             }
         };
-        if operation.kind.is_read() {
-            return self.read(operation, decided, call, request);
+        if !operation.kind.is_read() {
+            let routed = Routed {
+                operation,
+                decided,
+                call,
+            };
+            return self.write(routed, request);
+        }
+        if decided.route.shadowed.is_some() {
+            call.timed();
+        }
+        let mut copy = None;
+        if decided.route.by_follower() {
+            copy = self.plan.second(&request);
+            if copy.is_none() {
+                again_as_plain(&mut decided, operation.kind);
+            }
+        }
+        call.sent(&decided.route);
+        if copy.is_none() && self.takes_ready(decided.route.authority) {
+            let shadow = match decided.route.shadowed {
+                Some(_) => self.shadow(decided.runtime, operation, &request),
+                None => None,
+            };
+            return self.by_authority(&decided.route, call, shadow, request);
         }
         let routed = Routed {
             operation,
             decided,
             call,
         };
-        let unit = match routed.decided.route.authority {
-            Place::Legacy => {
-                let legacy = Taken::out_of(&mut self.legacy, &mut self.legacy_ready);
-                unit(&self.plan, legacy, routed, request)
-            }
-            Place::New => {
-                let new = Taken::out_of(&mut self.new, &mut self.new_ready);
-                unit(&self.plan, new, routed, request)
-            }
-        };
-        ChangeoverFuture::authority(DualWriteFuture::unit(unit))
+        match copy {
+            Some(copy) => self.by_follower(routed, request, copy),
+            None => self.asked(routed, request, None),
+        }
     }
 }
 

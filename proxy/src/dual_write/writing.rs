@@ -119,7 +119,7 @@ impl<Req, Res, E> Writing<Req, Res, E> {
     }
 
     fn end(&mut self, ended: Ended) {
-        let Some((ticket, call, in_flight)) = self.open.take() else {
+        let Some((ticket, mut call, in_flight)) = self.open.take() else {
             return;
         };
         let desk = &self.plan.desk;

@@ -156,14 +156,17 @@ impl Call {
         self.end = end;
     }
 
-    pub(crate) fn end(mut self, end: End) {
-        self.end = end;
+    /// Ends the call.
+    pub(crate) fn end(&mut self, end: End) {
+        self.end_after(end, self.took());
     }
 
     /// Ends a call that took `took`: the clock is not asked once more.
     #[inline]
     pub(crate) fn end_after(&mut self, end: End, took: Option<Took>) {
-        self.counted = true;
+        if std::mem::replace(&mut self.counted, true) {
+            return;
+        }
         let counters = self.metrics.operations.get(self.operation);
         if let Some(counter) = counters.ends.get(end as usize) {
             counter.increment(1);

@@ -17,18 +17,15 @@ pin_project! {
     pub struct ReadFuture<F, Req, Res, E> {
         #[pin]
         inner: F,
-        after: Option<After<Req, Res, E>>,
+        call: Call,
+        store: Place,
+        shadow: Option<Box<Shadow<Req, Res, E>>>,
+        marking: Option<Marking<Res>>,
     }
 }
 
-struct After<Req, Res, E> {
-    call: Call,
-    store: Place,
-    shadow: Option<Box<Shadow<Req, Res, E>>>,
-    marking: Option<Marking<Res>>,
-}
-
 impl<F, Req, Res, E> ReadFuture<F, Req, Res, E> {
+    #[inline]
     pub(crate) fn new(
         inner: F,
         mut call: Call,
@@ -37,13 +34,13 @@ impl<F, Req, Res, E> ReadFuture<F, Req, Res, E> {
         marking: Option<Marking<Res>>,
     ) -> Self {
         call.on_drop(End::Cancelled);
-        let after = Some(After {
+        ReadFuture {
+            inner,
             call,
             store,
             shadow,
             marking,
-        });
-        ReadFuture { inner, after }
+        }
     }
 }
 
@@ -59,32 +56,23 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let Poll::Ready(mut answer) = this.inner.poll(cx) else {
-            if let Some(after) = this.after {
-                after.call.timed();
-            }
+            this.call.timed();
             return Poll::Pending;
         };
-        if let Some(After {
-            mut call,
-            store,
-            shadow,
-            marking,
-        }) = this.after.take()
-        {
-            let took = call.took();
-            if let Some(took) = took {
-                let end = StoreEnd::of(&answer);
-                call.metrics().store(store, StoreKind::Read, end, took);
-            }
-            let end = if answer.is_ok() { End::Ok } else { End::Error };
-            call.end_after(end, took);
-            if let Some((shadow, took)) = shadow.zip(took) {
-                shadow.start(store, &answer, took.time);
-            }
-            // What is compared is the service's own answer.
-            if let Some(marking) = marking {
-                marking.put(&mut answer);
-            }
+        let took = this.call.took();
+        if let Some(took) = took {
+            let end = StoreEnd::of(&answer);
+            let metrics = this.call.metrics();
+            metrics.store(*this.store, StoreKind::Read, end, took);
+        }
+        let end = if answer.is_ok() { End::Ok } else { End::Error };
+        this.call.end_after(end, took);
+        if let Some((shadow, took)) = this.shadow.take().zip(took) {
+            shadow.start(*this.store, &answer, took.time);
+        }
+        // What is compared is the service's own answer.
+        if let Some(marking) = this.marking.take() {
+            marking.put(&mut answer);
         }
         Poll::Ready(answer)
     }

@@ -59,7 +59,8 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let flags = self.plan.desk.in_force();
-        let operation = self.plan.operation(&flags.snapshot, &request);
+        let mut operation = self.plan.classify.operation(&request);
+        self.plan.spell(&flags.snapshot, &mut operation);
         let mut call = self.plan.desk.metrics.call(&operation);
         let decided = match self.plan.decide(flags, &operation, &mut call) {
             Ok(decided) => decided,
