@@ -116,6 +116,7 @@ impl Kind {
 
     /// Whether the call changes nothing.
     #[must_use]
+    #[inline]
     pub const fn is_read(self) -> bool {
         matches!(self, Kind::Read | Kind::List)
     }
@@ -235,6 +236,7 @@ pub struct Operation {
 }
 
 impl Operation {
+    #[inline]
     fn new(name: &'static str, kind: Kind, touched: Touched) -> Operation {
         Operation {
             name,

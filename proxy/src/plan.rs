@@ -81,9 +81,10 @@ impl<Req: 'static, Res: 'static, E: 'static> Plan<Req, Res, E> {
     }
 
     /// Asks the table, with what is known without waiting. A call that is refused ends here.
+    #[inline]
     pub(crate) fn decide(
         &self,
-        flags: InForce,
+        flags: &InForce,
         operation: &Operation,
         call: &mut Call,
     ) -> Result<Decided, Refused> {
@@ -94,17 +95,16 @@ impl<Req: 'static, Res: 'static, E: 'static> Plan<Req, Res, E> {
         decided
     }
 
-    fn decided(&self, flags: InForce, operation: &Operation) -> Result<Decided, Refused> {
-        let InForce {
-            snapshot,
-            exceptions,
-        } = flags;
+    #[inline]
+    fn decided(&self, flags: &InForce, operation: &Operation) -> Result<Decided, Refused> {
+        let snapshot = flags.snapshot;
         let mut circumstances = Circumstances::default();
         let mut runtime = None;
         // Else the table looks at none of them.
         if operation.kind.is_read() && copies(&snapshot) && !snapshot.kill {
             runtime = Runtime::try_current().ok();
-            circumstances = self.circumstances(operation, &snapshot, exceptions.as_deref())?;
+            circumstances =
+                self.circumstances(operation, &snapshot, flags.exceptions.as_deref())?;
             circumstances.plain = runtime.is_none();
             if runtime.is_none() && std::mem::take(&mut circumstances.sampled) {
                 self.desk.not_compared(Shed::NoRuntime);

@@ -63,6 +63,7 @@ pub struct Route {
 impl Route {
     /// Whether the side that answers is not the authority.
     #[must_use]
+    #[inline]
     pub fn by_follower(&self) -> bool {
         self.answered_by != self.authority
     }

@@ -259,7 +259,7 @@ where
         let mut operation = self.plan.classify.operation(&request);
         self.plan.spell(&flags.snapshot, &mut operation);
         let mut call = self.plan.desk.metrics.call(&operation);
-        let mut decided = match self.plan.decide(flags, &operation, &mut call) {
+        let mut decided = match self.plan.decide(&flags, &operation, &mut call) {
             Ok(decided) => decided,
             Err(refused) => {
                 return ChangeoverFuture::authority(DualWriteFuture::refused(refused.into()));

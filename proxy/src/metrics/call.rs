@@ -1,6 +1,7 @@
 //! The one counter in which a call ends.
 
 use std::collections::BTreeSet;
+use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,8 +79,10 @@ impl Operations {
 
     /// Where `name` is counted: past the end if it was not declared.
     fn find(&self, name: &str) -> usize {
-        let found = self.named.binary_search_by_key(&name, |(own, _)| own);
-        found.unwrap_or(usize::MAX)
+        // The name that was declared is mostly the very text that a call carries.
+        let same = self.named.iter().position(|(own, _)| ptr::eq(*own, name));
+        let found = || self.named.binary_search_by_key(&name, |(own, _)| own).ok();
+        same.or_else(found).unwrap_or(usize::MAX)
     }
 
     fn get(&self, found: usize) -> &OperationCounters {
