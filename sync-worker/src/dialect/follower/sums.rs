@@ -57,7 +57,8 @@ impl SqlFollower {
         Ok((held, sum))
     }
 
-    /// Key, version and values of a target's rows in a span.
+    /// Key, version and values of a target's rows in a span: the version is the one that
+    /// [`versions_in`](SqlFollower::versions_in) answers for the key.
     fn rows_of(&self, target: &SumTarget, span: &Span) -> Option<Statement<'_>> {
         let statement = Statement::of(self.dialect(), "SELECT s.k, (SELECT c.version FROM ")
             .table(tables::KEY)
