@@ -46,15 +46,7 @@ impl fmt::Display for Previewed {
         for obstacle in &self.report.obstacles {
             writeln!(f, "  {} keys: {}", obstacle.keys, obstacle.reason)?;
             writeln!(f, "    such as {}", obstacle.samples.join(", "))?;
-            let remedy = match obstacle.waits {
-                true => {
-                    "it waits for another row: a lookup's answer, a parent, a unique value that gets free"
-                }
-                false => {
-                    "change the mapping's expression, the legacy rows, or what the new column takes"
-                }
-            };
-            writeln!(f, "    {remedy}")?;
+            writeln!(f, "    {}", obstacle.remedy)?;
         }
         if self.report.other > 0 {
             writeln!(f, "  {} keys: other reasons", self.report.other)?;

@@ -58,7 +58,14 @@ pub struct Obstacle {
     pub keys: u64,
     /// Some of them, as they are: without them nobody could look.
     pub samples: Vec<String>,
+    /// What to do about it.
+    pub remedy: &'static str,
 }
+
+const WAIT: &str =
+    "it waits for another row: a lookup's answer, a parent, a unique value that gets free";
+const CHANGE: &str =
+    "change the mapping's expression, the legacy rows, or what the new column takes";
 
 /// What a preview found.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -185,6 +192,7 @@ impl Preview {
                 waits,
                 keys,
                 samples,
+                remedy: if waits { WAIT } else { CHANGE },
             })
             .collect();
         self.report

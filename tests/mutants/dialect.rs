@@ -241,6 +241,9 @@ impl Dialect for Mutant {
     ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, DbError>> {
         self.shipped.normalise(session, columns, rows)
     }
+    fn alters(&self, column: &Column, value: &Value) -> bool {
+        self.shipped.alters(column, value)
+    }
     fn describe<'a>(
         &'a self,
         session: &'a mut dyn Session,

@@ -2,6 +2,7 @@
 
 pub mod market;
 
+mod carried;
 mod effort;
 mod evidence;
 mod installers;

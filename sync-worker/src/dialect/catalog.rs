@@ -90,6 +90,8 @@ pub struct Column {
     pub sql_type: String,
     /// Its type with length and precision.
     pub full_type: String,
+    /// Its type with length and precision, where a domain's name stands for one.
+    pub stored_type: String,
     /// Whether it refuses `NULL`.
     pub not_null: bool,
     /// Its default, as SQL.

@@ -20,6 +20,7 @@ use futures_util::future::BoxFuture;
 pub mod authority;
 pub mod catalog;
 pub mod check;
+mod exact;
 pub mod follower;
 pub mod held_mapping;
 pub mod home;
@@ -223,6 +224,10 @@ pub trait Dialect: Send + Sync + Debug + 'static {
         columns: &'a [Column],
         rows: Vec<Vec<Value>>,
     ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, DbError>>;
+
+    /// Whether `column` would hold another value than `value`, and refuse nothing. Another way to write
+    /// the same value is none.
+    fn alters(&self, column: &Column, value: &Value) -> bool;
 
     /// The table as the catalog describes it, or `None` when there is none.
     fn describe<'a>(

@@ -164,7 +164,7 @@ impl SqlFollower {
                         kind: HoldKind::Waiting,
                         reason,
                     })
-                } else if let Some(reason) = self.orphan(image) {
+                } else if let Some(reason) = self.orphan(image).or_else(|| self.altered(image)) {
                     Applied::Held(Hold {
                         kind: HoldKind::Blocked,
                         reason,
@@ -204,6 +204,24 @@ impl SqlFollower {
             }
         }
         None
+    }
+
+    /// Why an image cannot be held as it is: a column would change one of its values without a word.
+    fn altered(&self, image: &Image) -> Option<String> {
+        let rows = image.targets.iter().zip(self.targets.iter());
+        let mut cells = rows.flat_map(|(rows, target)| {
+            let cells = rows
+                .iter()
+                .flat_map(|row| row.cells.iter().zip(&target.columns));
+            cells.map(move |(cell, column)| (target, cell, column))
+        });
+        cells.find_map(|(target, cell, column)| match cell {
+            Cell::Value(value) if self.dialect().alters(column, value) => Some(format!(
+                "{} would change the value: let the mapping's expression say how, or let the column take it as it is",
+                target.names(column)
+            )),
+            _ => None,
+        })
     }
 
     /// Raises the version of every key that is offered a newer one; answers these keys.

@@ -2,12 +2,24 @@
 
 use changeover_flags::Key;
 
-use super::{Refusal, SqlFollower};
-use crate::dialect::session::{DbError, ErrorClass, on_session};
+use super::{Refusal, SqlFollower, TargetTable};
+use crate::dialect::catalog::Column;
+use crate::dialect::session::{DbError, ErrorClass, Session, on_session};
+use crate::image::{Cell, Image, ImageRow};
 use crate::store::{Answer, Applied, Cursor, Hold, HoldKind, Stamped, StoreError};
 
 /// How often a copy must be refused for a unique value that no key holds, before it is blocked.
 const LOOKS: u32 = 3;
+
+impl TargetTable {
+    /// A column, for messages.
+    pub(super) fn names(&self, column: &Column) -> String {
+        let Column {
+            name, full_type, ..
+        } = column;
+        format!("target {:?}: column {name} ({full_type})", self.target.name)
+    }
+}
 
 impl SqlFollower {
     /// Applies copies together if the follower takes them together; otherwise halves them until
@@ -56,8 +68,49 @@ impl SqlFollower {
                 Ok(holders) => Ok(Applied::Conflict(holders)),
                 Err(reason) => held(HoldKind::Blocked, reason),
             },
-            _ => held(HoldKind::Blocked, error.summary),
+            _ => {
+                let column = self.refusing(part).await?;
+                let column = column.map_or_else(String::new, |column| format!("{column}: "));
+                held(HoldKind::Blocked, format!("{column}{}", error.summary))
+            }
         }
+    }
+
+    /// The column that cannot hold a value of these copies, if it is one by itself.
+    fn refusing<'a>(&'a self, copies: &'a [Stamped]) -> Answer<'a, Option<String>> {
+        on_session!(self, "asking which column refuses a value of", |session| {
+            self.refusing_in(session, copies)
+        })
+    }
+
+    async fn refusing_in(
+        &self,
+        session: &mut dyn Session,
+        copies: &[Stamped],
+    ) -> Result<Option<String>, DbError> {
+        let images = copies.iter().filter_map(|copy| copy.image.as_ref().ok());
+        let images: Vec<&Image> = images.collect();
+        for (index, target) in self.targets.iter().enumerate() {
+            let rows = images.iter().filter_map(|image| image.targets.get(index));
+            let rows: Vec<&ImageRow> = rows.flatten().collect();
+            for (position, column) in target.columns.iter().enumerate() {
+                let cells = rows.iter().filter_map(|row| row.cells.get(position));
+                let values = cells.filter_map(|cell| match cell {
+                    Cell::Value(value) => Some(vec![value.clone()]),
+                    _ => None,
+                });
+                let column = std::slice::from_ref(column);
+                let held = self.dialect().normalise(session, column, values.collect());
+                match (held.await, column) {
+                    (Err(error), [column]) if error.class == ErrorClass::Data => {
+                        return Ok(Some(target.names(column)));
+                    }
+                    (Err(error), _) => return Err(error),
+                    _ => {}
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Who holds a unique value of these copies; or why the follower's columns cannot hold what

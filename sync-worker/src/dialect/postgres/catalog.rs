@@ -58,7 +58,10 @@ async fn columns(
         dialect,
         "SELECT a.attname::text, format_type(a.atttypid, -1), format_type(a.atttypid, a.atttypmod), \
                 a.attnotnull, pg_get_expr(d.adbin, d.adrelid), a.attidentity::text, a.attgenerated::text, \
-                coalesce(NOT co.collisdeterministic, false) OR format_type(a.atttypid, -1) LIKE '%citext' \
+                coalesce(NOT co.collisdeterministic, false) OR format_type(a.atttypid, -1) LIKE '%citext', \
+                (WITH RECURSIVE under (id, length) AS (SELECT a.atttypid, a.atttypmod UNION ALL \
+                   SELECT t.typbasetype, t.typtypmod FROM under u JOIN pg_type t ON t.oid = u.id AND t.typtype = 'd') \
+                 SELECT format_type(u.id, u.length) FROM under u JOIN pg_type t ON t.oid = u.id AND t.typtype <> 'd') \
          FROM pg_attribute a LEFT JOIN pg_collation co ON co.oid = a.attcollation LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
          WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attrelid = to_regclass(",
     )
@@ -78,6 +81,7 @@ async fn columns(
                 name: text(&row, 0).unwrap_or_default(),
                 sql_type: text(&row, 1).unwrap_or_default(),
                 full_type: text(&row, 2).unwrap_or_default(),
+                stored_type: text(&row, 8).unwrap_or_default(),
                 not_null: row.get(3) == Some(&Value::Boolean(true)),
                 default: if computed { None } else { default },
                 generated: identity || serial,

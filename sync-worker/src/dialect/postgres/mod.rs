@@ -21,6 +21,7 @@ use super::statement::{Arg, RowColumn, Statement};
 use super::sums::Summing;
 use super::{BadSetting, Dialect, tables};
 
+mod alters;
 mod catalog;
 mod check;
 mod key;
@@ -349,6 +350,10 @@ impl Dialect for Postgres {
         rows: Vec<Vec<Value>>,
     ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, DbError>> {
         normalise::normalise(self, session, columns, rows).boxed()
+    }
+
+    fn alters(&self, column: &Column, value: &Value) -> bool {
+        alters::alters(column, value)
     }
 
     fn describe<'a>(

@@ -126,7 +126,7 @@ fn arguments(args: Vec<Arg>) -> Result<PgArguments, DbError> {
 }
 
 /// The text that PostgreSQL reads as this value in any column that can hold it.
-fn text(value: Value) -> Option<String> {
+pub(super) fn text(value: Value) -> Option<String> {
     match value {
         Value::Null => None,
         Value::Boolean(value) => Some(value.to_string()),
@@ -135,7 +135,7 @@ fn text(value: Value) -> Option<String> {
         Value::Float(value) if value.is_infinite() => {
             Some(if value > 0.0 { "Infinity" } else { "-Infinity" }.into())
         }
-        Value::Float(value) => Some(format!("{value:e}")),
+        Value::Float(value) => Some(float(value)),
         Value::Decimal(value) | Value::Text(value) => Some(value),
         Value::Bytes(bytes) => {
             use std::fmt::Write as _;
@@ -147,6 +147,21 @@ fn text(value: Value) -> Option<String> {
             Some(hex)
         }
         tree @ (Value::List(_) | Value::Record(_)) => Some(json(tree).to_string()),
+    }
+}
+
+/// The shortest decimal, written as PostgreSQL writes it: it may be bound for a column of text.
+fn float(value: f64) -> String {
+    let shortest = format!("{value:e}");
+    let Some((digits, exponent)) = shortest.split_once('e') else {
+        return shortest;
+    };
+    match exponent.parse::<i32>() {
+        Ok(-4..15) | Err(_) => value.to_string(),
+        Ok(exponent) => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            format!("{digits}e{sign}{:02}", exponent.abs())
+        }
     }
 }
 
@@ -296,9 +311,10 @@ fn class_of(code: &str) -> (ErrorClass, &'static str) {
 
 /// Messages of classes that carry no row values are worth showing.
 fn hint(code: &str, message: &str) -> String {
-    if ["42", "3F", "28", "3D", "25"]
-        .iter()
-        .any(|class| code.starts_with(class))
+    if code == "23502"
+        || ["42", "3F", "28", "3D", "25"]
+            .iter()
+            .any(|class| code.starts_with(class))
         || code.starts_with("CO")
     {
         format!(": {message}")

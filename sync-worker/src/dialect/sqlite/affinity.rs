@@ -2,6 +2,8 @@
 
 use changeover_shadow::Value;
 
+use crate::dialect::exact::reads_as;
+
 /// The affinity of a declared type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Affinity {
@@ -53,6 +55,30 @@ impl Affinity {
                 other => other,
             },
             (_, value) => value,
+        }
+    }
+}
+
+impl Affinity {
+    /// Whether a column of this affinity would hold another value than `value`. Another way to write
+    /// the same number is none.
+    pub(super) fn alters(self, value: &Value) -> bool {
+        if matches!(value, Value::Float(number) if number.is_nan()) {
+            return true; // SQLite stores it as NULL.
+        }
+        match (value, self.apply(value.clone())) {
+            (Value::Integer(number), Value::Float(stored)) => stored as i128 != i128::from(*number),
+            // SQLite writes fifteen digits.
+            (Value::Float(number), Value::Text(_)) => {
+                format!("{number:.14e}").parse() != Ok(*number)
+            }
+            (Value::Float(number), Value::Integer(_)) => {
+                number.is_sign_negative() && *number == 0.0
+            }
+            (Value::Text(text) | Value::Decimal(text), Value::Float(stored)) => {
+                !reads_as(text, stored)
+            }
+            _ => false,
         }
     }
 }
@@ -110,6 +136,30 @@ mod tests {
         ];
         for (declared, affinity) in cases {
             assert_eq!(Affinity::of(declared), affinity, "{declared}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_stored_as_another_one_is_known() {
+        let text = |text: &str| Value::Text(text.into());
+        for (affinity, kept, altered) in [
+            (
+                Affinity::Numeric,
+                text("5.00"),
+                text("0.1000000000000000055"),
+            ),
+            (
+                Affinity::Numeric,
+                text("abc"),
+                text("12345678901234567890.5"),
+            ),
+            (Affinity::Real, Value::Integer(7), Value::Integer(i64::MAX)),
+            (Affinity::Text, Value::Float(0.1), Value::Float(0.1 + 0.2)),
+            (Affinity::Integer, Value::Float(2.5), Value::Float(-0.0)),
+            (Affinity::Blob, Value::Float(0.1), Value::Float(f64::NAN)),
+        ] {
+            assert!(!affinity.alters(&kept), "{affinity:?} {kept:?}");
+            assert!(affinity.alters(&altered), "{affinity:?} {altered:?}");
         }
     }
 

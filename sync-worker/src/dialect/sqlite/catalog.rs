@@ -79,7 +79,8 @@ async fn columns(
         table.columns.push(Column {
             name,
             sql_type: declared.clone(),
-            full_type: declared,
+            full_type: declared.clone(),
+            stored_type: declared,
             not_null: int(&row, 2) != 0,
             default: text(&row, 3),
             generated: false,

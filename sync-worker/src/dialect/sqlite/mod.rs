@@ -341,6 +341,10 @@ impl Dialect for Sqlite {
         async move { Ok(rows) }.boxed()
     }
 
+    fn alters(&self, column: &Column, value: &Value) -> bool {
+        affinity::Affinity::of(&column.sql_type).alters(value)
+    }
+
     fn describe<'a>(
         &'a self,
         session: &'a mut dyn Session,

@@ -198,6 +198,8 @@ pub(super) fn error(source: sqlx::Error) -> DbError {
             };
             let detail = match class {
                 ErrorClass::Other | ErrorClass::Unique => format!(": {}", db.message()),
+                // They name a column or repeat the schema.
+                _ if matches!(code, 275 | 1299 | 3091) => format!(": {}", db.message()),
                 _ => String::new(),
             };
             (class, format!("{what} (SQLite code {code}{detail})"))
