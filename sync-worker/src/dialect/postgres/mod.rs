@@ -217,22 +217,7 @@ impl Dialect for Postgres {
     }
 
     fn decode(&self, value: Value, sql_type: &str) -> Value {
-        let Value::Text(text) = value else {
-            return value;
-        };
-        let typed = match sql_type {
-            "smallint" | "integer" | "bigint" | "INT2" | "INT4" | "INT8" => {
-                text.parse().ok().map(Value::Integer)
-            }
-            "boolean" | "BOOL" => Some(Value::Boolean(text == "true")),
-            "real" | "double precision" | "FLOAT4" | "FLOAT8" => {
-                text.parse().ok().map(Value::Float)
-            }
-            "numeric" | "NUMERIC" => return Value::Decimal(text),
-            "bytea" | "BYTEA" => catalog::unhex(&text).map(Value::Bytes),
-            _ => None,
-        };
-        typed.unwrap_or(Value::Text(text))
+        normalise::decode(value, sql_type)
     }
 
     fn key_text(&self, expressions: &[String]) -> String {

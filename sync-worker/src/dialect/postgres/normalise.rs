@@ -3,6 +3,7 @@
 use changeover_shadow::Value;
 
 use super::Postgres;
+use super::catalog::unhex;
 use crate::dialect::Dialect;
 use crate::dialect::catalog::Column;
 use crate::dialect::session::{DbError, Session};
@@ -45,4 +46,22 @@ pub(super) async fn normalise(
                 .collect()
         })
         .collect())
+}
+
+/// The value of a column's or expression's exact text.
+pub(super) fn decode(value: Value, sql_type: &str) -> Value {
+    let Value::Text(text) = value else {
+        return value;
+    };
+    let typed = match sql_type {
+        "smallint" | "integer" | "bigint" | "INT2" | "INT4" | "INT8" => {
+            text.parse().ok().map(Value::Integer)
+        }
+        "boolean" | "BOOL" => Some(Value::Boolean(text == "true")),
+        "real" | "double precision" | "FLOAT4" | "FLOAT8" => text.parse().ok().map(Value::Float),
+        "numeric" | "NUMERIC" => return Value::Decimal(text),
+        "bytea" | "BYTEA" => unhex(&text).map(Value::Bytes),
+        _ => None,
+    };
+    typed.unwrap_or(Value::Text(text))
 }
