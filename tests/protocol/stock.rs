@@ -128,7 +128,7 @@ const POSTGRES: Columns = &[
         &[
             "NULL",
             "'{}'",
-            "'{\"a\":1, \"a\":2}'",
+            "'{\"a\":1, \"c\":2}'",
             "'{\"b\": 1,\"a\":1}'",
         ],
     ),
@@ -155,7 +155,7 @@ const POSTGRES_NEW: &[(&str, &str, &str)] = &[
     ("flag", "boolean", "flag"),
     ("flag_text", "text", "flag"),
     ("at", "timestamptz", "at"),
-    ("at_ms", "timestamptz(3)", "at"),
+    ("at_us", "timestamptz(6)", "at"),
     ("day", "date", "day"),
     ("blob", "bytea", "blob"),
     ("ref", "uuid", "ref"),
