@@ -3,6 +3,19 @@
 //! A page is a copy like any other, so live writes and deletes need no lock: a row that was never
 //! stamped carries the lowest version, and every write outranks it.
 //!
+//! # Loading
+//!
+//! A copy leaves a row of the product's beside each key, which is as much to write as the data itself.
+//! The first sweep of an installation therefore [loads](Follower::load), unless
+//! [`BackfillOptions::load`] says otherwise: while it lasts, its pages are the only ones that write to
+//! the follower, and need no such rows. Writes of the application are not held up; they stay dirty,
+//! and are copied when the load is over. Since nothing but the one page at the cursor's place can
+//! write, none can bring back a deleted row or an older one; what was stamped is left to the copies.
+//! A load that was interrupted goes on from its cursor, also in another process.
+//!
+//! It is no way to start again: where the base was raised, or a load was given up, history is swept by
+//! copies. `tests/model/door` is the proof, with the ways in which each rule's absence breaks it.
+//!
 //! # Rules
 //!
 //! 1. A page's place is the last key *read*; a page with fewer rows *read* than asked for ends the
@@ -23,11 +36,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use changeover_flags::Key;
 use tokio::time::Instant;
 
 use crate::copy::{Copier, CopySource};
 use crate::pace::{Backoff, Held, Pacer, Pacing, Reason, RowsPerSecond, Signals};
 use crate::store::{Cursor, Page, StoreError};
+
+mod load;
 
 /// How a backfill goes about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +52,8 @@ pub struct BackfillOptions {
     pub page: u32,
     /// How fast it goes.
     pub pacing: Pacing,
+    /// Whether the first sweep [loads](self#loading). If not, a load under way is given up.
+    pub load: bool,
     /// How often in a row a page may fail before the backfill gives up; `None` is never.
     pub attempts: Option<u32>,
     /// The first pause after a failure; later ones double.
@@ -47,11 +65,13 @@ pub struct BackfillOptions {
 }
 
 impl Default for BackfillOptions {
-    /// Pages of up to 500, adaptive pacing, never giving up, pauses from 100 ms to 30 s, a random seed.
+    /// Pages of up to 500, adaptive pacing, loading, never giving up, pauses from 100 ms to 30 s, a
+    /// random seed.
     fn default() -> BackfillOptions {
         BackfillOptions {
             page: 500,
             pacing: Pacing::default(),
+            load: true,
             attempts: None,
             first_pause: Duration::from_millis(100),
             longest_pause: Duration::from_secs(30),
@@ -199,12 +219,7 @@ impl Backfill {
             ..
         } = self.options;
         let mut backoff = Backoff::new(first_pause, longest_pause, seed);
-        let mut cursor = loop {
-            match self.begin().await {
-                Ok(cursor) => break cursor,
-                Err(error) => self.wait(&mut backoff, error).await?,
-            }
-        };
+        let mut cursor = self.asked(&mut backoff, false).await?;
         let begun = Instant::now();
         let mut progress = Progress {
             passed: cursor.passed,
@@ -216,12 +231,22 @@ impl Backfill {
         };
         let mut rows = 0;
         let mut ahead = None;
+        let mut began = false;
         while !cursor.done {
             // The wait comes before the read, so that what is copied was not read long ago.
             if self.turn(&mut progress, &mut report).await > Self::FRESH {
                 ahead = None;
             }
-            match self.pass(&cursor, &mut ahead).await {
+            // Nor does a load, beside which nothing is copied, begin while the sweep may not go on.
+            if !std::mem::replace(&mut began, true) {
+                cursor = self.asked(&mut backoff, true).await?;
+                continue;
+            }
+            let passed = match cursor.loading {
+                true => self.load(&cursor, &mut ahead).await,
+                false => self.pass(&cursor, &mut ahead).await,
+            };
+            match passed {
                 Ok(Some(passed)) => {
                     backoff.reset();
                     rows += passed.rows;
@@ -229,12 +254,19 @@ impl Backfill {
                     cursor = passed.cursor;
                 }
                 Ok(None) => {
-                    tracing::warn!("keys lie below the follower's base; the page is tried again");
+                    tracing::warn!(
+                        "the sweep stands elsewhere, or below the follower's base; the page is tried again"
+                    );
                     tokio::time::sleep(backoff.next_pause()).await;
+                    (cursor, ahead) = (self.asked(&mut backoff, true).await?, None);
                     continue;
                 }
                 Err(error) => {
                     self.wait(&mut backoff, error).await?;
+                    if cursor.loading {
+                        // A page whose answer was lost has moved the cursor, or not.
+                        (cursor, ahead) = (self.asked(&mut backoff, true).await?, None);
+                    }
                     continue;
                 }
             }
@@ -253,14 +285,38 @@ impl Backfill {
         Ok(progress)
     }
 
-    /// Where the sweep stands, recorded if it is at its beginning.
+    /// Where the sweep stands, tried until it is known; with `begin`, ready to go on from there.
+    async fn asked(&self, backoff: &mut Backoff, begin: bool) -> Result<Cursor, StoreError> {
+        loop {
+            let cursor = match begin {
+                true => self.begin().await,
+                false => self.copier.follower().cursor().await,
+            };
+            match cursor {
+                Ok(cursor) => return Ok(cursor),
+                Err(error) => self.wait(backoff, error).await?,
+            }
+        }
+    }
+
+    /// Where the sweep stands, and whether it loads; recorded if it is at its beginning.
     async fn begin(&self) -> Result<Cursor, StoreError> {
         let follower = self.copier.follower();
         let cursor = follower.cursor().await?;
-        if cursor.passed == 0 && !cursor.done {
-            follower.save_cursor(&cursor).await?;
+        let begins = cursor.passed == 0 && !cursor.done;
+        match (self.options.load, cursor.loading && !cursor.done) {
+            (true, false) if begins && follower.start_loading().await? => follower.cursor().await,
+            (false, true) => {
+                tracing::warn!("the load is given up: history is swept from its beginning");
+                follower.give_up_loading().await?;
+                follower.cursor().await
+            }
+            (_, false) if begins => {
+                follower.save_cursor(&cursor).await?;
+                Ok(cursor)
+            }
+            _ => Ok(cursor),
         }
-        Ok(cursor)
     }
 
     /// Waits for the next page's turn, and answers for how long.
@@ -295,14 +351,8 @@ impl Backfill {
         ahead: &mut Option<(Page, u32)>,
     ) -> Result<Option<Passed>, StoreError> {
         let (meters, pacer) = (self.copier.meters(), &self.control.pacer);
-        let (authority, begun) = (self.copier.authority(), Instant::now());
-        let (page, asked) = match ahead.take() {
-            Some(ahead) => ahead,
-            None => {
-                let asked = pacer.page();
-                (authority.page(cursor.last.as_ref(), asked).await?, asked)
-            }
-        };
+        let begun = Instant::now();
+        let (page, asked) = self.page(cursor, ahead).await?;
         let (rows, bytes) = (page.stamped.len() as u64, page.bytes());
         let Some(last) = page.last else {
             let cursor = Cursor {
@@ -321,14 +371,7 @@ impl Backfill {
         // What is inserted after the last page was read is stamped, hence dirty: a sweep that went
         // on until nothing more was found would chase a busy application for ever.
         let done = rows < u64::from(asked);
-        let next = async {
-            // At a fixed rate a page that waits for its turn would be an old one.
-            if done || pacer.is_metered() {
-                return None;
-            }
-            let asked = pacer.page();
-            Some((authority.page(Some(&last), asked).await.ok()?, asked))
-        };
+        let next = self.read_ahead(&last, done);
         let copy = self
             .copier
             .copy_stamped(page.stamped, Some(cursor), CopySource::Backfill);
@@ -350,7 +393,7 @@ impl Backfill {
             last: Some(last),
             passed: cursor.passed + rows,
             done,
-            base: cursor.base,
+            ..cursor.clone()
         };
         if held > 0 || done {
             // A follower may keep no cursor beside copies that it refuses. If every page held some
@@ -358,6 +401,31 @@ impl Backfill {
             self.copier.follower().save_cursor(&cursor).await?;
         }
         Ok(Some(Passed { cursor, rows, held }))
+    }
+
+    /// The page at the cursor: the one that was read ahead, if there is one.
+    async fn page(
+        &self,
+        cursor: &Cursor,
+        ahead: &mut Option<(Page, u32)>,
+    ) -> Result<(Page, u32), StoreError> {
+        if let Some(ahead) = ahead.take() {
+            return Ok(ahead);
+        }
+        let asked = self.control.pacer.page();
+        let page = self.copier.authority().page(cursor.last.as_ref(), asked);
+        Ok((page.await?, asked))
+    }
+
+    /// The page after `last`, read while the one before it is written.
+    async fn read_ahead(&self, last: &Key, done: bool) -> Option<(Page, u32)> {
+        // At a fixed rate a page that waits for its turn would be an old one.
+        if done || self.control.pacer.is_metered() {
+            return None;
+        }
+        let asked = self.control.pacer.page();
+        let page = self.copier.authority().page(Some(last), asked);
+        Some((page.await.ok()?, asked))
     }
 
     /// Pauses after a failure, or gives up with it.

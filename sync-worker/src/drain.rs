@@ -11,6 +11,7 @@
 //!    in one key is tried again key by key.
 //! 3. Held keys are retried at a slower pace than others, but always retried.
 //! 4. Any number of drains may run: they waste work, nothing else.
+//! 5. While history is [loaded](crate::backfill), a pass ends with its first page.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -77,6 +78,8 @@ pub struct DrainReport {
     pub failed: u64,
     /// Copied keys whose mark failed: the next pass finds them again.
     pub unmarked: u64,
+    /// Whether the pass ended early, because history is being loaded, beside which nothing is copied.
+    pub loading: bool,
     /// Some of the keys that were left, and why: at most [`DrainReport::MAX_SAMPLES`].
     pub samples: Vec<(Key, String)>,
     /// The last failure.
@@ -99,6 +102,7 @@ impl DrainReport {
                 self.copied += (copied.applied + copied.stale) as u64;
                 self.left += copied.left.len() as u64;
                 self.unmarked += copied.unmarked as u64;
+                self.loading |= copied.loading;
                 let room = Self::MAX_SAMPLES - self.samples.len().min(Self::MAX_SAMPLES);
                 self.samples.extend(copied.left.into_iter().take(room));
             }
@@ -343,6 +347,10 @@ impl Drain {
                 for (keys, copied) in copied {
                     report.add(keys, copied);
                 }
+            }
+            drop(copies);
+            if report.loading {
+                return Ok(report);
             }
         }
     }

@@ -89,18 +89,20 @@ pub(crate) enum Outcome {
     Conflict,
     /// The version lies below the follower's base.
     BehindBase,
+    Loading,
     /// A store did not answer, or the copy was dropped before it did.
     Error,
 }
 
 impl Outcome {
-    pub(crate) const ALL: [Outcome; 7] = [
+    pub(crate) const ALL: [Outcome; 8] = [
         Outcome::Applied,
         Outcome::Stale,
         Outcome::Waiting,
         Outcome::Blocked,
         Outcome::Conflict,
         Outcome::BehindBase,
+        Outcome::Loading,
         Outcome::Error,
     ];
 
@@ -112,6 +114,7 @@ impl Outcome {
             Outcome::Blocked => "blocked",
             Outcome::Conflict => "conflict",
             Outcome::BehindBase => "behind_base",
+            Outcome::Loading => "loading",
             Outcome::Error => "error",
         }
     }

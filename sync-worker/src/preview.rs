@@ -161,7 +161,7 @@ impl Preview {
     fn note(&mut self, copy: &Stamped, outcome: Applied) {
         self.report.tried += 1;
         let (reason, waits) = match outcome {
-            Applied::Applied | Applied::Stale | Applied::BehindBase => {
+            Applied::Applied | Applied::Stale | Applied::BehindBase | Applied::Loading => {
                 self.report.carried += 1;
                 return;
             }

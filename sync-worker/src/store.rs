@@ -7,6 +7,7 @@
 
 use changeover_flags::{Key, Version};
 use changeover_shadow::Value;
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use thiserror::Error;
@@ -191,6 +192,9 @@ pub enum Applied {
     /// The version is below the follower's base: nothing was changed, and the key is not known
     /// to be on the follower.
     BehindBase,
+    /// History is being loaded, beside which nothing is copied: nothing was changed, and the key is
+    /// not known to be on the follower.
+    Loading,
     /// A unique value of the image belongs to these other keys at the moment: copy them together.
     Conflict(Vec<Key>),
     /// Nothing was changed; the key is held for this reason.
@@ -209,6 +213,20 @@ pub struct Cursor {
     /// The follower's base when the sweep began. A sweep that is older than the base has copied
     /// what has to be copied again.
     pub base: Version,
+    /// Whether the sweep [loads](Follower::load). Until it is done, nothing else is copied.
+    pub loading: bool,
+}
+
+/// What became of a page that was to be loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Loaded {
+    /// All of it is on the follower, and the cursor with it.
+    Yes,
+    /// The cursor stands elsewhere, or the load is over: nothing was changed.
+    Elsewhere,
+    /// Nothing was changed: these keys cannot be loaded, for these reasons. None where it is not
+    /// known which of them.
+    Refused(Vec<(Key, Hold)>),
 }
 
 /// What the follower holds for one key beside what it should hold, both in the follower's types.
@@ -270,8 +288,43 @@ pub trait Follower: Send + Sync {
 
     /// Records how far the backfill has come, without data. A cursor that has passed something is
     /// kept only where the beginning of its sweep was recorded, and no later one; one of a lower
-    /// base is not kept.
+    /// base is not kept, and none beside a load.
     fn save_cursor<'a>(&'a self, cursor: &'a Cursor) -> Answer<'a, ()>;
+
+    /// Begins to load, or finds that a load is under way; answers whether so. It waits for copies
+    /// in flight, and from here to the load's end every copy answers [`Applied::Loading`]. There is
+    /// one load at most in the life of an installation, and none where the follower holds a key of
+    /// history already.
+    ///
+    /// A follower that answers no need implement no more of this.
+    fn start_loading(&self) -> Answer<'_, bool> {
+        async { Ok(false) }.boxed()
+    }
+
+    /// Inserts images of keys that were not stamped when they were read, which was after the load
+    /// had begun, without a fence of their own, and moves the cursor from `from` to `to`: both or
+    /// neither.
+    fn load<'a>(
+        &'a self,
+        images: &'a [Stamped],
+        from: &'a Cursor,
+        to: &'a Cursor,
+    ) -> Answer<'a, Loaded> {
+        let _ = (images, from, to);
+        async { Ok(Loaded::Elsewhere) }.boxed()
+    }
+
+    /// Ends the load where the cursor stands at `from`: a key without a version of its own has the
+    /// base's from here on. Answers whether it was this call that did.
+    fn end_loading<'a>(&'a self, from: &'a Cursor) -> Answer<'a, bool> {
+        let _ = from;
+        async { Ok(false) }.boxed()
+    }
+
+    /// Gives a load up: the sweep starts again, as copies.
+    fn give_up_loading(&self) -> Answer<'_, ()> {
+        async { Ok(()) }.boxed()
+    }
 }
 
 /// Why a store did not answer.

@@ -64,12 +64,7 @@ mod scenario {
         market.fill(6).await;
         let migration = market.installed().await;
         backfill(&migration).await;
-        market
-            .new
-            .run(
-                "UPDATE changeover_key SET version = version + 2 WHERE place = 'new' AND key = '3'",
-            )
-            .await;
+        market.new.run(&later(2)).await;
         market
             .legacy
             .run("UPDATE listings SET title = 'after the failover' WHERE id IN (3, 4)")
@@ -138,7 +133,7 @@ mod scenario {
             .await;
         market.new.run(&force("DELETE FROM variants WHERE listing_id = (SELECT id FROM service_listings WHERE legacy_id = 2)")).await;
         market.new.run(&force("INSERT INTO service_listings (legacy_id, provider_id, status) VALUES (777, 101, 'active')")).await;
-        market.new.run("UPDATE changeover_key SET version = version + 100 WHERE place = 'new' AND key = '3'").await;
+        market.new.run(&later(100)).await;
         let report = verify(&migration).await;
         assert!(!report.clean());
         assert_eq!(
@@ -183,4 +178,13 @@ pub(super) fn forced(topology: Topology, sql: &str) -> String {
         )
     };
     format!("{open} {sql}; {close}")
+}
+
+/// The new side has key 3 at a version that is later than the one it was loaded at.
+fn later(by: u32) -> String {
+    format!(
+        "INSERT INTO changeover_key (entity, place, key, version) VALUES ('{}', 'new', '3', {by}) \
+         ON CONFLICT (entity, place, key) DO UPDATE SET version = changeover_key.version + {by}",
+        Market::entity()
+    )
 }

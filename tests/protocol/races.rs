@@ -308,6 +308,7 @@ mod scenario {
             passed,
             done,
             base: Version(0),
+            loading: false,
         };
         // A sweep whose row is gone: the new side was lost under it, and what it passed is not there.
         follower.save_cursor(&cursor("4", 4, false)).await.unwrap();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use changeover::flags::{Key, Version};
 use changeover::worker::store::{
-    Answer, Applied, Authority, Cursor, Follower, Observed, Stamped, StoreError,
+    Answer, Applied, Authority, Cursor, Follower, Loaded, Observed, Stamped, StoreError,
 };
 use changeover::worker::sum::{Span, Sum};
 
@@ -45,6 +45,16 @@ pub enum Bug {
     RaisedAuthorityFirst,
     /// Keys whose stamps lie below the raised base are dirty by their own numbers alone.
     StampsBelowTheBaseForgotten,
+    /// The follower takes copies while history is loaded.
+    CopiesPassTheLoad,
+    /// The follower loads a page wherever the cursor stands.
+    LatePageLoaded,
+    /// A load begins although history was copied in part.
+    LoadedOverCopies,
+    /// A second load may begin.
+    LoadedAgain,
+    /// After a load was given up, copies go on where it stood.
+    GivenUpWhereItStood,
 }
 
 impl Bug {
@@ -142,5 +152,26 @@ impl<P: Authority + Follower> Follower for Meddler<P> {
 
     fn save_cursor<'a>(&'a self, cursor: &'a Cursor) -> Answer<'a, ()> {
         self.ports.save_cursor(cursor)
+    }
+
+    fn start_loading(&self) -> Answer<'_, bool> {
+        self.ports.start_loading()
+    }
+
+    fn load<'a>(
+        &'a self,
+        images: &'a [Stamped],
+        from: &'a Cursor,
+        to: &'a Cursor,
+    ) -> Answer<'a, Loaded> {
+        self.ports.load(images, from, to)
+    }
+
+    fn end_loading<'a>(&'a self, from: &'a Cursor) -> Answer<'a, bool> {
+        self.ports.end_loading(from)
+    }
+
+    fn give_up_loading(&self) -> Answer<'_, ()> {
+        self.ports.give_up_loading()
     }
 }

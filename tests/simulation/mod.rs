@@ -163,4 +163,9 @@ found! {
     finds_a_copy_of_an_older_revision: OldRevisionAccepted,
     finds_a_revision_raised_on_the_authority_first: RaisedAuthorityFirst,
     finds_stamps_below_the_base_that_are_forgotten: StampsBelowTheBaseForgotten,
+    finds_copies_that_pass_a_load: CopiesPassTheLoad,
+    finds_a_late_page_that_is_loaded: LatePageLoaded,
+    finds_a_load_over_copies: LoadedOverCopies,
+    finds_a_second_load: LoadedAgain,
+    finds_a_sweep_that_goes_on_where_a_load_stood: GivenUpWhereItStood,
 }

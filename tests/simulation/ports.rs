@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use changeover::flags::{Key, Version};
 use changeover::worker::store::{
-    Answer, Applied, Authority, Cursor, Dirt, Dirty, Follower, Hold, Lag, Observed, Page, Stamped,
-    StoreError,
+    Answer, Applied, Authority, Cursor, Dirt, Dirty, Follower, Hold, Lag, Loaded, Observed, Page,
+    Stamped, StoreError,
 };
 use changeover::worker::sum::{Span, Sum, Unsummed};
 use rand::RngExt;
@@ -224,6 +224,39 @@ impl Follower for Ports {
         let (revision, cursor) = (self.revision, cursor.clone());
         self.net.call(What::Copy, move |state| {
             state.world.save_cursor(revision, &cursor)
+        })
+    }
+
+    fn start_loading(&self) -> Answer<'_, bool> {
+        let revision = self.revision;
+        self.net
+            .call(What::Copy, move |state| state.world.start_loading(revision))
+    }
+
+    fn load<'a>(
+        &'a self,
+        images: &'a [Stamped],
+        from: &'a Cursor,
+        to: &'a Cursor,
+    ) -> Answer<'a, Loaded> {
+        let (revision, images) = (self.revision, images.to_vec());
+        let (from, to) = (from.clone(), to.clone());
+        self.net.call(What::Copy, move |state| {
+            state.world.load(revision, &images, &from, &to)
+        })
+    }
+
+    fn end_loading<'a>(&'a self, from: &'a Cursor) -> Answer<'a, bool> {
+        let (revision, from) = (self.revision, from.clone());
+        self.net.call(What::Copy, move |state| {
+            state.world.end_loading(revision, &from)
+        })
+    }
+
+    fn give_up_loading(&self) -> Answer<'_, ()> {
+        let revision = self.revision;
+        self.net.call(What::Copy, move |state| {
+            state.world.give_up_loading(revision)
         })
     }
 }

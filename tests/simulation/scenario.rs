@@ -252,8 +252,9 @@ fn drain_options(config: &Config, seed: u64) -> DrainOptions {
     }
 }
 
-fn backfill_options(config: &Config, seed: u64) -> BackfillOptions {
+fn backfill_options(config: &Config, load: bool, seed: u64) -> BackfillOptions {
     BackfillOptions {
+        load,
         page: config.page,
         pacing: Pacing::default(),
         attempts: None,
@@ -277,7 +278,9 @@ async fn backfill_for_ever(net: Net, config: Config, revision: i64) {
     tokio::time::sleep(Duration::from_millis(sim.draw(40))).await;
     let seed = sim.draw(u64::MAX);
     let copier = copier(&Ports { net, revision }, config.settings.bug);
-    let backfill = Backfill::new(copier, backfill_options(&config, seed));
+    // One worker in four gives up what another has begun.
+    let load = config.load && sim.draw(4) > 0;
+    let backfill = Backfill::new(copier, backfill_options(&config, load, seed));
     while backfill.run(|_| ()).await.is_err() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -365,7 +368,7 @@ async fn settle(sim: &Arc<Sim>, config: &Config, bug: Option<Bug>) {
         None,
     );
     let drain = Drain::new(copier.clone(), drain_options(config, 1));
-    let backfill = Backfill::new(copier.clone(), backfill_options(config, 1));
+    let backfill = Backfill::new(copier.clone(), backfill_options(config, config.load, 1));
     let rest = async {
         backfill.run(|_| ()).await?;
         // Some calls of the safety phase are still on their way, and arrive.

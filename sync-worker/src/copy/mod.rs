@@ -17,7 +17,8 @@
 //!    written in one transaction. A conflict that outlives that, at unchanged versions, is the
 //!    authority's own data that the follower does not allow: the key is held, and says so.
 //! 5. A key below the follower's base is left as it is and not held: once the authority's base is
-//!    raised, it is read at a higher version.
+//!    raised, it is read at a higher version. The same holds while history is
+//!    [loaded](crate::backfill): the key stays dirty, and is copied when that is done.
 //!
 //! # Not promised
 //!
@@ -78,9 +79,11 @@ pub struct CopyReport {
     pub stale: usize,
     /// Keys that are not known to be on the follower, and why, without values.
     pub left: Vec<(Key, String)>,
-    /// How many of `left` the authority was not told about: keys below the follower's base. Who
-    /// forgets such a key (a cursor that passes it) loses it.
+    /// How many of `left` the authority was not told about: keys below the follower's base, or that
+    /// came beside a load. Who forgets such a key (a cursor that passes it) loses it.
     pub unrecorded: usize,
+    /// Whether the follower copies nothing at the moment, because history is being loaded.
+    pub loading: bool,
     /// Keys that were copied, but whose mark was not confirmed: they stay dirty and are copied
     /// once more.
     pub unmarked: usize,
@@ -414,7 +417,7 @@ mod tests {
             let copier = memory.copier();
             assert_eq!(
                 outcomes(&snapshotter).len(),
-                7,
+                8,
                 "every series stands at 0 from the start"
             );
             assert_eq!(outcomes(&snapshotter).values().sum::<u64>(), 0);

@@ -209,7 +209,7 @@ impl<'a> Run<'a> {
                 .map(|key| key.outcome);
             matches!(
                 outcome,
-                Some(Outcome::Waiting | Outcome::Blocked | Outcome::BehindBase)
+                Some(Outcome::Waiting | Outcome::Blocked | Outcome::BehindBase | Outcome::Loading)
             )
         };
         if holders.iter().any(held) {
@@ -230,6 +230,10 @@ impl<'a> Run<'a> {
             Applied::BehindBase => {
                 let reason = "its version lies below the follower's base: raise the authority's";
                 (Outcome::BehindBase, reason.to_owned())
+            }
+            Applied::Loading => {
+                let reason = "history is being loaded: it is copied when that is done";
+                (Outcome::Loading, reason.to_owned())
             }
             Applied::Held(hold) => match hold.kind {
                 HoldKind::Waiting => (Outcome::Waiting, hold.reason),
@@ -297,9 +301,11 @@ impl<'a> Run<'a> {
                 Outcome::Conflict if !self.asked.contains(key) => continue,
                 Outcome::Waiting | Outcome::Conflict => HoldKind::Waiting,
                 Outcome::Blocked => HoldKind::Blocked,
-                Outcome::Applied | Outcome::Stale | Outcome::BehindBase | Outcome::Error => {
-                    continue;
-                }
+                Outcome::Applied
+                | Outcome::Stale
+                | Outcome::BehindBase
+                | Outcome::Loading
+                | Outcome::Error => continue,
             };
             let hold = Hold {
                 kind,
@@ -329,7 +335,9 @@ impl<'a> Run<'a> {
                 Outcome::Applied => report.applied += 1,
                 Outcome::Stale => report.stale += 1,
                 outcome => {
-                    report.unrecorded += usize::from(outcome == Outcome::BehindBase);
+                    let unrecorded = matches!(outcome, Outcome::BehindBase | Outcome::Loading);
+                    report.unrecorded += usize::from(unrecorded);
+                    report.loading |= outcome == Outcome::Loading;
                     report.left.push((key.clone(), settled.reason.clone()));
                 }
             }

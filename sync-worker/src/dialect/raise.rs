@@ -163,6 +163,15 @@ async fn holds_above(follower: &Side<'_>, base: Version) -> Result<bool, StoreEr
             .text(follower.entity.as_str())
             .sql(" AND place = ")
             .text(follower.place.as_str())
+            .sql(" UNION ALL SELECT 1 FROM ")
+            .table(tables::EPOCH)
+            // Or a load, which leaves no versions of single keys.
+            .sql(" WHERE load_began > ")
+            .int(base.0 >> Version::COUNTER_BITS)
+            .sql(" AND entity = ")
+            .text(follower.entity.as_str())
+            .sql(" AND place = ")
+            .text(follower.place.as_str())
             .sql(" LIMIT 1");
         Ok::<_, DbError>(!session.fetch(copies).await?.is_empty())
     })

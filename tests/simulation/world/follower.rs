@@ -107,6 +107,9 @@ impl World {
         most: usize,
     ) -> Result<Vec<Applied>, StoreError> {
         self.admit(revision)?;
+        if self.is_shut() {
+            return Ok(vec![Applied::Loading; copies.len()]);
+        }
         let answers: Vec<Applied> = copies
             .iter()
             .take(most)
@@ -128,6 +131,9 @@ impl World {
         copies: &[Stamped],
     ) -> Result<Vec<Applied>, StoreError> {
         self.admit(revision)?;
+        if self.is_shut() {
+            return Ok(vec![Applied::Loading; copies.len()]);
+        }
         let before = (self.held.clone(), self.fences.clone());
         for copy in copies {
             if self.refusal(who, copy).is_none() {
@@ -167,7 +173,7 @@ impl World {
         };
         let observed = copies.iter().map(|copy| Observed {
             key: copy.key.clone(),
-            version: self.fences.get(&copy.key).copied(),
+            version: self.held_version(&copy.key),
             expected: Ok(shown(copy.image.as_ref().ok())),
             actual: shown(self.held.get(&copy.key)),
         });
@@ -210,9 +216,7 @@ impl World {
     }
 
     pub fn held_versions(&self, keys: &[Key]) -> Vec<Option<Version>> {
-        keys.iter()
-            .map(|key| self.fences.get(key).copied())
-            .collect()
+        keys.iter().map(|key| self.held_version(key)).collect()
     }
 
     pub fn cursor(&self, revision: i64) -> Cursor {
@@ -222,6 +226,9 @@ impl World {
     /// A cursor never goes back: a late one of the same sweep is not an error.
     pub fn save_cursor(&mut self, revision: i64, cursor: &Cursor) -> Result<(), StoreError> {
         self.admit(revision)?;
+        if self.load.running {
+            return Ok(());
+        }
         let held = self.cursors.entry(revision).or_default();
         if cursor.done || (!held.done && cursor.last > held.last) {
             *held = cursor.clone();

@@ -15,6 +15,7 @@ use super::bugs::Bug;
 
 mod authority;
 mod follower;
+mod load;
 mod reach;
 mod rules;
 
@@ -69,6 +70,7 @@ pub struct World {
     /// Whether the follower keeps no cursor beside a copy that it refuses.
     pub careful: bool,
     cursors: BTreeMap<i64, Cursor>,
+    load: load::Load,
     /// How often each append took effect.
     applied: BTreeMap<u32, u32>,
     refused: BTreeSet<u32>,
@@ -231,7 +233,7 @@ impl World {
             ids.iter().map(id).collect()
         });
         self.reach.follower_answered += 1;
-        (ids, self.fences.get(key).copied().unwrap_or_default())
+        (ids, self.held_version(key).unwrap_or_default())
     }
 
     pub fn acknowledge(&mut self, id: u32) {
@@ -302,5 +304,6 @@ impl World {
     pub fn raise_follower(&mut self) {
         self.follower_revision = 2;
         self.follower_base = Version::base(1);
+        self.load.running = false;
     }
 }

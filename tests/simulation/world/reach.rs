@@ -13,12 +13,17 @@ pub struct Reach {
     pub old_revision_refused: u64,
     pub below_base_refused: u64,
     pub follower_answered: u64,
+    pub page_loaded: u64,
+    pub late_page_refused: u64,
+    pub copy_beside_a_load_refused: u64,
+    pub load_ended: u64,
+    pub load_given_up: u64,
     pub crashed: u64,
     pub calls: u64,
 }
 
 impl Reach {
-    pub fn all(&self) -> [(&'static str, u64); 11] {
+    pub fn all(&self) -> [(&'static str, u64); 16] {
         [
             ("late copy refused", self.late_copy_refused),
             (
@@ -36,6 +41,14 @@ impl Reach {
             ("old revision refused", self.old_revision_refused),
             ("copy below the base refused", self.below_base_refused),
             ("read answered by the follower", self.follower_answered),
+            ("page loaded", self.page_loaded),
+            ("late page refused", self.late_page_refused),
+            (
+                "copy beside a load refused",
+                self.copy_beside_a_load_refused,
+            ),
+            ("load ended", self.load_ended),
+            ("load given up", self.load_given_up),
             ("process crashed", self.crashed),
         ]
     }
@@ -51,6 +64,11 @@ impl Reach {
         self.old_revision_refused += other.old_revision_refused;
         self.below_base_refused += other.below_base_refused;
         self.follower_answered += other.follower_answered;
+        self.page_loaded += other.page_loaded;
+        self.late_page_refused += other.late_page_refused;
+        self.copy_beside_a_load_refused += other.copy_beside_a_load_refused;
+        self.load_ended += other.load_ended;
+        self.load_given_up += other.load_given_up;
         self.crashed += other.crashed;
         self.calls += other.calls;
     }

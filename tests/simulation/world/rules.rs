@@ -8,7 +8,7 @@ use changeover::worker::image::Image;
 use super::{Row, World, image_of, revision_of};
 
 impl World {
-    fn at(&self, key: &Key, version: Version) -> Option<&Row> {
+    pub(super) fn at(&self, key: &Key, version: Version) -> Option<&Row> {
         let history = self.history.get(key)?;
         let (_, row) = history.iter().rev().find(|(at, _)| *at <= version)?;
         row.as_ref()
@@ -16,7 +16,7 @@ impl World {
 
     /// G1, at any version: the follower holds the image of the rows at the version it claims.
     pub(super) fn check_image(&mut self, key: &Key) {
-        let Some(fence) = self.fences.get(key).copied() else {
+        let Some(fence) = self.held_version(key) else {
             return;
         };
         if fence > self.version(key) {
@@ -35,7 +35,7 @@ impl World {
     /// G2: a key that is not dirty is on the follower.
     pub(super) fn check_clean(&mut self, key: &Key) {
         let version = self.version(key);
-        if !self.is_dirty(key) && self.fences.get(key).copied() < Some(version) {
+        if !self.is_dirty(key) && self.held_version(key).or(self.passed(key)) < Some(version) {
             self.violate(format!(
                 "G2: {key} is clean at {version} and not on the follower"
             ));
@@ -71,7 +71,7 @@ impl World {
                 self.violate(format!("at rest {key} differs: {rows:?} and {held:?}"));
             }
             let known = self.stamps.contains_key(&key) || self.rows.contains_key(&key);
-            if known && self.fences.get(&key).copied() != Some(self.version(&key)) {
+            if known && self.held_version(&key) != Some(self.version(&key)) {
                 self.violate(format!("at rest the versions of {key} differ"));
             }
         }

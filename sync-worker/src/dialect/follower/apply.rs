@@ -6,6 +6,7 @@ use changeover_flags::Version;
 use changeover_shadow::Value;
 
 use super::resolve::{Copy, Resolved};
+use super::write::How;
 use super::{Refusal, SqlFollower};
 use crate::dialect::authority::{integer, key_at, text};
 use crate::dialect::held_mapping::HeldMapping;
@@ -15,6 +16,13 @@ use crate::dialect::tables;
 use crate::image::{Cell, Image};
 use crate::mapping::Belongs;
 use crate::store::{Applied, Cursor, Hold, HoldKind, Stamped};
+
+/// How the follower stands.
+pub(super) struct Held {
+    pub(super) base: Version,
+    /// Whether history is being loaded, beside which nothing is copied.
+    pub(super) loading: bool,
+}
 
 impl From<DbError> for Refusal {
     fn from(error: DbError) -> Refusal {
@@ -83,7 +91,11 @@ impl SqlFollower {
             .dialect()
             .begin_copy(self.entity.as_str(), self.place.as_str());
         session.script(&begin).await?;
-        let base = self.check_revision(session).await?;
+        let Held { base, loading } = self.check_revision(session).await?;
+        if loading && !self.rehearses {
+            session.script("ROLLBACK").await?;
+            return Ok(vec![Applied::Loading; copies.len()]);
+        }
 
         let mut resolved = Resolved::default();
         let images: Vec<Copy<'_>> = copies
@@ -108,7 +120,8 @@ impl SqlFollower {
             }
         }
         if !images.is_empty() {
-            self.write(session, &images, replace, &mut resolved).await?;
+            let how = if replace { How::Replace } else { How::Change };
+            self.write(session, &images, how, &mut resolved).await?;
         }
 
         let all = outcomes
@@ -128,25 +141,39 @@ impl SqlFollower {
         Ok(outcomes)
     }
 
-    /// Refuses copies of another mapping revision; answers the base. The row was locked against
-    /// changes when the transaction began.
-    async fn check_revision(&self, session: &mut dyn Session) -> Result<Version, Refusal> {
-        let select = format!("SELECT {}, incarnation << 44 FROM ", HeldMapping::COLUMNS);
+    /// Refuses copies of another mapping revision; answers how the follower stands. Both rows were
+    /// locked against changes when the transaction began.
+    pub(super) async fn check_revision(&self, session: &mut dyn Session) -> Result<Held, Refusal> {
+        let select = format!("SELECT {}, incarnation << 44, ", HeldMapping::COLUMNS);
         let statement = Statement::of(self.dialect(), &select)
+            .sql("(SELECT count(*) FROM ")
+            .table(tables::BACKFILL)
+            .sql(" b WHERE b.loading AND NOT b.done AND ");
+        let statement = self
+            .here(statement, "b.")
+            .sql(") FROM ")
             .table(tables::EPOCH)
-            .sql(" WHERE ");
-        let rows = session.fetch(self.here(statement, "")).await?;
-        let Some([revision, mapping, base]) = rows.first().map(Vec::as_slice) else {
+            .sql(" e WHERE ");
+        let rows = session.fetch(self.here(statement, "e.")).await?;
+        let Some([revision, mapping, base, loads]) = rows.first().map(Vec::as_slice) else {
             return Err(Refusal::Store(self.not_installed("applying copies of")));
         };
         HeldMapping::read(revision, mapping)
             .admits(self.mapping.shape())
             .map_err(Refusal::Store)?;
-        Ok(Version(integer(base)))
+        Ok(Held {
+            base: Version(integer(base)),
+            loading: integer(loads) > 0,
+        })
     }
 
     /// What is known of a copy before the fence; `Stale` until the fence accepts it.
-    fn before_fence(&self, copy: &Stamped, base: Version, resolved: &Resolved) -> Applied {
+    pub(super) fn before_fence(
+        &self,
+        copy: &Stamped,
+        base: Version,
+        resolved: &Resolved,
+    ) -> Applied {
         match &copy.image {
             Err(reason) => Applied::Held(Hold {
                 kind: HoldKind::Blocked,

@@ -5,12 +5,11 @@
 //! write what it has, keep the cursor, commit. The fence comes before any row: where it is refused
 //! nothing else happens.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use changeover_flags::{Entity, Key, Place, Version};
-use changeover_shadow::Value;
 use futures_util::FutureExt;
 
 use super::authority::{integer, key_at};
@@ -20,13 +19,15 @@ use super::statement::Statement;
 use super::sums::Sums;
 use super::{Dialect, tables};
 use crate::mapping::{Belongs, Identity, Lookup, Mapping, Ownership, Target};
-use crate::store::{Answer, Applied, Cursor, Follower, Observed, Stamped, StoreError};
+use crate::store::{Answer, Applied, Cursor, Follower, Loaded, Observed, Stamped, StoreError};
 use crate::sum::{Span, Sum};
 
 mod apply;
 mod counts;
+mod cursor;
 mod holders;
 mod keys;
+mod load;
 mod observe;
 mod parts;
 mod resolve;
@@ -217,98 +218,6 @@ impl SqlFollower {
             .text(self.place.as_str())
     }
 
-    async fn cursor_in(&self, session: &mut dyn Session) -> Result<Cursor, DbError> {
-        let statement = Statement::of(
-            self.dialect(),
-            "SELECT e.incarnation << 44, b.cursor, b.passed, b.done FROM ",
-        )
-        .table(tables::EPOCH)
-        .sql(" e LEFT JOIN ")
-        .table(tables::BACKFILL)
-        .sql(" b ON b.entity = e.entity AND b.place = e.place AND b.revision = ")
-        .int(self.mapping.shape().revision)
-        .sql(" WHERE ");
-        let rows = session.fetch(self.here(statement, "e.")).await?;
-        Ok(rows.first().map_or_else(Cursor::default, |row| Cursor {
-            base: Version(row.first().map_or(0, integer)),
-            last: key_at(row, 1),
-            passed: row.get(2).map_or(0, integer).unsigned_abs(),
-            done: matches!(row.get(3), Some(Value::Boolean(true) | Value::Integer(1))),
-        }))
-    }
-
-    /// Keeps the cursor, unless a later one stands there: a page that lands late, or of an older
-    /// revision or base, never sends the sweep back or forward.
-    async fn save_cursor_in(
-        &self,
-        session: &mut dyn Session,
-        cursor: &Cursor,
-    ) -> Result<(), DbError> {
-        let dialect = self.dialect();
-        let last = cursor
-            .last
-            .as_ref()
-            .map_or(Value::Null, |key| Value::Text(key.as_str().into()));
-        let (revision, passed) = (
-            self.mapping.shape().revision,
-            i64::try_from(cursor.passed).unwrap_or(i64::MAX),
-        );
-        if cursor.passed > 0 {
-            // Only a sweep that begins makes the row: where it is gone, so is what was copied.
-            let statement = Statement::of(dialect, "UPDATE ")
-                .table(tables::BACKFILL)
-                .sql(" SET cursor = ")
-                .bind(last, "text")
-                .sql(", passed = ")
-                .int(passed)
-                .sql(&format!(
-                    ", done = {} WHERE NOT done AND passed <= ",
-                    dialect.boolean(cursor.done)
-                ))
-                .int(passed)
-                .sql(" AND revision = ")
-                .int(revision)
-                .sql(" AND ");
-            let statement = self.here(statement, "").sql(" AND");
-            session
-                .execute(self.at_base(statement, cursor.base))
-                .await?;
-            return Ok(());
-        }
-        let statement = Statement::of(dialect, "INSERT INTO ")
-            .table(tables::BACKFILL)
-            .sql(" AS b (entity, place, revision, cursor, passed, done) SELECT ")
-            .text(self.entity.as_str())
-            .sql(", ")
-            .text(self.place.as_str())
-            .sql(", ")
-            .int(revision)
-            .sql(", ")
-            .bind(last, "text")
-            .sql(", ")
-            .int(passed)
-            .sql(&format!(", {} WHERE", dialect.boolean(cursor.done)));
-        let statement = self.at_base(statement, cursor.base).sql(
-            " ON CONFLICT (entity, place) DO UPDATE SET revision = excluded.revision, \
-             cursor = excluded.cursor, passed = excluded.passed, done = excluded.done \
-             WHERE excluded.revision > b.revision OR (excluded.revision = b.revision \
-             AND NOT b.done AND excluded.passed >= b.passed)",
-        );
-        session.execute(statement).await?;
-        Ok(())
-    }
-
-    /// A condition: the follower is still at this base.
-    fn at_base<'d>(&self, statement: Statement<'d>, base: Version) -> Statement<'d> {
-        let statement = statement
-            .sql(" EXISTS (SELECT 1 FROM ")
-            .table(tables::EPOCH)
-            .sql(" e WHERE e.incarnation = ")
-            .int(base.0 >> Version::COUNTER_BITS)
-            .sql(" AND ");
-        self.here(statement, "e.").sql(")")
-    }
-
     /// Tells the planner each time a backfill has doubled the tables: until the first time it takes
     /// them for empty, and plans as if walking through them were free.
     async fn tell_planner(&self, session: &mut dyn Session, passed: u64) -> Result<(), DbError> {
@@ -325,6 +234,8 @@ impl SqlFollower {
         session.script(&sql).await
     }
 
+    /// The versions of `keys`. Once history was loaded, a key without a version of its own has the
+    /// base's at which that was.
     async fn versions_in(
         &self,
         session: &mut dyn Session,
@@ -336,13 +247,22 @@ impl SqlFollower {
         let statement = self
             .here(statement, "c.")
             .sql(" AND ")
-            .key_in("c.key", keys.iter().map(Key::as_str));
-        let rows = session.fetch(statement).await?;
-        let found: std::collections::HashMap<Key, Version> = rows
-            .iter()
-            .filter_map(|row| Some((key_at(row, 0)?, Version(integer(row.get(1)?)))))
-            .collect();
-        Ok(keys.iter().map(|key| found.get(key).copied()).collect())
+            .key_in("c.key", keys.iter().map(Key::as_str))
+            .sql(" UNION ALL SELECT NULL, e.loaded << 44 FROM ")
+            .table(tables::EPOCH)
+            .sql(" e WHERE e.loaded IS NOT NULL AND ");
+        let rows = session.fetch(self.here(statement, "e.")).await?;
+        let (mut found, mut loaded) = (HashMap::new(), None);
+        for row in &rows {
+            let version = row.get(1).map(|version| Version(integer(version)));
+            match (key_at(row, 0), version) {
+                (Some(key), Some(version)) => drop(found.insert(key, version)),
+                (None, version) => loaded = version,
+                _ => {}
+            }
+        }
+        let version = |key| found.get(key).copied().or(loaded);
+        Ok(keys.iter().map(version).collect())
     }
 }
 
@@ -433,5 +353,29 @@ impl Follower for SqlFollower {
     fn save_cursor<'a>(&'a self, cursor: &'a Cursor) -> Answer<'a, ()> {
         on_session!(self, "keeping the backfill's cursor of", |session| self
             .save_cursor_in(session, cursor))
+    }
+
+    fn start_loading(&self) -> Answer<'_, bool> {
+        on_session!(self, "beginning to load", |session| self
+            .start_loading_in(session))
+    }
+
+    fn load<'a>(
+        &'a self,
+        images: &'a [Stamped],
+        from: &'a Cursor,
+        to: &'a Cursor,
+    ) -> Answer<'a, Loaded> {
+        self.load_page(images, from, to).boxed()
+    }
+
+    fn end_loading<'a>(&'a self, from: &'a Cursor) -> Answer<'a, bool> {
+        on_session!(self, "ending the load of", |session| self
+            .end_loading_in(session, from))
+    }
+
+    fn give_up_loading(&self) -> Answer<'_, ()> {
+        on_session!(self, "giving up the load of", |session| self
+            .give_up_loading_in(session))
     }
 }

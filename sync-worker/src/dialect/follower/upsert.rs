@@ -11,13 +11,15 @@ use crate::dialect::tables;
 use crate::mapping::Belongs;
 
 impl SqlFollower {
-    /// Inserts rows, or changes those that are there and belong to the same key.
-    pub(super) async fn upsert(
+    /// Inserts rows, or changes those that are there and belong to the same key. With `fresh`, one
+    /// that is there is refused.
+    pub(super) async fn put(
         &self,
         session: &mut dyn Session,
         target: &TargetTable,
         columns: &[Column],
         rows: &[Vec<Value>],
+        fresh: bool,
     ) -> Result<(), DbError> {
         let dialect = self.dialect();
         let names: Vec<String> = columns.iter().map(|c| dialect.quote(&c.name)).collect();
@@ -41,7 +43,7 @@ impl SqlFollower {
         } else {
             ""
         };
-        let guard = self.same_owner(target);
+        let guard = self.same_owner(target).filter(|_| !fresh);
         for rows in rows.chunks(dialect.rows_limit(columns.len())) {
             let statement = Statement::of(dialect, "INSERT INTO ")
                 .table(&target.target.table)
@@ -50,13 +52,16 @@ impl SqlFollower {
                     names.join(", "),
                     numbered("r", columns.len())
                 ));
-            let statement = bound(statement, columns, rows).sql(&format!(
-                " WHERE true ON CONFLICT ({}) DO {action}{}",
-                identity.join(", "),
-                guard
-                    .as_ref()
-                    .map_or_else(String::new, |guard| format!(" WHERE {guard}"))
-            ));
+            let mut statement = bound(statement, columns, rows);
+            if !fresh {
+                statement = statement.sql(&format!(
+                    " WHERE true ON CONFLICT ({}) DO {action}{}",
+                    identity.join(", "),
+                    guard
+                        .as_ref()
+                        .map_or_else(String::new, |guard| format!(" WHERE {guard}"))
+                ));
+            }
             let changed = session.execute(statement).await?;
             if guard.is_some() && changed < rows.len() as u64 {
                 return Err(DbError {

@@ -12,15 +12,27 @@ use crate::dialect::statement::{RowColumn, Statement};
 use crate::dialect::tables;
 use crate::mapping::Belongs;
 
+/// What is made of the rows that the keys have on the follower already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    /// They are changed, and deleted where the image does not have them.
+    Change,
+    /// All of them are deleted first, so that unique values can change hands.
+    Replace,
+    /// There are none.
+    Insert,
+}
+
 impl SqlFollower {
-    /// Writes the images of keys whose fence was raised in this transaction.
+    /// Writes the images of keys whose fence was raised in this transaction, or that are loaded.
     pub(super) async fn write(
         &self,
         session: &mut dyn Session,
         images: &[Copy<'_>],
-        replace: bool,
+        how: How,
         resolved: &mut Resolved,
     ) -> Result<(), DbError> {
+        let replace = how == How::Replace;
         self.resolve_ids(session, images, true, resolved).await?;
         for (index, target) in self.targets.iter().enumerate() {
             if !target.target.is_owned() {
@@ -43,7 +55,7 @@ impl SqlFollower {
             }
         }
         for (index, target) in self.targets.iter().enumerate().rev() {
-            if target.target.is_owned() {
+            if target.target.is_owned() && how != How::Insert {
                 let remain = rows.get(index).map_or(&[][..], Vec::as_slice);
                 let remain = if replace { &[][..] } else { remain };
                 self.delete_others(session, images, target, remain, resolved)
@@ -60,7 +72,10 @@ impl SqlFollower {
                     self.insert_keeping(session, target, columns, rows, kept)
                         .await?
                 }
-                None => self.upsert(session, target, &columns, rows).await?,
+                None => {
+                    self.put(session, target, &columns, rows, how == How::Insert)
+                        .await?
+                }
             }
         }
         Ok(())
@@ -319,8 +334,8 @@ impl SqlFollower {
             }
         }
         let all: Vec<Column> = columns.iter().chain(&target.unmapped).cloned().collect();
-        self.upsert(session, target, &all, &before).await?;
-        self.upsert(session, target, &columns, &new).await
+        self.put(session, target, &all, &before, false).await?;
+        self.put(session, target, &columns, &new, false).await
     }
 }
 

@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS changeover_epoch (
   entity text COLLATE "C" NOT NULL, place text COLLATE "C" NOT NULL, epoch bigint NOT NULL,
   authority text NOT NULL, moving_to text, copying boolean NOT NULL, incarnation bigint NOT NULL,
   revision bigint NOT NULL, mapping bigint, backfilled boolean NOT NULL, verified boolean NOT NULL,
-  doubts bigint NOT NULL DEFAULT 0,
+  doubts bigint NOT NULL DEFAULT 0, load_began bigint, loaded bigint,
   PRIMARY KEY (entity, place));
 CREATE TABLE IF NOT EXISTS changeover_id (
   entity text COLLATE "C" NOT NULL, place text COLLATE "C" NOT NULL, key text COLLATE "C" NOT NULL,
@@ -46,7 +46,8 @@ CREATE TABLE IF NOT EXISTS changeover_id (
 CREATE UNIQUE INDEX IF NOT EXISTS changeover_id_of ON changeover_id (place, target_table, id);
 CREATE TABLE IF NOT EXISTS changeover_backfill (
   entity text COLLATE "C" NOT NULL, place text COLLATE "C" NOT NULL, revision bigint NOT NULL,
-  cursor text, passed bigint NOT NULL, done boolean NOT NULL, PRIMARY KEY (entity, place));
+  cursor text, passed bigint NOT NULL, done boolean NOT NULL, loading boolean NOT NULL DEFAULT false,
+  PRIMARY KEY (entity, place));
 CREATE TABLE IF NOT EXISTS changeover_expand (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   entity text NOT NULL, place text NOT NULL, source integer NOT NULL, source_row jsonb NOT NULL);

@@ -26,7 +26,7 @@ CREATE INDEX IF NOT EXISTS changeover_dirty ON changeover_key (entity, place, ke
 CREATE TABLE IF NOT EXISTS changeover_epoch (
   entity TEXT NOT NULL, place TEXT NOT NULL, epoch INTEGER NOT NULL, authority TEXT NOT NULL,
   moving_to TEXT, copying INTEGER NOT NULL, incarnation INTEGER NOT NULL, revision INTEGER NOT NULL, mapping INTEGER,
-  backfilled INTEGER NOT NULL, verified INTEGER NOT NULL, doubts INTEGER NOT NULL DEFAULT 0,
+  backfilled INTEGER NOT NULL, verified INTEGER NOT NULL, doubts INTEGER NOT NULL DEFAULT 0, load_began INTEGER, loaded INTEGER,
   PRIMARY KEY (entity, place)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS changeover_id (
   entity TEXT NOT NULL, place TEXT NOT NULL, key TEXT NOT NULL, target TEXT NOT NULL, slot TEXT NOT NULL,
@@ -34,7 +34,8 @@ CREATE TABLE IF NOT EXISTS changeover_id (
 CREATE UNIQUE INDEX IF NOT EXISTS changeover_id_of ON changeover_id (place, target_table, id);
 CREATE TABLE IF NOT EXISTS changeover_backfill (
   entity TEXT NOT NULL, place TEXT NOT NULL, revision INTEGER NOT NULL, cursor TEXT,
-  passed INTEGER NOT NULL, done INTEGER NOT NULL, PRIMARY KEY (entity, place)) WITHOUT ROWID;
+  passed INTEGER NOT NULL, done INTEGER NOT NULL, loading INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (entity, place)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS changeover_copying (entity TEXT NOT NULL)"
             .to_owned(),
     ]

@@ -1,0 +1,145 @@
+//! One page of a load.
+
+use std::collections::BTreeSet;
+
+use changeover_flags::Key;
+use tokio::time::Instant;
+
+use super::{Backfill, Passed};
+use crate::copy::answered;
+use crate::store::{Cursor, Hold, HoldKind, Loaded, Page, Stamped, StoreError};
+
+/// A page under way.
+struct Under<'a> {
+    cursor: Cursor,
+    /// What is left of the page.
+    rest: &'a [Stamped],
+    /// Keys of the page that are held.
+    held: BTreeSet<Key>,
+}
+
+impl Backfill {
+    /// Loads one page; `None` when the cursor is to be asked for again.
+    pub(super) async fn load(
+        &self,
+        cursor: &Cursor,
+        ahead: &mut Option<(Page, u32)>,
+    ) -> Result<Option<Passed>, StoreError> {
+        let (meters, pacer) = (self.copier.meters(), &self.control.pacer);
+        let begun = Instant::now();
+        let (page, asked) = self.page(cursor, ahead).await?;
+        let (rows, bytes) = (page.stamped.len() as u64, page.bytes());
+        pacer.spend(rows, bytes);
+        let done = rows < u64::from(asked);
+        let mut under = Under {
+            cursor: cursor.clone(),
+            rest: &page.stamped,
+            held: BTreeSet::new(),
+        };
+        if let Some(last) = &page.last {
+            let next = self.read_ahead(last, done);
+            let (loaded, next) = tokio::join!(self.load_all(&mut under), next);
+            if !loaded? {
+                meters.pages_retried.increment(1);
+                return Ok(None);
+            }
+            *ahead = next;
+            let took = begun.elapsed();
+            pacer.passed(rows, bytes, took);
+            tracing::debug!(rows, bytes, ?took, next = pacer.page(), "a page is loaded");
+        }
+        let Under {
+            mut cursor, held, ..
+        } = under;
+        if done {
+            if !self.copier.follower().end_loading(&cursor).await? {
+                return Ok(None);
+            }
+            cursor.done = true;
+        }
+        let held = held.len() as u64;
+        meters.pages_copied.increment(1);
+        meters.rows_held.increment(held);
+        meters.rows_copied.increment(rows.saturating_sub(held));
+        Ok(Some(Passed { cursor, rows, held }))
+    }
+
+    /// Loads what is left of a page, in smaller parts where something in it is refused; `false` when
+    /// the cursor stands elsewhere.
+    async fn load_all(&self, under: &mut Under<'_>) -> Result<bool, StoreError> {
+        let follower = self.copier.follower();
+        let mut most = under.rest.len();
+        while let Some((part, rest)) = under.rest.split_at_checked(most.min(under.rest.len())) {
+            let Some(last) = part.last() else {
+                return Ok(true);
+            };
+            // The authority is about to be raised: what it calls its base is none here.
+            if part.iter().any(|one| one.version < under.cursor.base) {
+                return Ok(false);
+            }
+            let images = self.loadable(part, under).await?;
+            let to = Cursor {
+                last: Some(last.key.clone()),
+                passed: under.cursor.passed + part.len() as u64,
+                ..under.cursor.clone()
+            };
+            match follower.load(&images, &under.cursor, &to).await? {
+                Loaded::Yes => {
+                    (under.cursor, under.rest) = (to, rest);
+                    most = most.saturating_mul(2);
+                }
+                Loaded::Elsewhere => return Ok(false),
+                Loaded::Refused(refused) if refused.is_empty() && part.len() > 1 => {
+                    most = part.len() / 2;
+                }
+                Loaded::Refused(refused) => {
+                    answered("follower", "loading one key", 1, refused.len().min(1))?;
+                    for (key, hold) in refused {
+                        self.hold(key, &hold, under).await?;
+                    }
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// What of a part is to be loaded: keys that were never stamped and have an image. Copies bring
+    /// the others, which are dirty, or on the follower.
+    async fn loadable(
+        &self,
+        part: &[Stamped],
+        under: &mut Under<'_>,
+    ) -> Result<Vec<Stamped>, StoreError> {
+        let mut images = Vec::with_capacity(part.len());
+        for one in part {
+            if one.version > under.cursor.base || under.held.contains(&one.key) {
+                continue;
+            }
+            match &one.image {
+                Ok(_) => images.push(one.clone()),
+                Err(reason) => {
+                    let hold = Hold {
+                        kind: HoldKind::Blocked,
+                        reason: reason.clone(),
+                    };
+                    self.hold(one.key.clone(), &hold, under).await?;
+                }
+            }
+        }
+        Ok(images)
+    }
+
+    /// Holds a key at the authority, before the cursor passes it: at a version of its own, since the
+    /// follower will have the base's of every key without one.
+    async fn hold(&self, key: Key, hold: &Hold, under: &mut Under<'_>) -> Result<(), StoreError> {
+        let (authority, keys) = (self.copier.authority(), [key]);
+        authority.touch(&keys).await?;
+        let versions = authority.versions(&keys).await?;
+        answered("authority", "reading versions", 1, versions.len())?;
+        for (key, version) in keys.iter().zip(versions) {
+            authority.hold(key, version, hold).await?;
+        }
+        under.held.extend(keys);
+        Ok(())
+    }
+}

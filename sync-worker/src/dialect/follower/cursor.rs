@@ -1,0 +1,111 @@
+//! How far a backfill has come, kept beside what it copied.
+
+use changeover_flags::Version;
+use changeover_shadow::Value;
+
+use super::SqlFollower;
+use crate::dialect::authority::{integer, key_at};
+use crate::dialect::session::{DbError, Session};
+use crate::dialect::statement::Statement;
+use crate::dialect::tables;
+use crate::store::Cursor;
+
+impl SqlFollower {
+    pub(super) async fn cursor_in(&self, session: &mut dyn Session) -> Result<Cursor, DbError> {
+        let statement = Statement::of(
+            self.dialect(),
+            "SELECT e.incarnation << 44, b.cursor, b.passed, b.done, b.loading FROM ",
+        )
+        .table(tables::EPOCH)
+        .sql(" e LEFT JOIN ")
+        .table(tables::BACKFILL)
+        .sql(" b ON b.entity = e.entity AND b.place = e.place AND b.revision = ")
+        .int(self.mapping.shape().revision)
+        .sql(" WHERE ");
+        let rows = session.fetch(self.here(statement, "e.")).await?;
+        Ok(rows.first().map_or_else(Cursor::default, |row| Cursor {
+            base: Version(row.first().map_or(0, integer)),
+            last: key_at(row, 1),
+            passed: row.get(2).map_or(0, integer).unsigned_abs(),
+            done: row.get(3).is_some_and(truth),
+            loading: row.get(4).is_some_and(truth),
+        }))
+    }
+
+    /// Keeps the cursor, unless a later one stands there: a page that lands late, or of an older
+    /// revision or base, never sends the sweep back or forward; nor does one beside a load.
+    pub(super) async fn save_cursor_in(
+        &self,
+        session: &mut dyn Session,
+        cursor: &Cursor,
+    ) -> Result<(), DbError> {
+        let dialect = self.dialect();
+        let last = cursor
+            .last
+            .as_ref()
+            .map_or(Value::Null, |key| Value::Text(key.as_str().into()));
+        let (revision, passed) = (
+            self.mapping.shape().revision,
+            i64::try_from(cursor.passed).unwrap_or(i64::MAX),
+        );
+        if cursor.passed > 0 {
+            // Only a sweep that begins makes the row: where it is gone, so is what was copied.
+            let statement = Statement::of(dialect, "UPDATE ")
+                .table(tables::BACKFILL)
+                .sql(" SET cursor = ")
+                .bind(last, "text")
+                .sql(", passed = ")
+                .int(passed)
+                .sql(&format!(
+                    ", done = {} WHERE NOT done AND NOT loading AND passed <= ",
+                    dialect.boolean(cursor.done)
+                ))
+                .int(passed)
+                .sql(" AND revision = ")
+                .int(revision)
+                .sql(" AND ");
+            let statement = self.here(statement, "").sql(" AND");
+            session
+                .execute(self.at_base(statement, cursor.base))
+                .await?;
+            return Ok(());
+        }
+        let statement = Statement::of(dialect, "INSERT INTO ")
+            .table(tables::BACKFILL)
+            .sql(" AS b (entity, place, revision, cursor, passed, done) SELECT ")
+            .text(self.entity.as_str())
+            .sql(", ")
+            .text(self.place.as_str())
+            .sql(", ")
+            .int(revision)
+            .sql(", ")
+            .bind(last, "text")
+            .sql(", ")
+            .int(passed)
+            .sql(&format!(", {} WHERE", dialect.boolean(cursor.done)));
+        let statement = self.at_base(statement, cursor.base).sql(
+            " ON CONFLICT (entity, place) DO UPDATE SET revision = excluded.revision, \
+             cursor = excluded.cursor, passed = excluded.passed, done = excluded.done \
+             WHERE excluded.revision > b.revision OR (excluded.revision = b.revision \
+             AND NOT b.done AND NOT b.loading AND excluded.passed >= b.passed)",
+        );
+        session.execute(statement).await?;
+        Ok(())
+    }
+
+    /// A condition: the follower is still at this base.
+    pub(super) fn at_base<'d>(&self, statement: Statement<'d>, base: Version) -> Statement<'d> {
+        let statement = statement
+            .sql(" EXISTS (SELECT 1 FROM ")
+            .table(tables::EPOCH)
+            .sql(" e WHERE e.incarnation = ")
+            .int(base.0 >> Version::COUNTER_BITS)
+            .sql(" AND ");
+        self.here(statement, "e.").sql(")")
+    }
+}
+
+/// Whether an engine's truth value is true.
+pub(super) const fn truth(value: &Value) -> bool {
+    matches!(value, Value::Boolean(true) | Value::Integer(1))
+}

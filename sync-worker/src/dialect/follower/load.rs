@@ -1,0 +1,295 @@
+//! History without a fence row per key: a load.
+//!
+//! A load shuts the follower for copies. While it lasts, nothing but its pages writes there, each at
+//! the one place where the cursor stands; when it is over, nothing but copies does. So a page can
+//! meet neither a newer row nor a deleted one, and a late page finds the cursor elsewhere. What is
+//! written meanwhile stays dirty, and is copied when the load is over.
+//!
+//! The follower's epoch row keeps at which incarnation a load began, and at which it was done. From
+//! then on a key without a version of its own has that incarnation's base.
+
+use std::time::Duration;
+
+use changeover_shadow::Value;
+
+use super::apply::Held;
+use super::resolve::{Copy, Resolved};
+use super::write::How;
+use super::{Refusal, SqlFollower};
+use crate::dialect::held_mapping::HeldMapping;
+use crate::dialect::session::{DbError, ErrorClass, Session};
+use crate::dialect::statement::Statement;
+use crate::dialect::tables;
+use crate::store::{Applied, Cursor, Hold, HoldKind, Loaded, Stamped, StoreError};
+
+/// How long a load that begins or ends waits for copies in flight.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl SqlFollower {
+    /// Opens a transaction that copies and pages in flight end before, and later ones see.
+    async fn begin_alone(&self, session: &mut dyn Session) -> Result<(), DbError> {
+        let dialect = self.dialect();
+        session.script(dialect.begin_write()).await?;
+        let (entity, place) = (self.entity.as_str(), self.place.as_str());
+        if let Some(lock) = dialect.lock_epoch(entity, place, PATIENCE) {
+            session.script(&lock).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn start_loading_in(
+        &self,
+        session: &mut dyn Session,
+    ) -> Result<bool, DbError> {
+        self.begin_alone(session).await?;
+        let began = match self.can_load(session).await? {
+            May::Begin => {
+                self.shut(session).await?;
+                true
+            }
+            May::GoOn => true,
+            May::Not => false,
+        };
+        session.script("COMMIT").await?;
+        Ok(began)
+    }
+
+    async fn can_load(&self, session: &mut dyn Session) -> Result<May, DbError> {
+        let dialect = self.dialect();
+        let select = format!("SELECT {}, e.load_began, ", HeldMapping::COLUMNS);
+        // What was copied of history has no stamp on the authority that would keep a page from
+        // bringing it once more.
+        let statement = Statement::of(dialect, &select)
+            .sql("(SELECT 1 FROM ")
+            .table(tables::KEY)
+            .sql(" c WHERE c.version <= e.incarnation << 44 AND ");
+        let statement = self
+            .here(statement, "c.")
+            .sql(" LIMIT 1), (SELECT 1 FROM ")
+            .table(tables::BACKFILL)
+            .sql(" b WHERE (b.done OR b.passed > 0) AND ");
+        let statement = self
+            .here(statement, "b.")
+            .sql("), (SELECT 1 FROM ")
+            .table(tables::BACKFILL)
+            .sql(" b WHERE b.loading AND NOT b.done AND ");
+        let statement = self
+            .here(statement, "b.")
+            .sql(") FROM ")
+            .table(tables::EPOCH)
+            .sql(" e WHERE ");
+        let rows = session.fetch(self.here(statement, "e.")).await?;
+        let Some([revision, mapping, began, copied, swept, loading]) =
+            rows.first().map(Vec::as_slice)
+        else {
+            return Ok(May::Not);
+        };
+        // Whoever copies with another mapping is told so by the first page.
+        let mine = HeldMapping::read(revision, mapping).admits(self.mapping.shape());
+        let none = |value: &Value| *value == Value::Null;
+        Ok(match mine {
+            Ok(()) if !none(loading) => May::GoOn,
+            Ok(()) if none(began) && none(copied) && none(swept) => May::Begin,
+            _ => May::Not,
+        })
+    }
+
+    async fn shut(&self, session: &mut dyn Session) -> Result<(), DbError> {
+        let dialect = self.dialect();
+        let begun = Statement::of(dialect, "UPDATE ")
+            .table(tables::EPOCH)
+            .sql(" SET load_began = incarnation WHERE ");
+        session.execute(self.here(begun, "")).await?;
+        let (yes, no) = (dialect.boolean(true), dialect.boolean(false));
+        let cursor = Statement::of(dialect, "INSERT INTO ")
+            .table(tables::BACKFILL)
+            .sql(" (entity, place, revision, cursor, passed, done, loading) SELECT ")
+            .text(self.entity.as_str())
+            .sql(", ")
+            .text(self.place.as_str())
+            .sql(", ")
+            .int(self.mapping.shape().revision)
+            .sql(&format!(
+                ", NULL, 0, {no}, {yes} WHERE true ON CONFLICT (entity, place) DO UPDATE \
+                 SET revision = excluded.revision, cursor = NULL, passed = 0, done = {no}, loading = {yes}"
+            ));
+        session.execute(cursor).await?;
+        Ok(())
+    }
+
+    /// The condition that the load goes on, and stands at `at`.
+    fn standing_at<'d>(&self, statement: Statement<'d>, at: &Cursor) -> Statement<'d> {
+        let last = at.last.as_ref().map(|key| Value::Text(key.as_str().into()));
+        let statement = self
+            .here(statement, "")
+            .sql(" AND loading AND NOT done AND revision = ")
+            .int(self.mapping.shape().revision)
+            .sql(" AND passed = ")
+            .int(keys(at.passed))
+            .sql(" AND cursor IS NOT DISTINCT FROM ")
+            .bind(last.unwrap_or_default(), "text")
+            .sql(" AND");
+        self.at_base(statement, at.base)
+    }
+
+    pub(super) async fn end_loading_in(
+        &self,
+        session: &mut dyn Session,
+        from: &Cursor,
+    ) -> Result<bool, DbError> {
+        let dialect = self.dialect();
+        self.begin_alone(session).await?;
+        let done = Statement::of(dialect, "UPDATE ")
+            .table(tables::BACKFILL)
+            .sql(&format!(" SET done = {} WHERE ", dialect.boolean(true)));
+        let ended = session.execute(self.standing_at(done, from)).await? > 0;
+        if ended {
+            let loaded = Statement::of(dialect, "UPDATE ")
+                .table(tables::EPOCH)
+                .sql(" SET loaded = incarnation WHERE ");
+            session.execute(self.here(loaded, "")).await?;
+        }
+        session.script("COMMIT").await?;
+        Ok(ended)
+    }
+
+    pub(super) async fn give_up_loading_in(
+        &self,
+        session: &mut dyn Session,
+    ) -> Result<(), DbError> {
+        let dialect = self.dialect();
+        self.begin_alone(session).await?;
+        let given_up = Statement::of(dialect, "UPDATE ")
+            .table(tables::BACKFILL)
+            .sql(&format!(
+                " SET loading = {}, cursor = NULL, passed = 0 WHERE loading AND NOT done AND ",
+                dialect.boolean(false)
+            ));
+        session.execute(self.here(given_up, "")).await?;
+        session.script("COMMIT").await
+    }
+
+    /// Loads a page. What is refused is named where it stands alone.
+    pub(super) async fn load_page(
+        &self,
+        images: &[Stamped],
+        from: &Cursor,
+        to: &Cursor,
+    ) -> Result<Loaded, StoreError> {
+        let store = |error: DbError| match Refusal::from(error) {
+            Refusal::Store(error) => error,
+            Refusal::Data(error) => error.at("the follower", "loading a page"),
+        };
+        let mut lease = self.database.session().await.map_err(store)?;
+        let loaded = match self.load_in(lease.session(), images, from, to).await {
+            Ok(loaded) => loaded,
+            Err(Refusal::Store(error)) => return Err(error),
+            Err(Refusal::Data(error)) => {
+                if lease.session().script("ROLLBACK").await.is_ok() {
+                    lease.give_back();
+                }
+                return Ok(Loaded::Refused(refused(images, &error)));
+            }
+        };
+        let told = self.tell_planner(lease.session(), to.passed).await;
+        if loaded != Loaded::Yes || told.is_ok() {
+            lease.give_back();
+        }
+        Ok(loaded)
+    }
+
+    async fn load_in(
+        &self,
+        session: &mut dyn Session,
+        images: &[Stamped],
+        from: &Cursor,
+        to: &Cursor,
+    ) -> Result<Loaded, Refusal> {
+        if !self.begin_page(session, from, to).await? {
+            session.script("ROLLBACK").await?;
+            return Ok(Loaded::Elsewhere);
+        }
+        let copies: Vec<Copy<'_>> = images
+            .iter()
+            .filter_map(|copy| Some((copy.key.as_str(), copy.image.as_ref().ok()?)))
+            .collect();
+        let mut resolved = Resolved::default();
+        self.resolve_lookups(session, &copies, &mut resolved)
+            .await?;
+        let refused: Vec<_> = images
+            .iter()
+            .filter_map(|copy| match self.before_fence(copy, from.base, &resolved) {
+                Applied::Held(hold) => Some((copy.key.clone(), hold)),
+                _ => None,
+            })
+            .collect();
+        if !refused.is_empty() {
+            session.script("ROLLBACK").await?;
+            return Ok(Loaded::Refused(refused));
+        }
+        if !copies.is_empty() {
+            self.write(session, &copies, How::Insert, &mut resolved)
+                .await?;
+        }
+        self.end_page(session).await?;
+        Ok(Loaded::Yes)
+    }
+
+    /// Opens a page's transaction and takes its place; answers whether the place was free.
+    async fn begin_page(
+        &self,
+        session: &mut dyn Session,
+        from: &Cursor,
+        to: &Cursor,
+    ) -> Result<bool, Refusal> {
+        let dialect = self.dialect();
+        let begin = dialect.begin_copy(self.entity.as_str(), self.place.as_str());
+        session.script(&begin).await?;
+        let Held { base, loading } = self.check_revision(session).await?;
+        if !loading || base != from.base {
+            return Ok(false);
+        }
+        let last = to.last.as_ref().map(|key| Value::Text(key.as_str().into()));
+        let passed = Statement::of(dialect, "UPDATE ")
+            .table(tables::BACKFILL)
+            .sql(" SET cursor = ")
+            .bind(last.unwrap_or_default(), "text")
+            .sql(", passed = ")
+            .int(keys(to.passed))
+            .sql(" WHERE ");
+        Ok(session.execute(self.standing_at(passed, from)).await? > 0)
+    }
+
+    async fn end_page(&self, session: &mut dyn Session) -> Result<(), DbError> {
+        if let Some(sql) = self.dialect().end_copy() {
+            session.script(sql).await?;
+        }
+        session.script("COMMIT").await
+    }
+}
+
+/// Whether a load may begin.
+enum May {
+    Begin,
+    GoOn,
+    Not,
+}
+
+fn keys(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Which of these images are to blame for an error, as far as it can be said.
+fn refused(images: &[Stamped], error: &DbError) -> Vec<(changeover_flags::Key, Hold)> {
+    let [image] = images else {
+        return Vec::new();
+    };
+    // Alone, it may belong to a row that comes later, or want a value that another key is about to
+    // give away: copies find that out.
+    let kind = match error.class {
+        ErrorClass::ForeignKey | ErrorClass::Unique => HoldKind::Waiting,
+        _ => HoldKind::Blocked,
+    };
+    let reason = error.summary.clone();
+    vec![(image.key.clone(), Hold { kind, reason })]
+}
