@@ -265,8 +265,8 @@ pub trait Follower: Send + Sync {
     /// What is held beside what should be held, in the order given.
     fn observe<'a>(&'a self, copies: &'a [Stamped]) -> Answer<'a, Vec<Observed>>;
 
-    /// The next `limit` keys after `after`, in key order, that the follower has a version of or
-    /// holds rows of.
+    /// The next `limit` keys after `after`, in key order, that the follower has a version of; it may
+    /// list others that it holds rows of.
     fn held_keys<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Vec<Key>>;
 
     /// The same, without those whose version is the base: most of history.
@@ -279,6 +279,19 @@ pub trait Follower: Send + Sync {
     /// The sum of the rows that are held for the keys in `span`, with the versions held for them, all
     /// read at one instant: as [`Authority::sum`].
     fn sum<'a>(&'a self, span: &'a Span, salt: u64) -> Answer<'a, Option<Sum>>;
+
+    /// The next `limit` keys after `after` of rows of the mapping's `target`th target that
+    /// [`held_keys`](Follower::held_keys) does not list, in an order of their own; fewer than `limit`
+    /// where there are no more. `None` past the last target.
+    fn unfenced<'a>(
+        &'a self,
+        target: usize,
+        after: Option<&'a Key>,
+        limit: u32,
+    ) -> Answer<'a, Option<Vec<Key>>> {
+        let _ = (target, after, limit);
+        async { Ok(None) }.boxed()
+    }
 
     /// The versions held for `keys`, in the order asked.
     fn versions<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Version>>>;

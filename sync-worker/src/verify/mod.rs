@@ -46,8 +46,8 @@
 //!
 //! # Sweeps
 //!
-//! Three: the authority's keys; keys that were stamped and have no rows any more; keys that the
-//! follower holds and the authority has no rows of. With sums the first one finds all that has rows on
+//! Four: the authority's keys; keys that were stamped and have no rows any more; keys that the
+//! follower has a version of, or rows, and the authority has no rows of. With sums the first one finds all that has rows on
 //! either side, and the others compare the versions of what has none. A key without an image may be
 //! counted by more than one of them.
 //!

@@ -16,6 +16,7 @@ impl Verify {
         let mut keys = self.sweep_authority(after, sweep).await?;
         keys += self.sweep_deleted(sweep).await?;
         keys += self.sweep_follower(sweep).await?;
+        keys += self.sweep_unfenced(sweep).await?;
         Ok(keys)
     }
 
@@ -87,6 +88,28 @@ impl Verify {
             seen += keys.len() as u64;
             self.compare_gone(&keys, sweep).await?;
         }
+    }
+
+    /// Rows of the follower whose keys have no version of their own there.
+    async fn sweep_unfenced(&self, sweep: &mut Sweep<'_>) -> Result<u64, StoreError> {
+        let (follower, limit) = (self.copier.follower(), self.page());
+        let mut seen = 0;
+        for target in 0.. {
+            let mut after: Option<Key> = None;
+            loop {
+                let keys = follower.unfenced(target, after.as_ref(), limit).await?;
+                let Some(keys) = keys else {
+                    return Ok(seen);
+                };
+                seen += keys.len() as u64;
+                self.compare_gone(&keys, sweep).await?;
+                if keys.len() < limit as usize {
+                    break;
+                }
+                after = keys.last().cloned();
+            }
+        }
+        Ok(seen)
     }
 
     /// Compares those of `keys` that are in no page: the first sweep has seen the others.

@@ -1,12 +1,8 @@
 //! Keys that the follower holds.
 
-use std::collections::BTreeSet;
-use std::sync::PoisonError;
-
 use changeover_flags::Key;
 
 use super::SqlFollower;
-use crate::dialect::authority::key_at;
 use crate::dialect::session::{DbError, Session};
 use crate::dialect::statement::Statement;
 use crate::dialect::sums::keys_of;
@@ -19,10 +15,6 @@ impl SqlFollower {
         after: Option<&Key>,
         limit: u32,
     ) -> Result<Vec<Key>, DbError> {
-        if after.is_none() {
-            let strays = self.strays_in(session).await?;
-            *self.strays.lock().unwrap_or_else(PoisonError::into_inner) = strays;
-        }
         let statement = Statement::of(self.dialect(), "SELECT key FROM ")
             .table(tables::KEY)
             .sql(" WHERE ");
@@ -31,23 +23,7 @@ impl SqlFollower {
             statement = statement.sql(" AND key > ").text(key.as_str());
         }
         let statement = statement.sql(" ORDER BY key LIMIT ").int(limit.into());
-        let mut keys: BTreeSet<Key> = session
-            .fetch(statement)
-            .await?
-            .iter()
-            .filter_map(|row| key_at(row, 0))
-            .collect();
-        let full = keys.len() >= limit as usize;
-        let strays = self.strays.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = keys.last().cloned().filter(|_| full);
-        keys.extend(
-            strays
-                .iter()
-                .filter(|key| after.is_none_or(|after| *key > after))
-                .filter(|key| last.as_ref().is_none_or(|last| *key <= last))
-                .cloned(),
-        );
-        Ok(keys.into_iter().take(limit as usize).collect())
+        keys_of(session, statement, 0).await
     }
 
     pub(super) async fn moved_keys_in(

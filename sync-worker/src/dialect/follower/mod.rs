@@ -5,9 +5,9 @@
 //! write what it has, keep the cursor, commit. The fence comes before any row: where it is refused
 //! nothing else happens.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use changeover_flags::{Entity, Key, Place, Version};
 use futures_util::FutureExt;
@@ -32,6 +32,7 @@ mod observe;
 mod parts;
 mod resolve;
 mod sums;
+mod unfenced;
 mod upsert;
 mod write;
 
@@ -46,8 +47,6 @@ pub struct SqlFollower {
     lookups: Arc<Vec<LookupTable>>,
     /// How many keys the backfill had passed when the planner was last told.
     told: Arc<AtomicU64>,
-    /// Keys of rows without a fence row, found by the last sweep that started.
-    strays: Arc<Mutex<BTreeSet<Key>>>,
     /// Whether what it applies is rolled back.
     rehearses: bool,
     sums: Arc<Sums>,
@@ -170,7 +169,6 @@ impl SqlFollower {
             lookups: Arc::new(lookups),
             mapping,
             told: Arc::default(),
-            strays: Arc::default(),
             rehearses: false,
             sums: Arc::default(),
         })
@@ -338,6 +336,16 @@ impl Follower for SqlFollower {
 
     fn sum<'a>(&'a self, span: &'a Span, salt: u64) -> Answer<'a, Option<Sum>> {
         self.sum_span(span, salt).boxed()
+    }
+
+    fn unfenced<'a>(
+        &'a self,
+        target: usize,
+        after: Option<&'a Key>,
+        limit: u32,
+    ) -> Answer<'a, Option<Vec<Key>>> {
+        on_session!(self, "listing keys of rows of", |session| self
+            .unfenced_in(session, target, after, limit))
     }
 
     fn versions<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Version>>> {

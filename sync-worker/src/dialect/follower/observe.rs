@@ -1,6 +1,6 @@
 //! What the follower holds beside what it should hold.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use changeover_flags::Key;
 use changeover_shadow::Value;
@@ -349,41 +349,6 @@ impl SqlFollower {
         let rows = dialect.normalise(session, &target.columns, rows).await?;
         let should = by_key(keys.into_iter().zip(rows), &target.columns, target);
         Ok((should, by_key(found.into_iter(), &target.columns, target)))
-    }
-
-    /// Keys of owned rows that no copy ever wrote.
-    pub(super) async fn strays_in(
-        &self,
-        session: &mut dyn Session,
-    ) -> Result<BTreeSet<Key>, DbError> {
-        let dialect = self.dialect();
-        let mut strays = BTreeSet::new();
-        for target in self.targets.iter() {
-            let Some(Belongs::Key(names)) = target.belongs() else {
-                continue;
-            };
-            let columns: Vec<String> = names
-                .iter()
-                .map(|name| format!("t.{}", dialect.quote(name)))
-                .collect();
-            let key = dialect.key_text(&columns);
-            let statement = Statement::of(dialect, &format!("SELECT DISTINCT {key} FROM "))
-                .table(&target.target.table)
-                .sql(" t WHERE NOT EXISTS (SELECT 1 FROM ")
-                .table(tables::KEY)
-                .sql(" c WHERE ");
-            let statement = self
-                .here(statement, "c.")
-                .sql(&format!(" AND c.key = {key}) LIMIT 10000"));
-            strays.extend(
-                session
-                    .fetch(statement)
-                    .await?
-                    .iter()
-                    .filter_map(|row| key_at(row, 0)),
-            );
-        }
-        Ok(strays)
     }
 }
 
