@@ -40,45 +40,15 @@ use changeover_flags::Key;
 use tokio::time::Instant;
 
 use crate::copy::{Copier, CopySource};
-use crate::pace::{Backoff, Held, Pacer, Pacing, Reason, RowsPerSecond, Signals};
+use crate::pace::{Backoff, Held, Pacer, Reason, RowsPerSecond, Signals};
 use crate::store::{Cursor, Page, StoreError};
 
 mod load;
+mod options;
+mod raw;
 
-/// How a backfill goes about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BackfillOptions {
-    /// Keys per page at most, at least 1.
-    pub page: u32,
-    /// How fast it goes.
-    pub pacing: Pacing,
-    /// Whether the first sweep [loads](self#loading). If not, a load under way is given up.
-    pub load: bool,
-    /// How often in a row a page may fail before the backfill gives up; `None` is never.
-    pub attempts: Option<u32>,
-    /// The first pause after a failure; later ones double.
-    pub first_pause: Duration,
-    /// The longest pause after a failure.
-    pub longest_pause: Duration,
-    /// Seeds the jitter of pauses.
-    pub seed: u64,
-}
-
-impl Default for BackfillOptions {
-    /// Pages of up to 500, adaptive pacing, loading, never giving up, pauses from 100 ms to 30 s, a
-    /// random seed.
-    fn default() -> BackfillOptions {
-        BackfillOptions {
-            page: 500,
-            pacing: Pacing::default(),
-            load: true,
-            attempts: None,
-            first_pause: Duration::from_millis(100),
-            longest_pause: Duration::from_secs(30),
-            seed: rand::random(),
-        }
-    }
-}
+pub use options::BackfillOptions;
+use raw::Course;
 
 /// How far a backfill has come.
 #[derive(Debug, Clone, PartialEq)]
@@ -165,7 +135,7 @@ impl Backfill {
     /// A backfill through `copier`.
     #[must_use]
     pub fn new(copier: Copier, options: BackfillOptions) -> Backfill {
-        let pacer = Pacer::new(options.pacing, options.page, Signals::default());
+        let pacer = Pacer::new(options.pacing, most(&copier, options), Signals::default());
         Backfill {
             copier,
             options,
@@ -182,7 +152,8 @@ impl Backfill {
         for signal in signals.states() {
             self.copier.meters().may_hold_back(&signal.name);
         }
-        let pacer = Pacer::new(self.options.pacing, self.options.page, signals);
+        let most = most(&self.copier, self.options);
+        let pacer = Pacer::new(self.options.pacing, most, signals);
         self.control.pacer = Arc::new(pacer);
         self
     }
@@ -231,11 +202,13 @@ impl Backfill {
         };
         let mut rows = 0;
         let mut ahead = None;
+        let mut course = Course::default();
         let mut began = false;
         while !cursor.done {
             // The wait comes before the read, so that what is copied was not read long ago.
             if self.turn(&mut progress, &mut report).await > Self::FRESH {
                 ahead = None;
+                course.forget();
             }
             // Nor does a load, beside which nothing is copied, begin while the sweep may not go on.
             if !std::mem::replace(&mut began, true) {
@@ -243,7 +216,7 @@ impl Backfill {
                 continue;
             }
             let passed = match cursor.loading {
-                true => self.load(&cursor, &mut ahead).await,
+                true => self.load(&cursor, &mut ahead, &mut course).await,
                 false => self.pass(&cursor, &mut ahead).await,
             };
             match passed {
@@ -258,14 +231,18 @@ impl Backfill {
                         "the sweep stands elsewhere, or below the follower's base; the page is tried again"
                     );
                     tokio::time::sleep(backoff.next_pause()).await;
-                    (cursor, ahead) = (self.asked(&mut backoff, true).await?, None);
+                    cursor = self.asked(&mut backoff, true).await?;
+                    ahead = None;
+                    course.forget();
                     continue;
                 }
                 Err(error) => {
                     self.wait(&mut backoff, error).await?;
                     if cursor.loading {
                         // A page whose answer was lost has moved the cursor, or not.
-                        (cursor, ahead) = (self.asked(&mut backoff, true).await?, None);
+                        cursor = self.asked(&mut backoff, true).await?;
+                        ahead = None;
+                        course.forget();
                     }
                     continue;
                 }
@@ -403,6 +380,11 @@ impl Backfill {
         Ok(Some(Passed { cursor, rows, held }))
     }
 
+    /// How many keys the next page of images has.
+    fn asks(&self) -> u32 {
+        self.control.pacer.page().min(self.options.page.max(1))
+    }
+
     /// The page at the cursor: the one that was read ahead, if there is one.
     async fn page(
         &self,
@@ -412,7 +394,7 @@ impl Backfill {
         if let Some(ahead) = ahead.take() {
             return Ok(ahead);
         }
-        let asked = self.control.pacer.page();
+        let asked = self.asks();
         let page = self.copier.authority().page(cursor.last.as_ref(), asked);
         Ok((page.await?, asked))
     }
@@ -423,7 +405,7 @@ impl Backfill {
         if done || self.control.pacer.is_metered() {
             return None;
         }
-        let asked = self.control.pacer.page();
+        let asked = self.asks();
         let page = self.copier.authority().page(Some(last), asked);
         Some((page.await.ok()?, asked))
     }
@@ -451,6 +433,14 @@ impl Backfill {
             (false, estimate) => (progress.passed as f64 / estimate as f64).min(1.0),
         };
         self.copier.meters().cursor_ratio.set(ratio);
+    }
+}
+
+/// The most keys of a page of any kind.
+fn most(copier: &Copier, options: BackfillOptions) -> u32 {
+    match raw::is_raw(copier) && options.load {
+        true => options.page.saturating_mul(BackfillOptions::RAW),
+        false => options.page,
     }
 }
 

@@ -112,6 +112,26 @@ impl Page {
     }
 }
 
+/// A page of history as one side writes it and the other one reads it, which nobody in between looks
+/// into: keys that were not stamped when it was read, at one instant.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RawPage {
+    /// The rows of each of the mapping's targets.
+    pub targets: Vec<Vec<u8>>,
+    /// How many keys it passes, stamped ones included.
+    pub keys: u64,
+    /// The last of them: where the next page starts. `None` when nothing was read.
+    pub last: Option<Key>,
+}
+
+impl RawPage {
+    /// How many bytes it holds.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.targets.iter().map(|rows| rows.len() as u64).sum()
+    }
+}
+
 /// The side that takes writes: it knows images, versions, and what is dirty.
 ///
 /// Calls may run at the same time and be dropped at any await: a dropped call may still have taken
@@ -146,6 +166,25 @@ pub trait Authority: Send + Sync {
     /// read at one instant. `None` if a row cannot be summed. Two sums of one salt are equal only if
     /// those rows and versions are.
     fn sum<'a>(&'a self, span: &'a Span, salt: u64) -> Answer<'a, Option<Sum>>;
+
+    /// The form of [`raw_page`](Authority::raw_page)s; `None` where there are none, since the mapping
+    /// does more than move rows, or this store cannot.
+    fn raw_format(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The next `limit` keys as [`page`](Authority::page) takes them, as rows for the follower. `None`
+    /// where some row makes that fail, the base is not `base`, or it would be too large: then page
+    /// by page, or with fewer keys, tells more.
+    fn raw_page<'a>(
+        &'a self,
+        after: Option<&'a Key>,
+        limit: u32,
+        base: Version,
+    ) -> Answer<'a, Option<RawPage>> {
+        let _ = (after, limit, base);
+        async { Ok(None) }.boxed()
+    }
 
     /// Those of `keys` that no page would show, since the root table has no row of theirs.
     fn rootless<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Key>>;
@@ -324,6 +363,22 @@ pub trait Follower: Send + Sync {
         to: &'a Cursor,
     ) -> Answer<'a, Loaded> {
         let _ = (images, from, to);
+        async { Ok(Loaded::Elsewhere) }.boxed()
+    }
+
+    /// The form of raw pages that [`load_raw`](Follower::load_raw) takes, if any.
+    fn raw_format(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// As [`load`](Follower::load), but a refusal names no key.
+    fn load_raw<'a>(
+        &'a self,
+        page: &'a RawPage,
+        from: &'a Cursor,
+        to: &'a Cursor,
+    ) -> Answer<'a, Loaded> {
+        let _ = (page, from, to);
         async { Ok(Loaded::Elsewhere) }.boxed()
     }
 

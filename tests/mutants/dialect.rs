@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use changeover::flags::Key;
 use changeover::shadow::Value;
+use changeover::worker::dialect::bulk::Bulk;
 use changeover::worker::dialect::catalog::{Column, Table};
 use changeover::worker::dialect::check::Checks;
 use changeover::worker::dialect::install::{Reject, Stamp};
@@ -51,6 +52,24 @@ impl MutantSession {
 }
 
 impl Session for MutantSession {
+    fn copy_out<'a>(
+        &'a mut self,
+        sql: &'a str,
+        most: usize,
+    ) -> BoxFuture<'a, Result<Option<Vec<u8>>, DbError>> {
+        let sql = (self.rewrite)(sql);
+        Box::pin(async move { self.shipped.copy_out(&sql, most).await })
+    }
+
+    fn copy_in<'a>(
+        &'a mut self,
+        sql: &'a str,
+        rows: &'a [u8],
+    ) -> BoxFuture<'a, Result<(), DbError>> {
+        let sql = (self.rewrite)(sql);
+        Box::pin(async move { self.shipped.copy_in(&sql, rows).await })
+    }
+
     fn execute<'a>(&'a mut self, statement: Statement<'a>) -> BoxFuture<'a, Result<u64, DbError>> {
         let statement = self.changed(statement);
         self.shipped.execute(statement)
@@ -78,6 +97,10 @@ impl Session for MutantSession {
 }
 
 impl Dialect for Mutant {
+    fn bulk(&self) -> Option<&dyn Bulk> {
+        self.shipped.bulk()
+    }
+
     fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Session>, DbError>> {
         Box::pin(async move {
             let shipped = self.shipped.connect().await?;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use changeover_flags::Key;
 use tokio::time::Instant;
 
+use super::raw::{Course, is_raw};
 use super::{Backfill, Passed};
 use crate::copy::answered;
 use crate::store::{Cursor, Hold, HoldKind, Loaded, Page, Stamped, StoreError};
@@ -21,6 +22,22 @@ struct Under<'a> {
 impl Backfill {
     /// Loads one page; `None` when the cursor is to be asked for again.
     pub(super) async fn load(
+        &self,
+        cursor: &Cursor,
+        ahead: &mut Option<(Page, u32)>,
+        course: &mut Course,
+    ) -> Result<Option<Passed>, StoreError> {
+        if course.takes_raw() && is_raw(&self.copier) {
+            *ahead = None;
+            return self.load_raw(cursor, course).await;
+        }
+        let passed = self.load_images(cursor, ahead).await?;
+        let rows = passed.as_ref().map_or(0, |passed| passed.rows);
+        course.passed_images(rows);
+        Ok(passed)
+    }
+
+    async fn load_images(
         &self,
         cursor: &Cursor,
         ahead: &mut Option<(Page, u32)>,

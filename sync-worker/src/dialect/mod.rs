@@ -18,6 +18,7 @@ use changeover_shadow::Value;
 use futures_util::future::BoxFuture;
 
 pub mod authority;
+pub mod bulk;
 pub mod catalog;
 pub mod check;
 mod exact;
@@ -85,6 +86,11 @@ pub trait Dialect: Send + Sync + Debug + 'static {
 
     /// How rows are summed.
     fn sums(&self) -> &dyn sums::Summing;
+
+    /// How it moves rows that nobody looks into, if it can.
+    fn bulk(&self) -> Option<&dyn bulk::Bulk> {
+        None
+    }
 
     /// What tells two databases apart, whatever their URLs say: equal identities mean one database.
     fn identity<'a>(

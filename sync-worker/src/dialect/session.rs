@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use changeover_shadow::Value;
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -33,6 +34,34 @@ pub trait Session: Send {
         &'a mut self,
         sql: &'a str,
     ) -> BoxFuture<'a, Result<Vec<(String, String)>, DbError>>;
+
+    /// Runs a statement of [`Bulk::copy_out`](super::bulk::Bulk::copy_out). `None` for more than `most`
+    /// bytes; the connection is of no more use then.
+    fn copy_out<'a>(
+        &'a mut self,
+        sql: &'a str,
+        most: usize,
+    ) -> BoxFuture<'a, Result<Option<Vec<u8>>, DbError>> {
+        let _ = (sql, most);
+        async { Ok(None) }.boxed()
+    }
+
+    /// Runs a statement of [`Bulk::copy_in`](super::bulk::Bulk::copy_in) on `rows`.
+    fn copy_in<'a>(
+        &'a mut self,
+        sql: &'a str,
+        rows: &'a [u8],
+    ) -> BoxFuture<'a, Result<(), DbError>> {
+        let _ = (sql, rows);
+        async {
+            Err(DbError {
+                class: ErrorClass::Other,
+                summary: "this engine does not read rows in bulk".into(),
+                source: sqlx::Error::RowNotFound,
+            })
+        }
+        .boxed()
+    }
 }
 
 /// What an error of a database means for the worker.

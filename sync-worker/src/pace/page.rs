@@ -49,12 +49,11 @@ impl PageSize {
         budget: Option<BytesPerSecond>,
     ) -> PageSize {
         let most = most.max(1);
-        let first = target.map_or(most, |_| Self::FIRST);
         PageSize {
             most,
             most_bytes: budget.map_or(Self::BYTES, |budget| budget.get().min(Self::BYTES)),
             target,
-            rows: most.min(first),
+            rows: most.min(Self::FIRST),
             last: VecDeque::new(),
             share: 1.0,
             bytes_per_row: 0.0,
@@ -81,7 +80,11 @@ impl PageSize {
         let width = page.bytes as f64 / page.rows as f64;
         // Wider rows count at once, narrower ones when they stay.
         self.bytes_per_row = width.max(0.75 * self.bytes_per_row + 0.25 * width);
-        let Some(target) = self.target else { return };
+        let Some(target) = self.target else {
+            // How wide rows are is known now.
+            self.rows = self.most;
+            return;
+        };
         if self.last.len() == Self::PAGES {
             self.last.pop_front();
         }

@@ -5,18 +5,21 @@ use std::sync::Arc;
 
 use changeover_flags::{Entity, Key, Place, Version};
 use changeover_shadow::Value;
+use futures_util::FutureExt as _;
 
+use super::bulk::Bulk;
 use super::catalog::{Column, Table};
-use super::session::{Database, on_session};
+use super::session::{Database, DbError, on_session};
 use super::statement::Statement;
 use super::sums::Sums;
 use super::{Dialect, tables};
 use crate::mapping::Mapping;
-use crate::store::{Answer, Authority, Dirt, Dirty, Hold, HoldKind, Lag, Page, Stamped};
+use crate::store::{Answer, Authority, Dirt, Dirty, Hold, HoldKind, Lag, Page, RawPage, Stamped};
 use crate::sum::{Span, Sum, Unsummed};
 
 mod apart;
 mod query;
+mod raw;
 mod read;
 mod state;
 mod sums;
@@ -36,6 +39,8 @@ pub struct SqlAuthority {
     key_columns: Arc<Vec<Column>>,
     root: String,
     sums: Arc<Sums>,
+    /// See [`raw::moved`].
+    moved: Option<Arc<Vec<(usize, Vec<usize>)>>>,
 }
 
 impl std::fmt::Debug for SqlAuthority {
@@ -70,6 +75,7 @@ impl SqlAuthority {
             .collect();
         SqlAuthority {
             root: shape.root.table.clone(),
+            moved: raw::moved(&*mapping).map(Arc::new),
             database,
             entity,
             place,
@@ -165,6 +171,36 @@ impl Authority for SqlAuthority {
     fn sum<'a>(&'a self, span: &'a Span, salt: u64) -> Answer<'a, Option<Sum>> {
         on_session!(self, "summing rows of", |session| self
             .sum_in(session, span, salt))
+    }
+
+    fn raw_format(&self) -> Option<&'static str> {
+        self.bulk().map(Bulk::format)
+    }
+
+    fn raw_page<'a>(
+        &'a self,
+        after: Option<&'a Key>,
+        limit: u32,
+        base: Version,
+    ) -> Answer<'a, Option<RawPage>> {
+        let read = async move {
+            let mut lease = self.database.session().await?;
+            let page = self
+                .raw_page_in(lease.session(), after, limit, base)
+                .await?;
+            if page.is_some() {
+                lease.give_back();
+            }
+            Ok::<_, DbError>(page)
+        };
+        let store = |error: DbError| {
+            let doing = format!(
+                "reading a page of {} on the {} side",
+                self.entity, self.place
+            );
+            error.at(self.dialect().place_name(), &doing)
+        };
+        async move { read.await.map_err(store) }.boxed()
     }
 
     fn rootless<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Key>> {

@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use changeover_flags::Key;
 use changeover_shadow::Value;
 
 use super::apply::Held;
@@ -20,7 +21,7 @@ use crate::dialect::held_mapping::HeldMapping;
 use crate::dialect::session::{DbError, ErrorClass, Session};
 use crate::dialect::statement::Statement;
 use crate::dialect::tables;
-use crate::store::{Applied, Cursor, Hold, HoldKind, Loaded, Stamped, StoreError};
+use crate::store::{Applied, Cursor, Hold, HoldKind, Loaded, RawPage, Stamped, StoreError};
 
 /// How long a load that begins or ends waits for copies in flight.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -176,19 +177,41 @@ impl SqlFollower {
         from: &Cursor,
         to: &Cursor,
     ) -> Result<Loaded, StoreError> {
+        self.load_rows(Rows::Images(images), from, to).await
+    }
+
+    /// Loads a page as the authority's engine wrote it.
+    pub(super) async fn load_raw_page(
+        &self,
+        page: &RawPage,
+        from: &Cursor,
+        to: &Cursor,
+    ) -> Result<Loaded, StoreError> {
+        self.load_rows(Rows::Raw(page), from, to).await
+    }
+
+    async fn load_rows(
+        &self,
+        rows: Rows<'_>,
+        from: &Cursor,
+        to: &Cursor,
+    ) -> Result<Loaded, StoreError> {
         let store = |error: DbError| match Refusal::from(error) {
             Refusal::Store(error) => error,
             Refusal::Data(error) => error.at("the follower", "loading a page"),
         };
         let mut lease = self.database.session().await.map_err(store)?;
-        let loaded = match self.load_in(lease.session(), images, from, to).await {
+        let loaded = match self.load_in(lease.session(), rows, from, to).await {
             Ok(loaded) => loaded,
             Err(Refusal::Store(error)) => return Err(error),
             Err(Refusal::Data(error)) => {
                 if lease.session().script("ROLLBACK").await.is_ok() {
                     lease.give_back();
                 }
-                return Ok(Loaded::Refused(refused(images, &error)));
+                return Ok(Loaded::Refused(match rows {
+                    Rows::Images(images) => refused(images, &error),
+                    Rows::Raw(_) => Vec::new(),
+                }));
             }
         };
         let told = self.tell_planner(lease.session(), to.passed).await;
@@ -201,7 +224,7 @@ impl SqlFollower {
     async fn load_in(
         &self,
         session: &mut dyn Session,
-        images: &[Stamped],
+        rows: Rows<'_>,
         from: &Cursor,
         to: &Cursor,
     ) -> Result<Loaded, Refusal> {
@@ -209,6 +232,31 @@ impl SqlFollower {
             session.script("ROLLBACK").await?;
             return Ok(Loaded::Elsewhere);
         }
+        let refused = match rows {
+            Rows::Images(images) => self.insert(session, images, from).await?,
+            Rows::Raw(page) => {
+                self.copy_in(session, page).await?;
+                Vec::new()
+            }
+        };
+        if !refused.is_empty() {
+            session.script("ROLLBACK").await?;
+            return Ok(Loaded::Refused(refused));
+        }
+        if let Some(sql) = self.dialect().end_copy() {
+            session.script(sql).await?;
+        }
+        session.script("COMMIT").await?;
+        Ok(Loaded::Yes)
+    }
+
+    /// Inserts images; answers those that cannot be.
+    async fn insert(
+        &self,
+        session: &mut dyn Session,
+        images: &[Stamped],
+        from: &Cursor,
+    ) -> Result<Vec<(Key, Hold)>, Refusal> {
         let copies: Vec<Copy<'_>> = images
             .iter()
             .filter_map(|copy| Some((copy.key.as_str(), copy.image.as_ref().ok()?)))
@@ -216,23 +264,38 @@ impl SqlFollower {
         let mut resolved = Resolved::default();
         self.resolve_lookups(session, &copies, &mut resolved)
             .await?;
-        let refused: Vec<_> = images
-            .iter()
-            .filter_map(|copy| match self.before_fence(copy, from.base, &resolved) {
-                Applied::Held(hold) => Some((copy.key.clone(), hold)),
+        let outcomes = images.iter().map(|copy| {
+            let outcome = self.before_fence(copy, from.base, &resolved);
+            (copy.key.clone(), outcome)
+        });
+        let refused: Vec<_> = outcomes
+            .filter_map(|(key, outcome)| match outcome {
+                Applied::Held(hold) => Some((key, hold)),
                 _ => None,
             })
             .collect();
-        if !refused.is_empty() {
-            session.script("ROLLBACK").await?;
-            return Ok(Loaded::Refused(refused));
-        }
-        if !copies.is_empty() {
+        if refused.is_empty() && !copies.is_empty() {
             self.write(session, &copies, How::Insert, &mut resolved)
                 .await?;
         }
-        self.end_page(session).await?;
-        Ok(Loaded::Yes)
+        Ok(refused)
+    }
+
+    async fn copy_in(&self, session: &mut dyn Session, page: &RawPage) -> Result<(), DbError> {
+        let dialect = self.dialect();
+        let Some(bulk) = dialect.bulk() else {
+            return Ok(());
+        };
+        for (target, rows) in self.targets.iter().zip(&page.targets) {
+            let columns: Vec<String> = target
+                .columns
+                .iter()
+                .map(|column| dialect.quote(&column.name))
+                .collect();
+            let sql = bulk.copy_in(&dialect.table(&target.target.table), &columns);
+            session.copy_in(&sql, rows).await?;
+        }
+        Ok(())
     }
 
     /// Opens a page's transaction and takes its place; answers whether the place was free.
@@ -259,13 +322,13 @@ impl SqlFollower {
             .sql(" WHERE ");
         Ok(session.execute(self.standing_at(passed, from)).await? > 0)
     }
+}
 
-    async fn end_page(&self, session: &mut dyn Session) -> Result<(), DbError> {
-        if let Some(sql) = self.dialect().end_copy() {
-            session.script(sql).await?;
-        }
-        session.script("COMMIT").await
-    }
+/// What is loaded.
+#[derive(Clone, Copy)]
+enum Rows<'a> {
+    Images(&'a [Stamped]),
+    Raw(&'a RawPage),
 }
 
 /// Whether a load may begin.
@@ -280,7 +343,7 @@ fn keys(count: u64) -> i64 {
 }
 
 /// Which of these images are to blame for an error, as far as it can be said.
-fn refused(images: &[Stamped], error: &DbError) -> Vec<(changeover_flags::Key, Hold)> {
+fn refused(images: &[Stamped], error: &DbError) -> Vec<(Key, Hold)> {
     let [image] = images else {
         return Vec::new();
     };

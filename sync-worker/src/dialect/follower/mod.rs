@@ -13,13 +13,16 @@ use changeover_flags::{Entity, Key, Place, Version};
 use futures_util::FutureExt;
 
 use super::authority::{integer, key_at};
+use super::bulk::Bulk;
 use super::catalog::{Column, Table};
 use super::session::{Database, DbError, Session, on_session};
 use super::statement::Statement;
 use super::sums::Sums;
 use super::{Dialect, tables};
 use crate::mapping::{Belongs, Identity, Lookup, Mapping, Ownership, Target};
-use crate::store::{Answer, Applied, Cursor, Follower, Loaded, Observed, Stamped, StoreError};
+use crate::store::{
+    Answer, Applied, Cursor, Follower, Loaded, Observed, RawPage, Stamped, StoreError,
+};
 use crate::sum::{Span, Sum};
 
 mod apply;
@@ -375,6 +378,19 @@ impl Follower for SqlFollower {
         to: &'a Cursor,
     ) -> Answer<'a, Loaded> {
         self.load_page(images, from, to).boxed()
+    }
+
+    fn raw_format(&self) -> Option<&'static str> {
+        self.dialect().bulk().map(Bulk::format)
+    }
+
+    fn load_raw<'a>(
+        &'a self,
+        page: &'a RawPage,
+        from: &'a Cursor,
+        to: &'a Cursor,
+    ) -> Answer<'a, Loaded> {
+        self.load_raw_page(page, from, to).boxed()
     }
 
     fn end_loading<'a>(&'a self, from: &'a Cursor) -> Answer<'a, bool> {

@@ -60,11 +60,20 @@ impl SqlFollower {
     /// Key, version and values of a target's rows in a span: the version is the one that
     /// [`versions_in`](SqlFollower::versions_in) answers for the key.
     fn rows_of(&self, target: &SumTarget, span: &Span) -> Option<Statement<'_>> {
-        let statement = Statement::of(self.dialect(), "SELECT s.k, (SELECT c.version FROM ")
-            .table(tables::KEY)
-            .sql(" c WHERE c.key = s.k AND ");
+        let statement = Statement::of(
+            self.dialect(),
+            "SELECT s.k, coalesce((SELECT c.version FROM ",
+        )
+        .table(tables::KEY)
+        .sql(" c WHERE c.key = s.k AND ");
         let names = target.held.names();
-        let statement = self.here(statement, "c.").sql(&format!("){names} FROM "));
+        // Of loaded keys it is the base's at which they were.
+        let statement = self
+            .here(statement, "c.")
+            .sql("), (SELECT e.loaded << 44 FROM ")
+            .table(tables::EPOCH)
+            .sql(" e WHERE ");
+        let statement = self.here(statement, "e.").sql(&format!(")){names} FROM "));
         target
             .held
             .select(self.dialect(), statement, span, self.sums.key())

@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 
+use super::bulk::Bulk;
 use super::catalog::{Column, Table};
 use super::check::Checks;
 use super::install::{Reject, Stamp};
@@ -22,6 +23,7 @@ use super::sums::Summing;
 use super::{BadSetting, Dialect, tables};
 
 mod alters;
+mod bulk;
 mod catalog;
 mod check;
 mod key;
@@ -88,6 +90,10 @@ impl Dialect for Postgres {
 
     fn sums(&self) -> &dyn Summing {
         self
+    }
+
+    fn bulk(&self) -> Option<&dyn Bulk> {
+        Some(self)
     }
 
     fn identity<'a>(

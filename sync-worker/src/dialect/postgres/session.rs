@@ -2,8 +2,8 @@
 //! prints and reads, so no driver type can lose a digit.
 
 use changeover_shadow::Value;
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt as _};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
 use sqlx::{
     Arguments, AssertSqlSafe, Column as _, ConnectOptions, Either, Executor, Row, SqlSafeStr,
@@ -102,6 +102,51 @@ impl Session for PostgresSession {
         }
         .boxed()
     }
+
+    fn copy_out<'a>(
+        &'a mut self,
+        sql: &'a str,
+        most: usize,
+    ) -> BoxFuture<'a, Result<Option<Vec<u8>>, DbError>> {
+        copy_out(&mut self.connection, sql, most).boxed()
+    }
+
+    fn copy_in<'a>(
+        &'a mut self,
+        sql: &'a str,
+        rows: &'a [u8],
+    ) -> BoxFuture<'a, Result<(), DbError>> {
+        copy_in(&mut self.connection, sql, rows).boxed()
+    }
+}
+
+/// How many bytes are sent at once.
+const CHUNK: usize = 256 << 10;
+
+async fn copy_out(
+    connection: &mut PgConnection,
+    sql: &str,
+    most: usize,
+) -> Result<Option<Vec<u8>>, DbError> {
+    let mut stream = connection.copy_out_raw(sql).await.map_err(error)?;
+    let mut rows = Vec::new();
+    while let Some(part) = stream.next().await {
+        let part = part.map_err(error)?;
+        if rows.len() + part.len() > most {
+            return Ok(None);
+        }
+        rows.extend_from_slice(&part);
+    }
+    Ok(Some(rows))
+}
+
+async fn copy_in(connection: &mut PgConnection, sql: &str, rows: &[u8]) -> Result<(), DbError> {
+    let mut copy = connection.copy_in_raw(sql).await.map_err(error)?;
+    for part in rows.chunks(CHUNK) {
+        copy.send(part).await.map_err(error)?;
+    }
+    copy.finish().await.map_err(error)?;
+    Ok(())
 }
 
 fn has_parameters() -> DbError {

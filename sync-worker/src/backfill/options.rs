@@ -1,0 +1,47 @@
+//! How a backfill goes about it.
+
+use std::time::Duration;
+
+use crate::pace::Pacing;
+
+/// How a backfill goes about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackfillOptions {
+    /// Keys per page at most, at least 1; [`RAW`](BackfillOptions::RAW) times as many where the
+    /// databases move the rows themselves.
+    pub page: u32,
+    /// How fast it goes.
+    pub pacing: Pacing,
+    /// Whether the first sweep [loads](super#loading). If not, a load under way is given up.
+    pub load: bool,
+    /// How often in a row a page may fail before the backfill gives up; `None` is never.
+    pub attempts: Option<u32>,
+    /// The first pause after a failure; later ones double.
+    pub first_pause: Duration,
+    /// The longest pause after a failure.
+    pub longest_pause: Duration,
+    /// Seeds the jitter of pauses.
+    pub seed: u64,
+}
+
+impl BackfillOptions {
+    /// How many times as many keys a page has that nobody looks into on its way. What it costs beside
+    /// its rows, four round trips, is then little.
+    pub const RAW: u32 = 40;
+}
+
+impl Default for BackfillOptions {
+    /// Pages of up to 500, adaptive pacing, loading, never giving up, pauses from 100 ms to 30 s, a
+    /// random seed.
+    fn default() -> BackfillOptions {
+        BackfillOptions {
+            page: 500,
+            pacing: Pacing::default(),
+            load: true,
+            attempts: None,
+            first_pause: Duration::from_millis(100),
+            longest_pause: Duration::from_secs(30),
+            seed: rand::random(),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Pages that nobody looks into on their way.
+
+use changeover_flags::{Key, Version};
+use changeover_shadow::Value;
+
+use super::{SqlAuthority, integer, key_at};
+use crate::dialect::bulk::Bulk;
+use crate::dialect::session::{DbError, ErrorClass, Session};
+use crate::dialect::statement::Statement;
+use crate::dialect::{inspect, tables};
+use crate::mapping::{Belongs, Identity, Mapping, Ownership, SourceQuery};
+use crate::store::RawPage;
+
+/// The most bytes of a page, in memory twice: one is written while the next one is read.
+const MOST: usize = 16 << 20;
+
+/// Where each column of each target stands among the answers of the query that fills it, if every image
+/// is these answers as they are: owned rows without generated ids, which point at no other row.
+pub(super) fn moved(mapping: &dyn Mapping) -> Option<Vec<(usize, Vec<usize>)>> {
+    let shape = mapping.shape();
+    if !mapping.is_declared() || !shape.pointers.is_empty() {
+        return None;
+    }
+    let moved = shape.targets.iter().enumerate().map(|(index, target)| {
+        let Ownership::Owned {
+            belongs: Belongs::Key(_),
+            identity: Identity::Columns(_),
+        } = target.ownership
+        else {
+            return None;
+        };
+        let fills = |query: &SourceQuery| query.fills == Some(index);
+        let query = shape.queries.iter().position(fills)?;
+        let select = &shape.queries.get(query)?.select;
+        let column = |name: &String| select.iter().position(|(known, _)| known == name);
+        let columns: Option<Vec<usize>> = target.columns.iter().map(column).collect();
+        Some((query, columns?))
+    });
+    moved.collect()
+}
+
+/// Where a page ends.
+struct Bounds {
+    keys: u64,
+    last: Key,
+    base: Version,
+}
+
+impl SqlAuthority {
+    pub(super) fn bulk(&self) -> Option<&dyn Bulk> {
+        self.moved.as_ref().and(self.dialect().bulk())
+    }
+
+    /// A page at one instant. A snapshot in which a statement failed is of no more use: the connection
+    /// is closed, and so it is after a page that became too large.
+    pub(super) async fn raw_page_in(
+        &self,
+        session: &mut dyn Session,
+        after: Option<&Key>,
+        limit: u32,
+        base: Version,
+    ) -> Result<Option<RawPage>, DbError> {
+        let (Some(bulk), Some(moved)) = (self.bulk(), self.moved.as_ref()) else {
+            return Ok(None);
+        };
+        session.script(self.dialect().begin_snapshot()).await?;
+        let Some(bounds) = self.bounds(session, after, limit).await? else {
+            session.script("COMMIT").await?;
+            return Ok(Some(RawPage::default()));
+        };
+        if bounds.base != base {
+            session.script("COMMIT").await?;
+            return Ok(None);
+        }
+        let mut page = RawPage {
+            targets: Vec::with_capacity(moved.len()),
+            keys: bounds.keys,
+            last: Some(bounds.last.clone()),
+        };
+        let queries = &self.mapping.shape().queries;
+        for (query, columns) in moved.iter() {
+            let Some(query) = queries.get(*query) else {
+                return Ok(None);
+            };
+            let select = self.moving(bulk, query, columns, after, &bounds.last);
+            let sql = bulk.copy_out(&select);
+            let left = MOST.saturating_sub(page.bytes() as usize);
+            match session.copy_out(&sql, left).await {
+                Ok(Some(rows)) => page.targets.push(rows),
+                Ok(None) => return Ok(None),
+                Err(error) if error.class == ErrorClass::Data => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        session.script("COMMIT").await?;
+        Ok(Some(page))
+    }
+
+    /// How far `limit` keys after `after` reach; `None` where there are none.
+    async fn bounds(
+        &self,
+        session: &mut dyn Session,
+        after: Option<&Key>,
+        limit: u32,
+    ) -> Result<Option<Bounds>, DbError> {
+        let dialect = self.dialect();
+        let columns = self.root_columns();
+        let order = columns.join(", ");
+        let mut statement = Statement::of(dialect, "SELECT p.key, p.number, ");
+        statement = self.base(statement).sql(&format!(
+            " FROM (SELECT {} AS key, row_number() OVER (ORDER BY {order}) AS number FROM ",
+            dialect.key_text(&columns)
+        ));
+        statement = statement.table(&self.root).sql(" AS t");
+        if let Some(components) = after.and_then(|key| key.components(columns.len())) {
+            statement = statement.sql(&format!(" WHERE ({order}) > ("));
+            for (n, (component, column)) in
+                components.iter().zip(self.key_columns.iter()).enumerate()
+            {
+                let value = dialect.key_value(component, column);
+                statement = statement
+                    .sql(if n == 0 { "" } else { ", " })
+                    .bind(value, &column.sql_type);
+            }
+            statement = statement.sql(")");
+        }
+        let statement = statement
+            .sql(&format!(" ORDER BY {order} LIMIT "))
+            .int(limit.into())
+            .sql(") AS p ORDER BY p.number DESC LIMIT 1");
+        let rows = session.fetch(statement).await?;
+        Ok(rows.first().and_then(|row| {
+            Some(Bounds {
+                last: key_at(row, 0)?,
+                keys: row.get(1).map_or(0, integer).unsigned_abs(),
+                base: Version(row.get(2).map_or(0, integer)),
+            })
+        }))
+    }
+
+    fn root_columns(&self) -> Vec<String> {
+        let columns = self.key_columns.iter();
+        columns
+            .map(|column| format!("t.{}", self.dialect().quote(&column.name)))
+            .collect()
+    }
+
+    /// What a query answers for the keys up to `last` that were never stamped.
+    fn moving(
+        &self,
+        bulk: &dyn Bulk,
+        query: &SourceQuery,
+        columns: &[usize],
+        after: Option<&Key>,
+        last: &Key,
+    ) -> String {
+        let (dialect, root) = (self.dialect(), &self.mapping.shape().root);
+        let key = self.root_columns();
+        let together = key.join(", ");
+        let literals = |key: &Key| {
+            let components = key.components(self.key_columns.len()).unwrap_or_default();
+            let literals: Vec<String> = components
+                .iter()
+                .zip(self.key_columns.iter())
+                .map(
+                    |(component, column)| match dialect.key_value(component, column) {
+                        Value::Text(text) => bulk.literal(&text, &column.sql_type),
+                        _ => bulk.literal(component, &column.sql_type),
+                    },
+                )
+                .collect();
+            literals.join(", ")
+        };
+        let above = after.map_or_else(String::new, |after| {
+            format!("({together}) > ({}) AND ", literals(after))
+        });
+        let range = format!(
+            "{above}({together}) <= ({}) AND NOT EXISTS (SELECT 1 FROM {} changeover_stamp \
+             WHERE changeover_stamp.key = {} AND changeover_stamp.entity = '{}' AND changeover_stamp.place = '{}')",
+            literals(last),
+            dialect.table(tables::KEY),
+            dialect.key_text(&key),
+            self.entity,
+            self.place,
+        );
+        let table = dialect.table(&root.table);
+        let select: Vec<String> = columns
+            .iter()
+            .filter_map(|index| query.select.get(*index))
+            .map(|(_, expression)| dialect.exact(expression))
+            .collect();
+        let (select, expressions) = (select.join(", "), inspect::key(dialect, root, query));
+        let filter = query.filter.as_ref();
+        let own: Vec<String> = root.key.iter().map(|name| dialect.quote(name)).collect();
+        if query.from == root.table && expressions == own {
+            let name = root.table.rsplit('.').next().unwrap_or(&root.table);
+            let filter = filter.map_or_else(String::new, |filter| format!(" WHERE ({filter})"));
+            return format!(
+                "SELECT {select} FROM (SELECT t.* FROM {table} AS t WHERE {range}) AS {}{filter}",
+                dialect.quote(name)
+            );
+        }
+        let (mut named, mut same) = (Vec::new(), Vec::new());
+        for (n, (column, expression)) in key.iter().zip(&expressions).enumerate() {
+            named.push(format!("{column} AS changeover_c{n}"));
+            same.push(format!("({expression}) = changeover_keys.changeover_c{n}"));
+        }
+        let filter = filter.map_or_else(String::new, |filter| format!(" AND ({filter})"));
+        format!(
+            "SELECT {select} FROM (SELECT {} FROM {table} AS t WHERE {range}) AS changeover_keys \
+             CROSS JOIN {} WHERE {}{filter}",
+            named.join(", "),
+            inspect::from(dialect, root, query),
+            same.join(" AND "),
+        )
+    }
+}

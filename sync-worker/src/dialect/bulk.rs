@@ -1,0 +1,16 @@
+//! Moving rows without looking into them.
+
+/// How an engine writes many rows at once, and reads them again.
+pub trait Bulk: Send + Sync {
+    /// The name of the form: databases that name the same one read what the other writes.
+    fn format(&self) -> &'static str;
+
+    /// The statement that writes what `select` answers.
+    fn copy_out(&self, select: &str) -> String;
+
+    /// The statement that reads rows of these columns, quoted, into `table`, quoted.
+    fn copy_in(&self, table: &str, columns: &[String]) -> String;
+
+    /// `text` as a literal of `sql_type`: these statements bind nothing.
+    fn literal(&self, text: &str, sql_type: &str) -> String;
+}
