@@ -8,6 +8,7 @@ mod evidence;
 mod installers;
 mod isolation;
 pub mod lifecycle;
+mod loads;
 mod notes;
 mod out_of_band;
 mod partitions;
