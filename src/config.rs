@@ -110,6 +110,8 @@ pub struct Backfilling {
     pub page: Option<u32>,
     /// Keys per second, at least 1, instead of [`Pace::rows_per_second`].
     pub rows_per_second: Option<u32>,
+    /// Whether the first sweep loads, which is quicker, and beside which nothing is copied.
+    pub load: Option<bool>,
     /// How often in a row a page may fail before the verb gives up; 10 unless set.
     pub attempts: u32,
 }
@@ -119,6 +121,7 @@ impl Default for Backfilling {
         Backfilling {
             page: None,
             rows_per_second: None,
+            load: None,
             attempts: 10,
         }
     }
@@ -395,6 +398,7 @@ impl Backfilling {
                     .or(pacing.rows_per_second),
                 ..pacing
             },
+            load: self.load.unwrap_or(default.load),
             attempts: Some(self.attempts),
             ..default
         }

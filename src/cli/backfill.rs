@@ -16,9 +16,10 @@ use crate::screen::Screen;
 
 /// Copy history, in pages, from where the last run stopped
 ///
-/// Live writes go on: a page never writes over a newer row, and deleted rows stay deleted. Interrupting it
-/// loses at most one page, which is copied again. Ends with exit code 1 when rows are held back;
-/// `changeover status` says which, and why.
+/// Live writes go on: a page never writes over a newer row, and deleted rows stay deleted. The first sweep
+/// loads: while it lasts, pages alone are written to the new side, and what is written to legacy meanwhile
+/// is copied when it is done. Interrupting it loses at most one page. Ends with exit code 1 when rows are
+/// held back; `changeover status` says which, and why.
 #[derive(Debug, Args)]
 pub(super) struct Backfill {
     #[command(flatten)]
@@ -29,6 +30,10 @@ pub(super) struct Backfill {
     /// Keys per page, instead of what the file says
     #[arg(long, value_name = "KEYS", value_parser = clap::value_parser!(u32).range(1..))]
     page: Option<u32>,
+    /// Do not load: copy page by page beside the copies of live writes, which takes several times as long. A
+    /// load that was begun is given up, and history is copied from its beginning
+    #[arg(long)]
+    no_load: bool,
     /// Say how much is left to copy, and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -128,6 +133,7 @@ impl Backfill {
             .and_then(RowsPerSecond::new)
             .or(pacing.rows_per_second);
         options.page = self.page.unwrap_or(options.page);
+        options.load &= !self.no_load && !epoch.verified;
         let before = Progress::read(&**copier.authority(), &**copier.follower()).await?;
         if self.dry_run {
             return self.which.file.answer(&Left {

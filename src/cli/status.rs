@@ -62,6 +62,8 @@ struct Installed {
     verified: bool,
     backfill_passed: u64,
     backfill_done: bool,
+    /// Whether history is being loaded, beside which nothing is copied.
+    backfill_loading: bool,
     keys_estimate: u64,
     dirty: u64,
     waiting: u64,
@@ -100,8 +102,13 @@ impl fmt::Display for Standing {
                 )?,
                 false => writeln!(
                     f,
-                    "  backfill           {percent:.0} %, {} of about {} keys",
-                    here.backfill_passed, here.keys_estimate
+                    "  backfill           {percent:.0} %, {} of about {} keys{}",
+                    here.backfill_passed,
+                    here.keys_estimate,
+                    match here.backfill_loading {
+                        true => "; it loads: copies wait until `changeover backfill` is done",
+                        false => "",
+                    }
                 )?,
             }
             writeln!(
@@ -202,6 +209,7 @@ async fn standing(migration: &Migration, epoch: &Epoch) -> Result<Installed, Fai
         verified: epoch.verified,
         backfill_passed: progress.cursor.passed,
         backfill_done: progress.cursor.done,
+        backfill_loading: progress.cursor.loading && !progress.cursor.done,
         keys_estimate: progress.estimate,
         dirty: progress.lag.dirty,
         waiting: progress.lag.waiting,
