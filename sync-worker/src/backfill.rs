@@ -48,7 +48,7 @@ mod options;
 mod raw;
 
 pub use options::BackfillOptions;
-use raw::Course;
+use raw::{Course, most};
 
 /// How far a backfill has come.
 #[derive(Debug, Clone, PartialEq)]
@@ -258,6 +258,8 @@ impl Backfill {
             self.show(&progress);
             report(progress.clone());
         }
+        // Another one may have gone the last steps.
+        (progress.passed, progress.done) = (cursor.passed, cursor.done);
         self.show(&progress);
         Ok(progress)
     }
@@ -433,14 +435,6 @@ impl Backfill {
             (false, estimate) => (progress.passed as f64 / estimate as f64).min(1.0),
         };
         self.copier.meters().cursor_ratio.set(ratio);
-    }
-}
-
-/// The most keys of a page of any kind.
-fn most(copier: &Copier, options: BackfillOptions) -> u32 {
-    match raw::is_raw(copier) && options.load {
-        true => options.page.saturating_mul(BackfillOptions::RAW),
-        false => options.page,
     }
 }
 

@@ -283,6 +283,10 @@ impl Drain {
                     told(Some(error));
                     pause
                 }
+                Ok(report) if report.loading => {
+                    told(Some(StoreError::Loading));
+                    self.options.waiting_pause
+                }
                 Ok(report) if report.unmarked > 0 => backoff.next_pause(),
                 Ok(report) => {
                     told(None);

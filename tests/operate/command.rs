@@ -80,9 +80,10 @@ impl Desk {
 
     /// Begins a slow backfill and answers it when some pages have passed.
     pub async fn slow_backfill(&self) -> Child {
+        let before = self.status().await["backfill_passed"].as_u64();
         let child = self.begin("backfill --rate 40");
         for _ in 0..2_000 {
-            if self.status().await["backfill_passed"].as_u64() > Some(0) {
+            if self.status().await["backfill_passed"].as_u64() > before {
                 return child;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -6,7 +6,7 @@
 
 use tokio::time::Instant;
 
-use super::{Backfill, Passed};
+use super::{Backfill, BackfillOptions, Passed};
 use crate::copy::Copier;
 use crate::pace::Pacer;
 use crate::store::{Cursor, Loaded, RawPage, StoreError};
@@ -60,6 +60,14 @@ impl Course {
 pub(super) fn is_raw(copier: &Copier) -> bool {
     let format = copier.authority().raw_format();
     format.is_some() && format == copier.follower().raw_format()
+}
+
+/// The most keys of a page of any kind.
+pub(super) fn most(copier: &Copier, options: BackfillOptions) -> u32 {
+    match is_raw(copier) && options.load {
+        true => options.page.saturating_mul(BackfillOptions::RAW),
+        false => options.page,
+    }
 }
 
 impl Backfill {

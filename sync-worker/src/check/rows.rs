@@ -120,11 +120,26 @@ impl Rows {
             let held = self.within(held).await?;
             let Some(last) = held.last() else { break };
             after = Some(last.clone());
-            let gone = self.within(self.authority.rootless(&held)).await?;
-            let none = gone.into_iter().map(|key| (key, Vec::new()));
-            self.compare(none.collect(), &mut found).await?;
+            self.compare_gone(&held, &mut found).await?;
+        }
+        for target in 0..self.follower.owned().len() {
+            after = None;
+            while found.rows <= Checks::MAX_ROWS as u64 {
+                let held = self.follower.unfenced(target, after.as_ref(), PAGE);
+                let held = self.within(held).await?.unwrap_or_default();
+                let Some(last) = held.last() else { break };
+                after = Some(last.clone());
+                self.compare_gone(&held, &mut found).await?;
+            }
         }
         Ok(Some(found))
+    }
+
+    /// Those of these keys that have no row in the root table.
+    async fn compare_gone(&self, held: &[Key], found: &mut Found) -> Result<(), Stopped> {
+        let gone = self.within(self.authority.rootless(held)).await?;
+        let none = gone.into_iter().map(|key| (key, Vec::new()));
+        self.compare(none.collect(), found).await
     }
 
     /// Keys by the rows that they should have of each target; of none where the list is shorter.

@@ -18,7 +18,7 @@ use super::resolve::{Copy, Resolved};
 use super::write::How;
 use super::{Refusal, SqlFollower};
 use crate::dialect::held_mapping::HeldMapping;
-use crate::dialect::session::{DbError, ErrorClass, Session};
+use crate::dialect::session::{DbError, Session};
 use crate::dialect::statement::Statement;
 use crate::dialect::tables;
 use crate::store::{Applied, Cursor, Hold, HoldKind, Loaded, RawPage, Stamped, StoreError};
@@ -208,10 +208,22 @@ impl SqlFollower {
                 if lease.session().script("ROLLBACK").await.is_ok() {
                     lease.give_back();
                 }
-                return Ok(Loaded::Refused(match rows {
-                    Rows::Images(images) => refused(images, &error),
-                    Rows::Raw(_) => Vec::new(),
-                }));
+                let named = match rows {
+                    Rows::Images([one]) => {
+                        let summary = error.summary.clone();
+                        let hold = match self.refused(std::slice::from_ref(one), error).await? {
+                            Applied::Held(hold) => hold,
+                            // Another key is about to give it away, or never will: copies find out.
+                            _ => Hold {
+                                kind: HoldKind::Waiting,
+                                reason: summary,
+                            },
+                        };
+                        vec![(one.key.clone(), hold)]
+                    }
+                    _ => Vec::new(),
+                };
+                return Ok(Loaded::Refused(named));
             }
         };
         let told = self.tell_planner(lease.session(), to.passed).await;
@@ -234,6 +246,10 @@ impl SqlFollower {
         }
         let refused = match rows {
             Rows::Images(images) => self.insert(session, images, from).await?,
+            Rows::Raw(page) if self.alters(page) => {
+                session.script("ROLLBACK").await?;
+                return Ok(Loaded::Refused(Vec::new()));
+            }
             Rows::Raw(page) => {
                 self.copy_in(session, page).await?;
                 Vec::new()
@@ -279,6 +295,14 @@ impl SqlFollower {
                 .await?;
         }
         Ok(refused)
+    }
+
+    /// Whether some column would hold another value than the page has.
+    fn alters(&self, page: &RawPage) -> bool {
+        let mut targets = self.targets.iter().zip(&page.targets);
+        self.dialect()
+            .bulk()
+            .is_some_and(|bulk| targets.any(|(target, rows)| bulk.alters(rows, &target.columns)))
     }
 
     async fn copy_in(&self, session: &mut dyn Session, page: &RawPage) -> Result<(), DbError> {
@@ -340,19 +364,4 @@ enum May {
 
 fn keys(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-/// Which of these images are to blame for an error, as far as it can be said.
-fn refused(images: &[Stamped], error: &DbError) -> Vec<(Key, Hold)> {
-    let [image] = images else {
-        return Vec::new();
-    };
-    // Alone, it may belong to a row that comes later, or want a value that another key is about to
-    // give away: copies find that out.
-    let kind = match error.class {
-        ErrorClass::ForeignKey | ErrorClass::Unique => HoldKind::Waiting,
-        _ => HoldKind::Blocked,
-    };
-    let reason = error.summary.clone();
-    vec![(image.key.clone(), Hold { kind, reason })]
 }

@@ -58,7 +58,11 @@ impl SqlFollower {
     }
 
     /// What the refusal of a single copy means.
-    async fn refused(&self, part: &[Stamped], error: DbError) -> Result<Applied, StoreError> {
+    pub(super) async fn refused(
+        &self,
+        part: &[Stamped],
+        error: DbError,
+    ) -> Result<Applied, StoreError> {
         let held = |kind, reason| Ok(Applied::Held(Hold { kind, reason }));
         match error.class {
             ErrorClass::ForeignKey => held(HoldKind::Waiting, error.summary),

@@ -11,10 +11,10 @@ use crate::dialect::exact::{Decimal, reads_as};
 
 /// Whether `column` would hold another value than `value`, and nobody would be told.
 pub(super) fn alters(column: &Column, value: &Value) -> bool {
-    let whole = column.stored_type.trim_end_matches("[]");
-    if matches!(value, Value::Null | Value::Boolean(_) | Value::Bytes(_)) || !may_alter(whole) {
+    if matches!(value, Value::Null | Value::Boolean(_) | Value::Bytes(_)) || !may_alter(column) {
         return false;
     }
+    let whole = column.stored_type.trim_end_matches("[]");
     let Some(text) = text(value.clone()) else {
         return false;
     };
@@ -24,8 +24,9 @@ pub(super) fn alters(column: &Column, value: &Value) -> bool {
     }
 }
 
-/// Whether a type takes more than it keeps.
-fn may_alter(stored: &str) -> bool {
+/// Whether a column's type takes more than it keeps.
+pub(super) fn may_alter(column: &Column) -> bool {
+    let stored = column.stored_type.trim_end_matches("[]");
     let always = [
         "real",
         "double precision",
