@@ -1,6 +1,6 @@
 use super::*;
 use crate::memory::{Fault, Memory, Op, key};
-use crate::pace::Limit;
+use crate::pace::{Limit, Pacing};
 use crate::store::HoldKind;
 
 fn options(page: u32) -> BackfillOptions {

@@ -39,8 +39,8 @@ pub struct SqlAuthority {
     key_columns: Arc<Vec<Column>>,
     root: String,
     sums: Arc<Sums>,
-    /// See [`raw::moved`].
-    moved: Option<Arc<Vec<(usize, Vec<usize>)>>>,
+    /// How rows are moved that nobody looks into.
+    moved: Option<Arc<raw::Moved>>,
 }
 
 impl std::fmt::Debug for SqlAuthority {

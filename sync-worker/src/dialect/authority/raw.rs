@@ -14,9 +14,12 @@ use crate::store::RawPage;
 /// The most bytes of a page, in memory twice: one is written while the next one is read.
 const MOST: usize = 16 << 20;
 
-/// Where each column of each target stands among the answers of the query that fills it, if every image
-/// is these answers as they are: owned rows without generated ids, which point at no other row.
-pub(super) fn moved(mapping: &dyn Mapping) -> Option<Vec<(usize, Vec<usize>)>> {
+/// By target, the query that fills it, and where each column stands among its answers.
+pub(super) type Moved = Vec<(usize, Vec<usize>)>;
+
+/// How rows are moved, if every image is what the queries answer, as it is: owned rows without generated
+/// ids, which point at no other row.
+pub(super) fn moved(mapping: &dyn Mapping) -> Option<Moved> {
     let shape = mapping.shape();
     if !mapping.is_declared() || !shape.pointers.is_empty() {
         return None;
