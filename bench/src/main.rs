@@ -47,6 +47,9 @@ struct Options {
     /// How long the sustained load lasts, in seconds [default: 60, with --quick 10].
     #[arg(long)]
     seconds: Option<u64>,
+    /// How many rows of history are copied [default: 5,000,000, with --quick 300,000].
+    #[arg(long)]
+    rows: Option<u64>,
     /// Ends with code 1 if a figure is missed.
     #[arg(long)]
     strict: bool,
@@ -67,6 +70,8 @@ enum Part {
     Writes,
     /// Dual writes and reads for a while, by 1,000 callers.
     Load,
+    /// A backfill and a verify, beside COPY, INSERT … SELECT and a loop.
+    History,
 }
 
 fn main() {
@@ -89,6 +94,10 @@ fn main() {
     if wanted(Part::Load) {
         let usual = if options.quick { 10 } else { 60 };
         postgres::load(&mut report, options.seconds.unwrap_or(usual));
+    }
+    if wanted(Part::History) {
+        let usual = if options.quick { 300_000 } else { 5_000_000 };
+        postgres::history(&mut report, options.rows.unwrap_or(usual));
     }
     println!("{}", report.table());
     let json = serde_json::to_string_pretty(&report).expect("a report is plain data");

@@ -10,6 +10,7 @@ use serde::Serialize;
 #[serde(rename_all = "snake_case")]
 pub enum Limit {
     AtMost(f64),
+    AtLeast(f64),
     /// For orientation alone.
     None,
 }
@@ -75,6 +76,7 @@ impl Row {
     pub fn reached(&self) -> Option<bool> {
         match self.limit {
             Limit::AtMost(limit) => Some(self.figure <= limit),
+            Limit::AtLeast(limit) => Some(self.figure >= limit),
             Limit::None => None,
         }
     }
@@ -115,7 +117,7 @@ impl Report {
         let _ = writeln!(
             table,
             "{:<58} {:>12} {:>12} {:>7}  ",
-            "", "figure", "at most", "± %"
+            "", "figure", "limit", "± %"
         );
         for row in &self.rows {
             let _ = writeln!(table, "{}", line(row));
@@ -129,7 +131,8 @@ impl Report {
 
 fn line(row: &Row) -> String {
     let limit = match row.limit {
-        Limit::AtMost(limit) => number(limit, row.unit),
+        Limit::AtMost(limit) => format!("≤ {}", number(limit, row.unit)),
+        Limit::AtLeast(limit) => format!("≥ {}", number(limit, row.unit)),
         Limit::None => "–".to_owned(),
     };
     let verdict = match row.reached() {

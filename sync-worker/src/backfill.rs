@@ -331,7 +331,7 @@ impl Backfill {
     ) -> Result<Option<Passed>, StoreError> {
         let (meters, pacer) = (self.copier.meters(), &self.control.pacer);
         let begun = Instant::now();
-        let (page, asked) = self.page(cursor, ahead).await?;
+        let (page, asked) = self.page(cursor, ahead, u32::MAX).await?;
         let (rows, bytes) = (page.stamped.len() as u64, page.bytes());
         let Some(last) = page.last else {
             let cursor = Cursor {
@@ -392,11 +392,12 @@ impl Backfill {
         &self,
         cursor: &Cursor,
         ahead: &mut Option<(Page, u32)>,
+        most: u32,
     ) -> Result<(Page, u32), StoreError> {
         if let Some(ahead) = ahead.take() {
             return Ok(ahead);
         }
-        let asked = self.asks();
+        let asked = self.asks().min(most);
         let page = self.copier.authority().page(cursor.last.as_ref(), asked);
         Ok((page.await?, asked))
     }

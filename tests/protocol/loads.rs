@@ -21,6 +21,9 @@ everywhere!(
     copies_wait_for_a_load,
     a_late_page_brings_nothing_back,
     what_was_copied_is_not_loaded_over,
+    rows_of_an_earlier_installation_are_not_loaded_over,
+    what_copies_had_brought_and_is_gone_comes_back,
+    what_cannot_be_moved_as_it_is_comes_as_images,
     a_load_that_is_given_up_is_swept_by_copies,
     a_raised_base_ends_a_load,
     a_row_of_nobody_is_found_after_a_load,
@@ -240,6 +243,79 @@ mod scenario {
         assert!(!follower.start_loading().await.unwrap());
         backfill(&migration).await;
         assert!(!follower.cursor().await.unwrap().loading);
+        clean(&migration).await;
+    }
+
+    pub(super) async fn rows_of_an_earlier_installation_are_not_loaded_over(topology: Topology) {
+        let stock = Stock::start(topology).await;
+        stock.fill(12).await;
+        let migration = copying(&stock).await;
+        backfill(&migration).await;
+        clean(&migration).await;
+        migration.uninstall().await.unwrap();
+        // A page adds rows, and takes none out.
+        stock
+            .market
+            .legacy
+            .run("DELETE FROM thing_tags WHERE thing_id = 3")
+            .await;
+        let migration = copying(&stock).await;
+        assert!(!migration.copier().follower().start_loading().await.unwrap());
+        backfill(&migration).await;
+        clean(&migration).await;
+    }
+
+    /// A new side that came back from a backup of the same incarnation.
+    pub(super) async fn what_copies_had_brought_and_is_gone_comes_back(topology: Topology) {
+        let stock = Stock::start(topology).await;
+        stock.fill(12).await;
+        let migration = copying(&stock).await;
+        stock
+            .market
+            .legacy
+            .run("UPDATE things SET title = 'now' WHERE id IN (3, 4)")
+            .await;
+        drain(&migration).await;
+        assert_eq!(stock.market.dirty().await, Vec::<String>::new());
+        stock
+            .force("DELETE FROM goods WHERE thing_id = 3; DELETE FROM good_tags WHERE thing_id = 3")
+            .await;
+        let forget = "DELETE FROM changeover_key WHERE place = 'new' AND key = '3'";
+        stock.market.new.run(forget).await;
+        backfill(&migration).await;
+        drain(&migration).await;
+        clean(&migration).await;
+    }
+
+    /// A mapping that names what only the table itself has.
+    pub(super) async fn what_cannot_be_moved_as_it_is_comes_as_images(topology: Topology) {
+        let stock = Stock::start(topology).await;
+        stock.fill(12).await;
+        let only = match topology.is_postgres() {
+            true => "CASE WHEN things.tableoid > 0 THEN 'here' END",
+            false => "CASE WHEN rowid > 0 THEN 'here' END",
+        };
+        let mapping = Stock::mapping(topology).replacen(
+            "thing_id = \"id\"\n",
+            &format!("thing_id = \"id\"\nnote = \"{only}\"\n"),
+            1,
+        );
+        assert!(mapping.contains("note"));
+        let migration = stock.market.open_with(Market::mapping(&mapping)).await;
+        migration.install().await.unwrap();
+        migration.start_copying().await.unwrap();
+        backfill(&migration).await;
+        assert!(
+            migration
+                .copier()
+                .follower()
+                .cursor()
+                .await
+                .unwrap()
+                .loading
+        );
+        let notes = "SELECT count(*) || '' FROM goods WHERE note = 'here'";
+        assert_eq!(stock.market.new.text(notes).await, "12");
         clean(&migration).await;
     }
 

@@ -149,6 +149,8 @@ const POSTGRES_NEW: &[(&str, &str, &str)] = &[
     ("small", "real", "small"),
     ("small_double", "double precision", "small"),
     ("title", "text", "title"),
+    // What a mapping calls the name of a row within its key.
+    ("slot", "text", "title"),
     ("code", "text", "code"),
     ("fixed", "char(8)", "fixed"),
     ("fixed_text", "varchar(8)", "fixed"),
@@ -211,6 +213,7 @@ const SQLITE_NEW: &[(&str, &str, &str)] = &[
     ("ratio", "REAL", "ratio"),
     ("ratio_any", "", "ratio"),
     ("title", "TEXT", "title"),
+    ("slot", "TEXT", "title"),
     ("anything", "", "anything"),
     ("anything_number", "NUMERIC", "anything"),
     ("flag", "BOOLEAN", "flag"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use changeover_flags::Key;
+use changeover_flags::{Key, Version};
 use tokio::time::Instant;
 
 use super::raw::{Course, is_raw};
@@ -31,7 +31,9 @@ impl Backfill {
             *ahead = None;
             return self.load_raw(cursor, course).await;
         }
-        let passed = self.load_images(cursor, ahead).await?;
+        let passed = self
+            .load_images(cursor, ahead, course.most_images())
+            .await?;
         let rows = passed.as_ref().map_or(0, |passed| passed.rows);
         course.passed_images(rows);
         Ok(passed)
@@ -41,10 +43,11 @@ impl Backfill {
         &self,
         cursor: &Cursor,
         ahead: &mut Option<(Page, u32)>,
+        most: u32,
     ) -> Result<Option<Passed>, StoreError> {
         let (meters, pacer) = (self.copier.meters(), &self.control.pacer);
         let begun = Instant::now();
-        let (page, asked) = self.page(cursor, ahead).await?;
+        let (page, asked) = self.page(cursor, ahead, most).await?;
         let (rows, bytes) = (page.stamped.len() as u64, page.bytes());
         pacer.spend(rows, bytes);
         let done = rows < u64::from(asked);
@@ -54,7 +57,7 @@ impl Backfill {
             held: BTreeSet::new(),
         };
         if let Some(last) = &page.last {
-            let next = self.read_ahead(last, done);
+            let next = self.read_ahead(last, done || most < u32::MAX);
             let (loaded, next) = tokio::join!(self.load_all(&mut under), next);
             if !loaded? {
                 meters.pages_retried.increment(1);
@@ -69,6 +72,7 @@ impl Backfill {
             mut cursor, held, ..
         } = under;
         if done {
+            self.touch_missing().await?;
             if !self.copier.follower().end_loading(&cursor).await? {
                 return Ok(None);
             }
@@ -81,6 +85,33 @@ impl Backfill {
         Ok(Some(Passed { cursor, rows, held }))
     }
 
+    /// Makes stamped keys dirty that say that they are on the follower, and are not: pages leave them
+    /// out, and a new side that came back from a backup may lack what copies had brought.
+    pub(super) async fn touch_missing(&self) -> Result<(), StoreError> {
+        let (authority, follower) = (self.copier.authority(), self.copier.follower());
+        let (limit, mut after) = (self.options.page.max(1), None);
+        loop {
+            let keys = authority.stamped_keys(after.as_ref(), limit).await?;
+            let Some(last) = keys.last() else {
+                return Ok(());
+            };
+            after = Some(last.clone());
+            let held = follower.versions(&keys).await?;
+            answered("follower", "reading versions", keys.len(), held.len())?;
+            let dirty = authority.dirty_among(&keys).await?;
+            let mine = authority.versions(&keys).await?;
+            answered("authority", "reading versions", keys.len(), mine.len())?;
+            let both = keys.into_iter().zip(held).zip(mine);
+            let missing: Vec<Key> = both
+                .filter(|((key, held), mine)| *held < Some(*mine) && !dirty.contains_key(key))
+                .map(|((key, _), _)| key)
+                .collect();
+            if !missing.is_empty() {
+                authority.touch(&missing).await?;
+            }
+        }
+    }
+
     /// Loads what is left of a page, in smaller parts where something in it is refused; `false` when
     /// the cursor stands elsewhere.
     async fn load_all(&self, under: &mut Under<'_>) -> Result<bool, StoreError> {
@@ -90,8 +121,10 @@ impl Backfill {
             let Some(last) = part.last() else {
                 return Ok(true);
             };
-            // The authority is about to be raised: what it calls its base is none here.
-            if part.iter().any(|one| one.version < under.cursor.base) {
+            // One side is about to be raised: what the other calls its base is none here.
+            let incarnation = |version: Version| version.0 >> Version::COUNTER_BITS;
+            let here = incarnation(under.cursor.base);
+            if part.iter().any(|one| incarnation(one.version) != here) {
                 return Ok(false);
             }
             let images = self.loadable(part, under).await?;

@@ -31,6 +31,14 @@ impl Course {
         self.images == 0
     }
 
+    /// The most keys of the next page of images.
+    pub(super) fn most_images(&self) -> u32 {
+        match self.images {
+            0 => u32::MAX,
+            left => u32::try_from(left).unwrap_or(u32::MAX),
+        }
+    }
+
     /// So many keys went as images.
     pub(super) const fn passed_images(&mut self, keys: u64) {
         self.images = self.images.saturating_sub(keys);
@@ -137,6 +145,7 @@ impl Backfill {
             );
         }
         if done {
+            self.touch_missing().await?;
             if !follower.end_loading(&to).await? {
                 return Ok(None);
             }

@@ -35,11 +35,23 @@ pub(super) fn moved(mapping: &dyn Mapping) -> Option<Moved> {
         let fills = |query: &SourceQuery| query.fills == Some(index);
         let query = shape.queries.iter().position(fills)?;
         let select = &shape.queries.get(query)?.select;
-        let column = |name: &String| select.iter().position(|(known, _)| known == name);
+        // The first answer names the row within its key, whatever the columns are called.
+        let column = |name: &String| {
+            let mut columns = select.iter().enumerate().skip(1);
+            Some(columns.find(|(_, (known, _))| known == name)?.0)
+        };
         let columns: Option<Vec<usize>> = target.columns.iter().map(column).collect();
         Some((query, columns?))
     });
     moved.collect()
+}
+
+/// Whether an error says nothing about the statement.
+const fn is_passing(class: ErrorClass) -> bool {
+    matches!(
+        class,
+        ErrorClass::Connection | ErrorClass::Busy | ErrorClass::NotInstalled
+    )
 }
 
 /// Where a page ends.
@@ -91,7 +103,11 @@ impl SqlAuthority {
             match session.copy_out(&sql, left).await {
                 Ok(Some(rows)) => page.targets.push(rows),
                 Ok(None) => return Ok(None),
-                Err(error) if error.class == ErrorClass::Data => return Ok(None),
+                // What cannot be moved like this may have an image all the same.
+                Err(error) if !is_passing(error.class) => {
+                    tracing::debug!(%error, "a page is not moved as it is");
+                    return Ok(None);
+                }
                 Err(error) => return Err(error),
             }
         }

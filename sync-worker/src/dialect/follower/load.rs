@@ -18,7 +18,7 @@ use super::resolve::{Copy, Resolved};
 use super::write::How;
 use super::{Refusal, SqlFollower};
 use crate::dialect::held_mapping::HeldMapping;
-use crate::dialect::session::{DbError, Session};
+use crate::dialect::session::{DbError, ErrorClass, Session};
 use crate::dialect::statement::Statement;
 use crate::dialect::tables;
 use crate::store::{Applied, Cursor, Hold, HoldKind, Loaded, RawPage, Stamped, StoreError};
@@ -44,6 +44,7 @@ impl SqlFollower {
     ) -> Result<bool, DbError> {
         self.begin_alone(session).await?;
         let began = match self.can_load(session).await? {
+            May::Begin if self.has_strays(session).await? => false,
             May::Begin => {
                 self.shut(session).await?;
                 true
@@ -93,6 +94,18 @@ impl SqlFollower {
             Ok(()) if none(began) && none(copied) && none(swept) => May::Begin,
             _ => May::Not,
         })
+    }
+
+    /// Whether the new tables have rows of keys without a version: of an earlier installation, or put
+    /// there by hand. A page adds rows, and takes none out.
+    async fn has_strays(&self, session: &mut dyn Session) -> Result<bool, DbError> {
+        for target in 0..self.targets.len() {
+            let strays = self.unfenced_in(session, target, None, 1).await?;
+            if strays.is_some_and(|strays| !strays.is_empty()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn shut(&self, session: &mut dyn Session) -> Result<(), DbError> {
@@ -250,10 +263,16 @@ impl SqlFollower {
                 session.script("ROLLBACK").await?;
                 return Ok(Loaded::Refused(Vec::new()));
             }
-            Rows::Raw(page) => {
-                self.copy_in(session, page).await?;
-                Vec::new()
-            }
+            Rows::Raw(page) => match self.copy_in(session, page).await {
+                Ok(()) => Vec::new(),
+                // Images tell what it is.
+                Err(error) if error.class == ErrorClass::Other => {
+                    tracing::debug!(%error, "a page is not taken as it is");
+                    session.script("ROLLBACK").await?;
+                    return Ok(Loaded::Refused(Vec::new()));
+                }
+                Err(error) => return Err(error.into()),
+            },
         };
         if !refused.is_empty() {
             session.script("ROLLBACK").await?;
