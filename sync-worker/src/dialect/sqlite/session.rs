@@ -101,7 +101,12 @@ impl SqliteSession {
     /// fails on a row. A statement that it does understand failed on a row.
     async fn judged(&mut self, sql: Arc<String>, failed: sqlx::Error) -> DbError {
         let failed = error(failed);
-        let generic = matches!(&failed.source, sqlx::Error::Database(db) if db.code().as_deref() == Some("1"));
+        // What the schema lost under a statement is no row's fault, however the statement is prepared.
+        let generic = matches!(
+            &failed.source,
+            sqlx::Error::Database(db)
+                if db.code().as_deref() == Some("1") && !db.message().starts_with("no such ")
+        );
         if !generic || failed.class != ErrorClass::Other {
             return failed;
         }
