@@ -95,7 +95,8 @@ async fn application() {
         let wiring = wiring(&orders).await;
         let (service, handle) = layered(&orders, &wiring, legacy.clone());
         background.spawn(drain(wiring.clone()));
-        background.spawn(history(wiring.clone(), handle.clone()));
+        let load = orders.bug.is_empty();
+        background.spawn(history(wiring.clone(), handle.clone(), load));
         background.spawn(async move { wiring.watch(Duration::from_millis(300)).await });
         (service, Some(handle))
     } else {
@@ -201,7 +202,7 @@ async fn drain(wiring: Wiring) {
 
 /// Copies history slowly, so that kills strike in the middle; then verifies while everything runs,
 /// and lets the new side answer half of the reads.
-async fn history(wiring: Wiring, handle: Handle) {
+async fn history(wiring: Wiring, handle: Handle, load: bool) {
     let options = BackfillOptions {
         page: 7,
         pacing: Pacing {
@@ -210,6 +211,8 @@ async fn history(wiring: Wiring, handle: Handle) {
         },
         first_pause: Duration::from_millis(20),
         longest_pause: Duration::from_millis(200),
+        // The end of a load makes good some of what the planted bugs do.
+        load,
         ..BackfillOptions::default()
     };
     let half = Percent::new(50.0).unwrap();

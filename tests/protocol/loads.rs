@@ -30,14 +30,6 @@ everywhere!(
     a_load_goes_on_wherever_it_was_interrupted,
 );
 
-/// Installed and copying, with nothing copied yet.
-async fn copying(stock: &Stock) -> Migration {
-    let migration = stock.open().await;
-    migration.install().await.unwrap();
-    migration.start_copying().await.unwrap();
-    migration
-}
-
 /// Everything that the new side holds, as its database writes it.
 async fn held(stock: &Stock) -> Vec<String> {
     let columns: Vec<String> = match stock.topology.is_postgres() {
@@ -108,7 +100,7 @@ mod scenario {
         }
         sql += "UPDATE things SET title = 'forbidden' WHERE id IN (7, 8, 60);";
         stock.market.legacy.run(&sql).await;
-        let migration = copying(&stock).await;
+        let migration = stock.copying().await;
         let raw = migration.copier().authority().raw_format();
         assert_eq!(raw.is_some(), topology.is_postgres());
         backfill(&migration).await;
@@ -137,7 +129,7 @@ mod scenario {
     pub(super) async fn copies_wait_for_a_load(topology: Topology) {
         let stock = Stock::start(topology).await;
         stock.fill(30).await;
-        let migration = copying(&stock).await;
+        let migration = stock.copying().await;
         let follower = migration.copier().follower();
         let (from, to) = first_page(&migration).await;
         stock
@@ -185,7 +177,7 @@ mod scenario {
     pub(super) async fn a_late_page_brings_nothing_back(topology: Topology) {
         let stock = Stock::start(topology).await;
         stock.fill(25).await;
-        let migration = copying(&stock).await;
+        let migration = stock.copying().await;
         let (authority, follower) = (
             migration.copier().authority(),
             migration.copier().follower(),
@@ -232,7 +224,7 @@ mod scenario {
     pub(super) async fn what_was_copied_is_not_loaded_over(topology: Topology) {
         let stock = Stock::start(topology).await;
         stock.fill(12).await;
-        let migration = copying(&stock).await;
+        let migration = stock.copying().await;
         let follower = migration.copier().follower();
         // A version of history: no stamp would keep a page from bringing this key once more.
         migration
@@ -249,7 +241,7 @@ mod scenario {
     pub(super) async fn rows_of_an_earlier_installation_are_not_loaded_over(topology: Topology) {
         let stock = Stock::start(topology).await;
         stock.fill(12).await;
-        let migration = copying(&stock).await;
+        let migration = stock.copying().await;
         backfill(&migration).await;
         clean(&migration).await;
         migration.uninstall().await.unwrap();
@@ -259,7 +251,7 @@ mod scenario {
             .legacy
             .run("DELETE FROM thing_tags WHERE thing_id = 3")
             .await;
-        let migration = copying(&stock).await;
+        let migration = stock.copying().await;
         assert!(!migration.copier().follower().start_loading().await.unwrap());
         backfill(&migration).await;
         clean(&migration).await;
@@ -269,7 +261,7 @@ mod scenario {
     pub(super) async fn what_copies_had_brought_and_is_gone_comes_back(topology: Topology) {
         let stock = Stock::start(topology).await;
         stock.fill(12).await;
-        let migration = copying(&stock).await;
+        let migration = stock.copying().await;
         stock
             .market
             .legacy
@@ -322,7 +314,7 @@ mod scenario {
     pub(super) async fn a_load_that_is_given_up_is_swept_by_copies(topology: Topology) {
         let stock = Stock::start(topology).await;
         stock.fill(25).await;
-        let migration = copying(&stock).await;
+        let migration = stock.copying().await;
         let (from, to) = first_page(&migration).await;
         assert_eq!(load(&migration, &from, &to).await, Loaded::Yes);
         stock
@@ -346,7 +338,7 @@ mod scenario {
     pub(super) async fn a_raised_base_ends_a_load(topology: Topology) {
         let stock = Stock::start(topology).await;
         stock.fill(25).await;
-        let migration = copying(&stock).await;
+        let migration = stock.copying().await;
         let (from, to) = first_page(&migration).await;
         assert_eq!(load(&migration, &from, &to).await, Loaded::Yes);
         stock
@@ -376,7 +368,7 @@ mod scenario {
     pub(super) async fn a_row_of_nobody_is_found_after_a_load(topology: Topology) {
         let stock = Stock::start(topology).await;
         stock.fill(30).await;
-        let migration = copying(&stock).await;
+        let migration = stock.copying().await;
         backfill(&migration).await;
         clean(&migration).await;
         stock
@@ -407,7 +399,7 @@ mod scenario {
             .legacy
             .run("UPDATE things SET title = 'forbidden' WHERE id IN (33, 250)")
             .await;
-        let migration = copying(&stock).await;
+        let migration = stock.copying().await;
         let options = |random: &mut SmallRng| BackfillOptions {
             // A raw page has forty times as many keys.
             page: random.random_range(1..=3),

@@ -343,11 +343,17 @@ impl Stock {
         self.market.open_with(mapping).await
     }
 
-    /// Installed, with history copied.
-    pub async fn ready(&self) -> Migration {
+    /// Installed and copying, with nothing copied yet.
+    pub async fn copying(&self) -> Migration {
         let migration = self.open().await;
         migration.install().await.unwrap();
         migration.start_copying().await.unwrap();
+        migration
+    }
+
+    /// Installed, with history copied.
+    pub async fn ready(&self) -> Migration {
+        let migration = self.copying().await;
         backfill(&migration).await;
         migration
     }
