@@ -133,7 +133,7 @@ impl Backfill {
             .and_then(RowsPerSecond::new)
             .or(pacing.rows_per_second);
         options.page = self.page.unwrap_or(options.page);
-        options.load &= !self.no_load && !epoch.verified;
+        options.load &= !self.no_load;
         let before = Progress::read(&**copier.authority(), &**copier.follower()).await?;
         if self.dry_run {
             return self.which.file.answer(&Left {
@@ -146,7 +146,7 @@ impl Backfill {
         let bar = Screen::new().bar("backfill", before.estimate);
         bar.at(before.cursor.passed);
         let began = Instant::now();
-        let sweep = migration.backfill(options).with_signals(signals);
+        let sweep = migration.backfill(options.at(&epoch)).with_signals(signals);
         let mut waits = Waits::default();
         let swept = unless_interrupted("run it again: it goes on from where it stopped", async {
             let told = |progress: backfill::Progress| {

@@ -188,9 +188,7 @@ impl Wiring {
     async fn backfill_and_verify(&self, options: &RunOptions) -> Result<bool, MigrationError> {
         let epoch = self.migration.epoch().await?;
         if !epoch.backfilled {
-            let mut how = options.backfill;
-            how.load &= !epoch.verified;
-            let backfill = self.migration.backfill(how);
+            let backfill = self.migration.backfill(options.backfill.at(&epoch));
             let backfill = backfill.with_signals(options.signals.clone());
             let underway = Underway::of(self, backfill.control());
             let swept = backfill.run(|_| {}).await;

@@ -14,7 +14,8 @@
 //! A load that was interrupted goes on from its cursor, also in another process.
 //!
 //! It is no way to start again: where the base was raised, or a load was given up, history is swept by
-//! copies. `tests/model/door` is the proof, with the ways in which each rule's absence breaks it.
+//! copies. The scheme comes from `tests/model/door`, where every order of a few steps is tried, for ranges
+//! of one page each; `tests/simulation` runs this loop, of many pages, under faults and seeded bugs.
 //!
 //! # Rules
 //!

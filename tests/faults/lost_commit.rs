@@ -6,10 +6,12 @@ use changeover::worker::copy::CopySource;
 use changeover::worker::dialect::session::Database;
 use changeover::worker::migration::Migration;
 use changeover::worker::store::StoreError;
+use changeover::worker::verify::Class;
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 
 use crate::protocol::market::{MAPPING, Market, Topology, backfill, drain, verify};
+use crate::protocol::stock::{Stock, verify_by};
 use crate::support::postgres::shared;
 use crate::support::tcp_proxy::{Fault, FaultProxy};
 
@@ -168,12 +170,48 @@ async fn a_lost_mark_costs_a_copy_of_nothing() {
 /// A backfill that loses the answer of every third commit still ends, without a row twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backfill_ends_under_lost_answers() {
-    let market = Market::start(Topology::PostgresTwoDatabases).await;
-    market.fill(300).await;
+    for load in [true, false] {
+        let market = Market::start(Topology::PostgresTwoDatabases).await;
+        market.fill(300).await;
+        let (migration, proxy) = swept(&market, MAPPING, 20, load).await;
+        assert_eq!(loaded(&migration).await, load);
+        proxy.set(Fault::None);
+        settle(&market, &migration).await;
+    }
+}
+
+/// Pages that go from one database to the other as they are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_by_copy_ends_under_lost_answers() {
+    let stock = Stock::start(Topology::PostgresTwoDatabases).await;
+    stock.fill(1_500).await;
+    let mapping = Stock::mapping(stock.topology);
+    let (migration, proxy) = swept(&stock.market, &mapping, 1, true).await;
+    assert!(migration.copier().authority().raw_format().is_some());
+    assert!(loaded(&migration).await);
+    proxy.set(Fault::None);
+    drain(&migration).await;
+    for range in [0, 100] {
+        let report = verify_by(&migration, 100, range).await;
+        assert!(
+            report.clean() && report.count(Class::Equal) == 1_500,
+            "{report:?}"
+        );
+    }
+}
+
+async fn loaded(migration: &Migration) -> bool {
+    let cursor = migration.copier().follower().cursor().await.unwrap();
+    assert!(cursor.done);
+    cursor.loading
+}
+
+/// Copying, and swept although every third page loses its COMMIT or the answer to it.
+async fn swept(market: &Market, mapping: &str, page: u32, load: bool) -> (Migration, FaultProxy) {
     let proxy = FaultProxy::to(shared().port()).await;
     let migration = Migration::open(
         Market::entity(),
-        Market::mapping(MAPPING),
+        Market::mapping(mapping),
         Database::open(&market.legacy_url).unwrap(),
         Database::open(&proxy.through(&market.new_url)).unwrap(),
     )
@@ -182,7 +220,8 @@ async fn a_backfill_ends_under_lost_answers() {
     migration.install().await.unwrap();
     migration.start_copying().await.unwrap();
     let options = changeover::worker::backfill::BackfillOptions {
-        page: 20,
+        page,
+        load,
         first_pause: std::time::Duration::from_millis(5),
         ..Default::default()
     };
@@ -202,7 +241,6 @@ async fn a_backfill_ends_under_lost_answers() {
         .await
         .unwrap();
     assert!(done.done);
-    proxy.set(Fault::None);
     assert!(proxy.fired(Fault::LoseCommitAnswer) > 0 && proxy.fired(Fault::LoseCommit) > 0);
-    settle(&market, &migration).await;
+    (migration, proxy)
 }

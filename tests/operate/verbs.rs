@@ -154,3 +154,32 @@ async fn a_verify_looks_at_a_part_or_begins_again_and_again() {
     assert_eq!(reports[0]["clean"], true, "{reports:?}");
     assert_eq!(reports.last().unwrap()["clean"], false, "{reports:?}");
 }
+
+/// A load that was interrupted, and that nobody goes on with.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_that_waits_is_said_and_can_be_given_up() {
+    let market = Market::start(Topology::SqliteTwoFiles).await;
+    market.fill(200).await;
+    let desk = Desk::of(&market);
+    desk.run("install").await.with(0);
+    let child = desk.slow_backfill().await;
+    signal("INT", &[child.id().unwrap()]);
+    ended(child).await.with(130);
+    let status = desk.status().await;
+    assert_eq!(
+        (&status["backfill_loading"], &status["backfill_done"]),
+        (&true.into(), &false.into()),
+        "{status}"
+    );
+    assert!(desk.run("status").await.with(0).out.contains("it loads"));
+    let write = "UPDATE listings SET title = 'now' WHERE id = 200";
+    market.legacy.run(write).await;
+    desk.run("drain --within 1").await.with(1);
+    assert_eq!(market.dirty().await.len(), 1);
+    let given_up = desk.run("backfill --no-load --json").await.with(0).json();
+    assert_eq!(given_up["passed"], 200, "{given_up}");
+    assert_eq!(desk.status().await["backfill_loading"], false);
+    desk.run("drain --within 30").await.with(0);
+    desk.run("verify").await.with(0);
+    market.assert_equal().await;
+}

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use changeover_flags::Epoch;
+
 use crate::pace::Pacing;
 
 /// How a backfill goes about it.
@@ -25,6 +27,16 @@ pub struct BackfillOptions {
 }
 
 impl BackfillOptions {
+    /// The same for an entity at `epoch`: where the new side was verified, reads may be answered there,
+    /// and no copy may wait for a load.
+    #[must_use]
+    pub const fn at(self, epoch: &Epoch) -> BackfillOptions {
+        BackfillOptions {
+            load: self.load && !epoch.verified,
+            ..self
+        }
+    }
+
     /// How many times as many keys a page has that nobody looks into on its way. What it costs beside
     /// its rows, four round trips, is then little.
     pub const RAW: u32 = 40;

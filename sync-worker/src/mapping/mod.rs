@@ -46,7 +46,8 @@ pub trait Mapping: Send + Sync + 'static {
 
     /// Whether an image is what the queries answer, row by row: each target's rows are those of the
     /// one query that [fills](SourceQuery::fills) it, and a column holds the answer of its name, as it
-    /// is. Only then can a verify sum rows where they are, and compare none one by one.
+    /// is. Only then can a verify sum rows where they are, and a load move them as they
+    /// are.
     fn is_declared(&self) -> bool {
         false
     }

@@ -254,7 +254,11 @@ impl Authority for SqlAuthority {
     }
 }
 
-fn after_key<'d>(statement: Statement<'d>, after: Option<&Key>) -> Statement<'d> {
+/// A condition: the key stands after this one.
+pub(in crate::dialect) fn after_key<'d>(
+    statement: Statement<'d>,
+    after: Option<&Key>,
+) -> Statement<'d> {
     match after {
         Some(key) => statement.sql(" AND key > ").text(key.as_str()),
         None => statement,

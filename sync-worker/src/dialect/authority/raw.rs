@@ -7,9 +7,11 @@ use super::{SqlAuthority, integer, key_at};
 use crate::dialect::bulk::Bulk;
 use crate::dialect::session::{DbError, ErrorClass, Session};
 use crate::dialect::statement::Statement;
+use crate::dialect::sums::within;
 use crate::dialect::{inspect, tables};
 use crate::mapping::{Belongs, Identity, Mapping, Ownership, SourceQuery};
 use crate::store::RawPage;
+use crate::sum::Span;
 
 /// The most bytes of a page, in memory twice: one is written while the next one is read.
 const MOST: usize = 16 << 20;
@@ -130,19 +132,11 @@ impl SqlAuthority {
             " FROM (SELECT {} AS key, row_number() OVER (ORDER BY {order}) AS number FROM ",
             dialect.key_text(&columns)
         ));
-        statement = statement.table(&self.root).sql(" AS t");
-        if let Some(components) = after.and_then(|key| key.components(columns.len())) {
-            statement = statement.sql(&format!(" WHERE ({order}) > ("));
-            for (n, (component, column)) in
-                components.iter().zip(self.key_columns.iter()).enumerate()
-            {
-                let value = dialect.key_value(component, column);
-                statement = statement
-                    .sql(if n == 0 { "" } else { ", " })
-                    .bind(value, &column.sql_type);
-            }
-            statement = statement.sql(")");
-        }
+        statement = statement.table(&self.root).sql(" AS t WHERE ");
+        let span = Span::above(after.cloned());
+        let Some(statement) = within(statement, dialect, &columns, &self.key_columns, &span) else {
+            return Ok(None);
+        };
         let statement = statement
             .sql(&format!(" ORDER BY {order} LIMIT "))
             .int(limit.into())

@@ -3,6 +3,7 @@
 use changeover_flags::Key;
 
 use super::SqlFollower;
+use crate::dialect::authority::after_key;
 use crate::dialect::session::{DbError, Session};
 use crate::dialect::statement::Statement;
 use crate::dialect::sums::keys_of;
@@ -18,12 +19,7 @@ impl SqlFollower {
         let statement = Statement::of(self.dialect(), "SELECT key FROM ")
             .table(tables::KEY)
             .sql(" WHERE ");
-        let mut statement = self.here(statement, "");
-        if let Some(key) = after {
-            statement = statement.sql(" AND key > ").text(key.as_str());
-        }
-        let statement = statement.sql(" ORDER BY key LIMIT ").int(limit.into());
-        keys_of(session, statement, 0).await
+        self.listed(session, statement, after, limit).await
     }
 
     pub(super) async fn moved_keys_in(
@@ -38,11 +34,20 @@ impl SqlFollower {
             .table(tables::EPOCH)
             .sql(" e WHERE ");
         let statement = self.here(statement, "e.").sql(") AND ");
-        let mut statement = self.here(statement, "");
-        if let Some(key) = after {
-            statement = statement.sql(" AND key > ").text(key.as_str());
-        }
-        let statement = statement.sql(" ORDER BY key LIMIT ").int(limit.into());
+        self.listed(session, statement, after, limit).await
+    }
+
+    /// The first `limit` keys after `after` that `statement` begins to ask for.
+    async fn listed(
+        &self,
+        session: &mut dyn Session,
+        statement: Statement<'_>,
+        after: Option<&Key>,
+        limit: u32,
+    ) -> Result<Vec<Key>, DbError> {
+        let statement = after_key(self.here(statement, ""), after)
+            .sql(" ORDER BY key LIMIT ")
+            .int(limit.into());
         keys_of(session, statement, 0).await
     }
 }

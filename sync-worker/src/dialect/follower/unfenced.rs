@@ -3,12 +3,13 @@
 use changeover_flags::Key;
 
 use super::SqlFollower;
-use crate::dialect::authority::key_at;
 use crate::dialect::catalog::Column;
 use crate::dialect::session::{DbError, Session};
 use crate::dialect::statement::Statement;
+use crate::dialect::sums::{keys_of, within};
 use crate::dialect::tables;
 use crate::mapping::Belongs;
+use crate::sum::Span;
 
 impl SqlFollower {
     pub(super) async fn unfenced_in(
@@ -26,9 +27,10 @@ impl SqlFollower {
             return Ok(Some(Vec::new()));
         };
         let dialect = self.dialect();
-        let columns: Vec<&Column> = names
+        let columns: Vec<Column> = names
             .iter()
             .filter_map(|name| target.table.column(name))
+            .cloned()
             .collect();
         let names: Vec<String> = columns
             .iter()
@@ -36,19 +38,13 @@ impl SqlFollower {
             .collect();
         let known: Vec<String> = names.iter().map(|n| format!("{n} IS NOT NULL")).collect();
         let (key, together) = (dialect.key_text(&names), names.join(", "));
-        let mut statement = Statement::of(dialect, &format!("SELECT {key} FROM "))
+        let statement = Statement::of(dialect, &format!("SELECT {key} FROM "))
             .table(&target.target.table)
-            .sql(&format!(" t WHERE {}", known.join(" AND ")));
-        if let Some(components) = after.and_then(|key| key.components(columns.len())) {
-            statement = statement.sql(&format!(" AND ({together}) > ("));
-            for (n, (component, column)) in components.iter().zip(&columns).enumerate() {
-                let value = dialect.key_value(component, column);
-                statement = statement
-                    .sql(if n == 0 { "" } else { ", " })
-                    .bind(value, &column.sql_type);
-            }
-            statement = statement.sql(")");
-        }
+            .sql(&format!(" t WHERE {} AND ", known.join(" AND ")));
+        let span = Span::above(after.cloned());
+        let Some(statement) = within(statement, dialect, &names, &columns, &span) else {
+            return Ok(Some(Vec::new()));
+        };
         let statement = statement
             .sql(" AND NOT EXISTS (SELECT 1 FROM ")
             .table(tables::KEY)
@@ -57,7 +53,6 @@ impl SqlFollower {
             .here(statement, "c.")
             .sql(&format!(") GROUP BY {together} ORDER BY {together} LIMIT "))
             .int(limit.into());
-        let rows = session.fetch(statement).await?;
-        Ok(Some(rows.iter().filter_map(|row| key_at(row, 0)).collect()))
+        Ok(Some(keys_of(session, statement, 0).await?))
     }
 }
