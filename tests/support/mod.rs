@@ -1,9 +1,12 @@
-//! What the scenarios stand on: real servers ([`postgres`]), named faults between a client and a
-//! server ([`tcp_proxy`]), SQLite files and random seeds.
+//! What the scenarios stand on: real servers ([`postgres`], [`mariadb`]), named faults between a
+//! client and a server ([`tcp_proxy`]), SQLite files and random seeds.
 #![allow(dead_code, reason = "not every scenario uses every part")]
 
+pub mod mariadb;
+mod mariadb_install;
 pub mod postgres;
 mod postgres_install;
+mod server;
 pub mod source;
 pub mod tcp_proxy;
 pub mod tree;

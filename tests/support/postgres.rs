@@ -7,7 +7,6 @@
 
 use std::{
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -21,12 +20,10 @@ use std::{
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, postgres::PgConnectOptions};
 
 use super::{
-    postgres_install::{Template, owned_folder, run, template},
+    postgres_install::{Template, postgres_folder, template},
+    server::{PATIENCE, end_of, free_port, run, wait_until},
     watchdog::{Watchdog, alive, children, signal},
 };
-
-/// How long a start or an end may take before the test fails. Crash recovery is part of a start.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server of one's own, to be killed and restarted at will. Dropping it ends it and removes its
 /// folder. Every method blocks for as long as its work takes; none needs a runtime, except where
@@ -184,7 +181,7 @@ impl Postgres {
     }
 
     fn prepare(template: &Template) -> Result<Self, String> {
-        let (folder, watchdog) = owned_folder(&template.bin, template.run_as)?;
+        let (folder, watchdog) = postgres_folder(&template.bin, template.run_as)?;
         run(Command::new("cp")
             .arg("-a")
             .arg(template.folder.join("data"))
@@ -227,18 +224,9 @@ impl Postgres {
             }
             thread::sleep(Duration::from_millis(5));
         }
-        let log = self.log();
-        let start = log.len()
-            - log
-                .lines()
-                .rev()
-                .take(20)
-                .map(|l| l.len() + 1)
-                .sum::<usize>()
-                .min(log.len());
         Err(format!(
             "PostgreSQL did not start; the end of its log:\n{}",
-            log.get(start..).unwrap_or(&log)
+            end_of(&self.log())
         ))
     }
 
@@ -286,15 +274,6 @@ async fn fresh(kind: &str) -> String {
     server.url(&name)
 }
 
-/// A free port below the range from which the kernel takes the near ends of connections: the port
-/// must still be free when a killed server comes back to it.
-fn free_port() -> Result<u16, String> {
-    (0..1000)
-        .map(|_| rand::random_range(15_000..32_000))
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .ok_or_else(|| "no free port on 127.0.0.1".to_owned())
-}
-
 /// Reads `postmaster.pid` as `pg_ctl` does: line 1 is the pid, line 8 the state, which is
 /// `standby` for ever on a standby that takes connections.
 fn says_ready(pid_file: &str, pid: u32) -> bool {
@@ -322,14 +301,6 @@ fn stopped_family(postmaster: u32) -> Vec<u32> {
     let pids = family(postmaster);
     signal("STOP", &pids);
     pids
-}
-
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !done() {
-        assert!(started.elapsed() < PATIENCE, "waited in vain for {what}");
-        thread::sleep(Duration::from_millis(2));
-    }
 }
 
 #[path = "postgres_tests.rs"]

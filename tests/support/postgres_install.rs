@@ -4,16 +4,16 @@ use std::{
     env,
     ffi::OsStr,
     fs,
-    os::unix::{
-        fs::{MetadataExt as _, chown},
-        process::CommandExt as _,
-    },
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
 };
 
-use super::watchdog::{RunAs, Watchdog};
+use super::{
+    server::{run, unprivileged, watched_folder},
+    watchdog::{RunAs, Server, Watchdog},
+};
 
 /// What `initdb` made, for servers to be copied from.
 pub struct Template {
@@ -38,8 +38,8 @@ fn make_template() -> Result<Template, String> {
         Path::new("/usr/lib/postgresql"),
         &env::var_os("PATH").unwrap_or_default(),
     )?;
-    let run_as = unprivileged()?;
-    let (folder, watchdog) = owned_folder(&bin, run_as)?;
+    let run_as = unprivileged("postgres")?;
+    let (folder, watchdog) = postgres_folder(&bin, run_as)?;
     let mut initdb = Command::new(bin.join("initdb"));
     initdb
         .args(["--no-sync", "--username=postgres", "--auth=trust"])
@@ -96,59 +96,16 @@ pub fn find_bin(named: Option<PathBuf>, debian: &Path, path: &OsStr) -> Result<P
         })
 }
 
-/// PostgreSQL refuses to run as root: then, the ids of its own user, or of `nobody`.
-fn unprivileged() -> Result<RunAs, String> {
-    let me = fs::metadata("/proc/self").map_err(|e| format!("these tests need /proc: {e}"))?;
-    if me.uid() != 0 {
-        return Ok(None);
-    }
-    let users = fs::read_to_string("/etc/passwd").map_err(|e| format!("/etc/passwd: {e}"))?;
-    let ids = |name: &str| {
-        let fields: Vec<&str> = users
-            .lines()
-            .map(|line| line.split(':').collect::<Vec<_>>())
-            .find(|f| f.first() == Some(&name))?;
-        Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?))
-    };
-    let found = ids("postgres").or_else(|| ids("nobody"));
-    found
-        .map(Some)
-        .ok_or_else(|| "root, and neither user postgres nor nobody exists".to_owned())
-}
-
-/// A new folder that the server's user owns and a watchdog removes.
-pub fn owned_folder(bin: &Path, run_as: RunAs) -> Result<(PathBuf, Watchdog), String> {
-    // A socket's path has 107 bytes, and root's own temporary folder may be closed to others.
-    let ours = env::temp_dir();
-    let base = if run_as.is_some() || ours.as_os_str().len() > 60 {
-        Path::new("/tmp")
-    } else {
-        &ours
-    };
-    let folder = tempfile::Builder::new()
-        .prefix("changeover-pg-")
-        .tempdir_in(base)
-        .map_err(|error| format!("{}: {error}", base.display()))?;
-    if let Some((user, group)) = run_as {
-        chown(folder.path(), Some(user), Some(group)).map_err(|error| error.to_string())?;
-    }
-    let watchdog = Watchdog::over(folder.path(), bin, run_as)?;
-    Ok((folder.keep(), watchdog))
-}
-
-/// Runs a program to its end; what it said is part of the error.
-pub fn run(command: &mut Command) -> Result<(), String> {
-    let output = command
-        .output()
-        .map_err(|error| format!("{command:?}: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!(
-        "{command:?}: {}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    ))
+/// A new folder whose watchdog starts a server from the data in it.
+pub fn postgres_folder(bin: &Path, run_as: RunAs) -> Result<(PathBuf, Watchdog), String> {
+    watched_folder("changeover-pg-", run_as, |folder| {
+        let mut command = Command::new(bin.join("postgres"));
+        command.arg("-D").arg(folder.join("data"));
+        Server {
+            command,
+            farewell: "QUIT",
+        }
+    })
 }
 
 mod tests {

@@ -17,13 +17,23 @@ use std::{
 /// The user and group ids that a server runs as, when this process is root.
 pub type RunAs = Option<(u32, u32)>;
 
-/// `$1` is the folder, `$2` the program folder of PostgreSQL. Orders: `start`, `reap`.
+/// What a watchdog starts, and how it ends what still runs when the tests are gone.
+pub struct Server {
+    /// A program and its arguments; nothing else of it is looked at.
+    pub command: Command,
+    /// The signal that ends it at once and keeps nothing: its data goes with its folder.
+    pub farewell: &'static str,
+}
+
+/// `$1` is the folder, `$2` the farewell, the rest the server. Orders: `start`, `reap`.
 ///
 /// At the end stopped processes are continued first, since a stopped one heeds nothing but
-/// SIGKILL; SIGQUIT comes before SIGKILL because only a postmaster that ends itself gives back its
-/// shared memory segment. One that was killed has left it behind, named in line 7 of its pid file.
+/// SIGKILL; the farewell of PostgreSQL is no SIGKILL because only a postmaster that ends itself
+/// gives back its shared memory segment. One that was killed has left it behind, named in line 7 of
+/// its pid file.
 const SCRIPT: &str = r#"
-dir=$1 bin=$2 pid=
+dir=$1 farewell=$2 pid=
+shift 2
 alive() {
     read -r _ _ state _ 2>/dev/null <"/proc/$pid/stat" && [ "$state" != Z ]
 }
@@ -34,7 +44,7 @@ family() {
 while read -r order; do
     case $order in
     start)
-        "$bin/postgres" -D "$dir/data" </dev/null >>"$dir/log" 2>&1 &
+        "$@" </dev/null >>"$dir/log" 2>&1 &
         pid=$!
         echo "$pid"
         ;;
@@ -47,7 +57,7 @@ while read -r order; do
 done
 if [ -n "$pid" ]; then
     kill -CONT $(family) 2>/dev/null
-    kill -QUIT "$pid" 2>/dev/null
+    kill -"$farewell" "$pid" 2>/dev/null
     patience=50
     while alive && [ "$patience" -gt 0 ]; do
         sleep 0.1
@@ -72,13 +82,15 @@ pub struct Watchdog {
 
 impl Watchdog {
     /// Takes over `folder`; nothing is started yet.
-    pub fn over(folder: &Path, bin: &Path, run_as: RunAs) -> Result<Self, String> {
+    pub fn over(folder: &Path, server: &Server, run_as: RunAs) -> Result<Self, String> {
         let mut command = Command::new("sh");
         // A group of its own: Ctrl-C ends the tests, and the watchdog then ends the server.
         command
             .args(["-c", SCRIPT, "watchdog"])
             .arg(folder)
-            .arg(bin)
+            .arg(server.farewell)
+            .arg(server.command.get_program())
+            .args(server.command.get_args())
             .process_group(0);
         if let Some((user, group)) = run_as {
             command.uid(user).gid(group);
