@@ -24,6 +24,7 @@ const PATIENCE: Patience = Patience {
 enum Held {
     Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
     Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
+    Mariadb(sqlx::Transaction<'static, sqlx::MySql>),
 }
 
 impl Held {
@@ -39,6 +40,11 @@ impl Held {
                 sqlx::raw_sql(sql).execute(&mut *transaction).await.unwrap();
                 Held::Sqlite(transaction)
             }
+            Plain::Mariadb(pool) => {
+                let mut transaction = pool.begin().await.unwrap();
+                sqlx::raw_sql(sql).execute(&mut *transaction).await.unwrap();
+                Held::Mariadb(transaction)
+            }
         }
     }
 
@@ -51,7 +57,7 @@ impl Held {
                     .await
                     .unwrap(),
             ),
-            Held::Sqlite(_) => None,
+            Held::Sqlite(_) | Held::Mariadb(_) => None,
         }
     }
 
@@ -59,6 +65,7 @@ impl Held {
         match self {
             Held::Postgres(transaction) => transaction.rollback().await.unwrap(),
             Held::Sqlite(transaction) => transaction.rollback().await.unwrap(),
+            Held::Mariadb(transaction) => transaction.rollback().await.unwrap(),
         }
     }
 }

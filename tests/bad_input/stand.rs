@@ -183,6 +183,14 @@ pub async fn census(side: &Plain) -> Vec<String> {
             "SELECT type || ' ' || name || ' ' || coalesce(sql, '') FROM sqlite_schema ORDER BY 1",
             "SELECT '\"' || replace(name, '\"', '\"\"') || '\"' FROM sqlite_schema WHERE type = 'table' ORDER BY 1",
         ),
+        Plain::Mariadb(_) => (
+            "SELECT CONCAT_WS(' ', 'column', table_name, column_name, column_type) AS said FROM information_schema.columns WHERE table_schema = database()
+             UNION ALL SELECT CONCAT_WS(' ', 'index', table_name, index_name, column_name) FROM information_schema.statistics WHERE table_schema = database()
+             UNION ALL SELECT CONCAT_WS(' ', 'trigger', trigger_name, event_object_table) FROM information_schema.triggers WHERE trigger_schema = database()
+             UNION ALL SELECT CONCAT_WS(' ', 'routine', routine_name) FROM information_schema.routines WHERE routine_schema = database()
+             ORDER BY said",
+            "SELECT CONCAT('\"', table_name, '\"') FROM information_schema.tables WHERE table_schema = database() ORDER BY 1",
+        ),
     };
     let mut found = side.texts(objects).await;
     assert!(!found.is_empty(), "the census found nothing");

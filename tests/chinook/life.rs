@@ -1,7 +1,7 @@
 //! Chinook from install to uninstall.
 
 use super::shop::{Shop, data};
-use crate::protocol::market::{Topology, verify};
+use crate::protocol::market::{Plain, Topology, verify};
 
 /// Customers, orders, entries and songs in [`Shop::migrations`].
 const ORDERS: usize = 1;
@@ -9,7 +9,7 @@ const ORDERS: usize = 1;
 async fn whole_life(topology: Topology, test: &str) {
     let Some(data) = data(test) else { return };
     let shop = Shop::start(topology, &data).await;
-    let before = catalog(&shop, topology).await;
+    let before = [catalog(&shop.legacy).await, catalog(&shop.new).await];
     for migration in &shop.migrations {
         migration
             .install()
@@ -36,7 +36,7 @@ async fn whole_life(topology: Topology, test: &str) {
     shop.legacy.forget_past().await;
     shop.new.forget_past().await;
     assert_eq!(
-        catalog(&shop, topology).await,
+        [catalog(&shop.legacy).await, catalog(&shop.new).await],
         before,
         "{topology:?}: what is left"
     );
@@ -117,16 +117,16 @@ async fn writes_follow(shop: &Shop, topology: Topology) {
     );
 }
 
-/// Every object of both databases, with its definition where the engine tells it.
-async fn catalog(shop: &Shop, topology: Topology) -> Vec<Vec<String>> {
-    let sql = if topology.is_postgres() {
+/// Every object of a database, with its definition where the engine tells it.
+async fn catalog(side: &Plain) -> Vec<String> {
+    let sql = if side.is_postgres() {
         "SELECT 'class ' || relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace
          UNION ALL SELECT 'function ' || oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace
          UNION ALL SELECT 'trigger ' || tgname::text FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1"
     } else {
         "SELECT type || ' ' || name FROM sqlite_schema ORDER BY 1"
     };
-    vec![shop.legacy.texts(sql).await, shop.new.texts(sql).await]
+    side.texts(sql).await
 }
 
 macro_rules! in_every_topology {
@@ -140,4 +140,6 @@ in_every_topology!(
     sqlite_one_file: SqliteOneFile,
     postgres_two_databases: PostgresTwoDatabases,
     postgres_one_database: PostgresOneDatabase,
+    postgres_to_sqlite: PostgresToSqlite,
+    sqlite_to_postgres: SqliteToPostgres,
 );

@@ -1,6 +1,6 @@
 //! The shop on any topology: its old and new tables, its four mappings, plain SQL on both sides.
 //!
-//! The same text serves both engines: `@customer_id` stands for `customer_id` on PostgreSQL and
+//! The same text serves all engines: `@customer_id` stands for `customer_id` on PostgreSQL and
 //! for `CustomerId` on SQLite, whose Chinook names its tables and columns so.
 
 use std::path::{Path, PathBuf};
@@ -12,21 +12,21 @@ use changeover::worker::dialect::session::Database;
 use changeover::worker::mapping::toml::TomlMapping;
 use changeover::worker::migration::Migration;
 
-use crate::protocol::market::{Plain, Topology, drain};
+use crate::protocol::market::{Engine, Plain, Topology, drain};
 use crate::support;
 
-/// `{id}` is what makes a column number itself.
+/// The new tables: see [`Engine::schema`].
 const NEW: &str = "
 CREATE TABLE addresses (
-  id {id}, street text NOT NULL, city text NOT NULL, country text NOT NULL, UNIQUE (street, city, country));
+  id {id}, street {word} NOT NULL, city {word} NOT NULL, country {word} NOT NULL, UNIQUE (street, city, country));
 CREATE TABLE customers (
-  id bigint PRIMARY KEY NOT NULL, full_name text NOT NULL, email text NOT NULL UNIQUE, company text,
-  phone text, address_id bigint REFERENCES addresses);
+  id bigint PRIMARY KEY NOT NULL, full_name text NOT NULL, email {word} NOT NULL UNIQUE, company text,
+  phone text, address_id bigint REFERENCES addresses (id));
 CREATE TABLE orders (
-  id {id}, legacy_id bigint NOT NULL UNIQUE, customer_id bigint NOT NULL REFERENCES customers,
-  placed_at timestamp NOT NULL, total decimal(10,2) NOT NULL, note text NOT NULL DEFAULT 'none');
+  id {id}, legacy_id bigint NOT NULL UNIQUE, customer_id bigint NOT NULL REFERENCES customers (id),
+  placed_at timestamp NOT NULL, total decimal(10,2) NOT NULL, note {word} NOT NULL DEFAULT 'none');
 CREATE TABLE order_lines (
-  id {id}, order_id bigint NOT NULL REFERENCES orders, legacy_line bigint NOT NULL UNIQUE,
+  id {id}, order_id bigint NOT NULL REFERENCES orders (id), legacy_line bigint NOT NULL UNIQUE,
   song bigint NOT NULL, price decimal(10,2) NOT NULL, quantity bigint NOT NULL);
 CREATE INDEX order_lines_of ON order_lines (order_id);
 CREATE TABLE playlist_entries (
@@ -174,8 +174,12 @@ const ENTITIES: [(&str, &str); 4] = [
 /// kept for `scripts/test` to count.
 pub fn data(test: &str) -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
-    if folder.join("Chinook_Sqlite.sqlite").exists()
-        && folder.join("Chinook_PostgreSql.sql").exists()
+    let scripts = [Engine::Postgres, Engine::Mariadb]
+        .into_iter()
+        .filter_map(script);
+    if scripts
+        .chain(["Chinook_Sqlite.sqlite"])
+        .all(|file| folder.join(file).exists())
     {
         return Some(folder);
     }
@@ -199,51 +203,25 @@ pub struct Shop {
 impl Shop {
     /// The shop's old tables with their data, the new ones empty, nothing installed.
     pub async fn start(topology: Topology, data: &Path) -> Shop {
-        let (folder, legacy_url, new_url) = match topology {
-            Topology::SqliteTwoFiles | Topology::SqliteOneFile => {
-                let (folder, legacy, new) = support::sqlite_pair();
-                std::fs::copy(
-                    data.join("Chinook_Sqlite.sqlite"),
-                    folder.path().join("legacy.db"),
-                )
-                .unwrap();
-                let new = if topology == Topology::SqliteOneFile {
-                    legacy.clone()
-                } else {
-                    new
-                };
-                (Some(folder), legacy, new)
-            }
-            Topology::PostgresTwoDatabases => {
-                let (legacy, new) = support::postgres::fresh_pair().await;
-                (None, legacy, new)
-            }
-            Topology::PostgresOneDatabase => {
-                let url = support::postgres::fresh_one().await;
-                (None, url.clone(), url)
-            }
-        };
+        let (folder, legacy_url, new_url) = topology.databases().await;
+        if topology.legacy_engine() == Engine::Sqlite {
+            let file = folder.as_ref().unwrap().path().join("legacy.db");
+            std::fs::copy(data.join("Chinook_Sqlite.sqlite"), file).unwrap();
+        }
         let (legacy, new) = (Plain::open(&legacy_url).await, Plain::open(&new_url).await);
-        let id = if topology.is_postgres() {
-            let script = std::fs::read_to_string(data.join("Chinook_PostgreSql.sql")).unwrap();
-            let outside = |line: &&str| !(line.starts_with('\\') || line.contains("DATABASE"));
-            legacy
-                .run(
-                    &script
-                        .lines()
-                        .filter(outside)
-                        .collect::<Vec<_>>()
-                        .join("\n"),
-                )
-                .await;
-            "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
-        } else {
-            "INTEGER PRIMARY KEY NOT NULL"
-        };
-        new.run(&NEW.replace("{id}", id)).await;
+        if let Some(script) = script(legacy.engine()) {
+            let script = std::fs::read_to_string(data.join(script)).unwrap();
+            // The database is there already.
+            let elsewhere = |line: &&str| {
+                line.starts_with('\\') || line.starts_with("USE `") || line.contains("DATABASE")
+            };
+            let lines: Vec<&str> = script.lines().filter(|line| !elsewhere(line)).collect();
+            legacy.run(&lines.join("\n")).await;
+        }
+        new.run(&new.engine().schema(NEW)).await;
         let mut migrations = Vec::new();
         for (name, mapping) in ENTITIES {
-            let mapping: TomlMapping = names(topology, mapping)
+            let mapping: TomlMapping = names(legacy.engine(), mapping)
                 .parse()
                 .unwrap_or_else(|e| panic!("{e}"));
             let sides = (
@@ -265,7 +243,7 @@ impl Shop {
 
     /// Runs SQL of the application on the old tables.
     pub async fn write(&self, sql: &str) {
-        self.legacy.run(&names(self.topology, sql)).await;
+        self.legacy.run(&names(self.legacy.engine(), sql)).await;
     }
 
     /// Copies all history of one entity.
@@ -302,11 +280,7 @@ impl Shop {
     /// What both sides say of one entity, in one order.
     pub async fn both(&self, index: usize) -> (Vec<String>, Vec<String>) {
         let (legacy, new) = ROWS[index];
-        let mut legacy = self.legacy.texts(&self.exact(legacy)).await;
-        let mut new = self.new.texts(&self.exact(new)).await;
-        legacy.sort_unstable();
-        new.sort_unstable();
-        (legacy, new)
+        (said(&self.legacy, legacy).await, said(&self.new, new).await)
     }
 
     /// Plain SQL finds both sides equal, in as many rows as expected.
@@ -339,20 +313,31 @@ impl Shop {
             self.assert_equal(index, None).await;
         }
     }
+}
 
-    /// `@names` of the engine, and `{price}` as the text of a price.
-    fn exact(&self, sql: &str) -> String {
-        let (open, close) = if self.topology.is_postgres() {
-            ("CAST(", " AS text)")
-        } else {
-            ("printf('%.2f', ", ")")
-        };
-        names(self.topology, &sql.replace('{', open).replace('}', close))
+/// What one side says, in one order.
+async fn said(side: &Plain, sql: &str) -> Vec<String> {
+    let sql = names(side.engine(), &side.engine().priced(sql));
+    let mut rows = side.texts(&sql).await;
+    rows.sort_unstable();
+    rows
+}
+
+/// What makes the old tables; SQLite's come as a file of their own.
+fn script(engine: Engine) -> Option<&'static str> {
+    match engine {
+        Engine::Sqlite => None,
+        Engine::Postgres => Some("Chinook_PostgreSql.sql"),
+        Engine::Mariadb => Some("Chinook_MySql.sql"),
     }
 }
 
-/// Replaces every `@snake_case` by the engine's name.
-fn names(topology: Topology, text: &str) -> String {
+/// Replaces every `@snake_case` by the engine's name, and divides whole numbers.
+fn names(engine: Engine, text: &str) -> String {
+    let text = match engine {
+        Engine::Mariadb => text.replace(" / 1000", " DIV 1000"),
+        _ => text.to_owned(),
+    };
     let mut parts = text.split('@');
     let mut named = parts.next().unwrap().to_owned();
     for part in parts {
@@ -360,7 +345,7 @@ fn names(topology: Topology, text: &str) -> String {
             .find(|c: char| !(c.is_ascii_lowercase() || c == '_'))
             .unwrap_or(part.len());
         let (name, rest) = part.split_at(end);
-        if topology.is_postgres() {
+        if engine == Engine::Postgres {
             named.push_str(name);
         } else {
             for word in name.split('_') {

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::protocol::market::Plain;
+use crate::protocol::plain::on_pool;
 
 /// Rows as text, without the tenant's name: a change of it is stamped for rows that are inserted at
 /// the same moment only after it, by what the drain does first.
@@ -114,15 +115,9 @@ async fn side(plain: &Plain, sql: &str) -> Result<HashMap<String, One>, sqlx::Er
                 .collect()
         };
     }
-    match plain {
-        Plain::Postgres(pool) => rows!(pool),
-        Plain::Sqlite(pool) => rows!(pool),
-    }
+    on_pool!(plain, |pool| rows!(pool))
 }
 
 async fn texts(plain: &Plain, sql: &'static str) -> Result<Vec<String>, sqlx::Error> {
-    match plain {
-        Plain::Postgres(pool) => sqlx::query_scalar(sql).fetch_all(pool).await,
-        Plain::Sqlite(pool) => sqlx::query_scalar(sql).fetch_all(pool).await,
-    }
+    on_pool!(plain, |pool| sqlx::query_scalar(sql).fetch_all(pool).await)
 }

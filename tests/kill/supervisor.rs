@@ -18,6 +18,7 @@ use super::ledger::{Figures, Ledger, Row};
 use super::sample::{self, Seen};
 use super::workload::{CALLERS, LISTS};
 use crate::protocol::market::{Market, Plain, Topology, backfill, verify};
+use crate::protocol::plain::on_pool;
 use crate::support::{self, postgres::Postgres};
 
 /// How long a start or an orderly end may take.
@@ -347,8 +348,5 @@ async fn rows(legacy: &Plain) -> Vec<Row> {
                 .collect()
         };
     }
-    match legacy {
-        Plain::Postgres(pool) => rows!(pool),
-        Plain::Sqlite(pool) => rows!(pool),
-    }
+    on_pool!(legacy, |pool| rows!(pool))
 }

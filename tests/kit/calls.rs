@@ -13,6 +13,7 @@ use sqlx::sqlite::SqlitePoolOptions;
 
 use super::{Shop, ShopError, Shown, Topology, assert_broken, equipped, id, market, open, through};
 use crate::protocol::market::{MAPPING, Plain};
+use crate::protocol::plain::on_pool;
 
 const BOTH: [Topology; 2] = [Topology::SqliteTwoFiles, Topology::PostgresTwoDatabases];
 
@@ -159,6 +160,7 @@ async fn a_transaction_that_stays_open_is_named() {
                 let pool = SqlitePoolOptions::new().connect(&market.legacy_url).await;
                 Plain::Sqlite(pool.unwrap())
             }
+            Plain::Mariadb(_) => Plain::open(&market.legacy_url).await,
         };
         let kit = open(&market, MAPPING)
             .await
@@ -178,10 +180,7 @@ async fn a_transaction_that_stays_open_is_named() {
                             Ok::<(), sqlx::Error>(())
                         }};
                     }
-                    match pool {
-                        Plain::Postgres(pool) => by_hand!(pool),
-                        Plain::Sqlite(pool) => by_hand!(pool),
-                    }
+                    on_pool!(pool, |pool| by_hand!(pool))
                 }
             });
         let report = kit.check().await;

@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use crate::protocol::lifecycle::everywhere;
 use crate::protocol::market::{MAPPING, Market, Plain, Topology};
+use crate::protocol::plain::on_pool;
 
 /// Repositories and writes that are wrong.
 mod calls;
@@ -82,14 +83,10 @@ impl Shop {
 
 impl Plain {
     async fn two(&self, sql: &str) -> Result<Option<(Option<String>, String)>, sqlx::Error> {
-        let query = sqlx::query_as(AssertSqlSafe(sql.to_owned()));
-        match self {
-            Plain::Postgres(pool) => query.fetch_optional(pool).await,
-            Plain::Sqlite(pool) => {
-                let query = sqlx::query_as(AssertSqlSafe(sql.to_owned()));
-                query.fetch_optional(pool).await
-            }
-        }
+        on_pool!(self, |pool| {
+            let query = sqlx::query_as(AssertSqlSafe(sql.to_owned()));
+            query.fetch_optional(pool).await
+        })
     }
 }
 

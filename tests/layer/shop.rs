@@ -20,6 +20,7 @@ use thiserror::Error;
 use tower::{Layer, Service, ServiceExt};
 
 use crate::protocol::market::{Market, Plain};
+use crate::protocol::plain::on_pool;
 
 #[derive(Debug, Clone)]
 pub enum Call {
@@ -200,15 +201,9 @@ impl Plain {
     /// One optional text, through the pool as an application would.
     async fn title(&self, sql: &str) -> Result<Option<String>, sqlx::Error> {
         let sql = AssertSqlSafe(sql.to_owned());
-        Ok(match self {
-            Plain::Postgres(pool) => sqlx::query_scalar::<_, Option<String>>(sql)
-                .fetch_optional(pool)
-                .await?
-                .flatten(),
-            Plain::Sqlite(pool) => sqlx::query_scalar::<_, Option<String>>(sql)
-                .fetch_optional(pool)
-                .await?
-                .flatten(),
+        on_pool!(self, |pool| {
+            let title = sqlx::query_scalar::<_, Option<String>>(sql);
+            Ok(title.fetch_optional(pool).await?.flatten())
         })
     }
 }

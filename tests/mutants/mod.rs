@@ -12,6 +12,7 @@ use sqlx::{Connection, Executor};
 
 use crate::protocol::lifecycle::everywhere;
 use crate::protocol::market::{MAPPING, Market, Plain, Topology, backfill, drain, verify};
+use crate::protocol::plain::on_pool;
 
 mod dialect;
 mod rewrites;
@@ -272,20 +273,13 @@ async fn rolled_back(topology: Topology, rewrite: Rewrites) -> Result<(), String
     let copy = match &market.legacy {
         // The mutant's read is the writer itself, and would wait for another one.
         _ if (rewrite.0)("COMMIT") == "ROLLBACK" => read().await,
-        Plain::Postgres(pool) => {
+        plain => on_pool!(plain, |pool| {
             let mut writer = pool.begin().await.unwrap();
             sqlx::query(WRITE).execute(&mut *writer).await.unwrap();
             let copy = read().await;
             writer.rollback().await.unwrap();
             copy
-        }
-        Plain::Sqlite(pool) => {
-            let mut writer = pool.begin().await.unwrap();
-            sqlx::query(WRITE).execute(&mut *writer).await.unwrap();
-            let copy = read().await;
-            writer.rollback().await.unwrap();
-            copy
-        }
+        }),
     };
     copier.follower().apply(&copy, None).await.unwrap();
     market

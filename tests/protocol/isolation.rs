@@ -55,10 +55,20 @@ mod scenario {
                 writer.commit().await.unwrap();
                 refused
             }
+            Plain::Mariadb(pool) => {
+                let mut writer = pool.begin().await.unwrap();
+                writer.execute(write).await.unwrap();
+                let child = format!("SET innodb_lock_wait_timeout = 1; {child}");
+                let refused = market.legacy.try_run(&child).await;
+                writer.commit().await.unwrap();
+                refused
+            }
         };
         let error = refused.expect_err("a row of a stamped key").to_string();
         assert!(
-            error.contains("lock timeout") || error.contains("database is locked"),
+            ["lock timeout", "database is locked", "Lock wait timeout"]
+                .iter()
+                .any(|words| error.contains(words)),
             "{error}"
         );
         market.legacy.run(child).await;

@@ -18,7 +18,25 @@ macro_rules! everywhere {
 }
 pub(crate) use everywhere;
 
+/// Runs a scenario of [`everywhere`] on pairs of engines as well.
+macro_rules! on_pairs {
+    ($($name:ident),* $(,)?) => { mod pairs { $(mod $name {
+        use super::super::{Topology, scenario};
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn postgres_to_sqlite() { scenario::$name(Topology::PostgresToSqlite).await }
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn sqlite_to_postgres() { scenario::$name(Topology::SqliteToPostgres).await }
+    })* } };
+}
+
 everywhere!(
+    a_whole_life,
+    uninstall_leaves_nothing_but_the_past,
+    writes_follow,
+    rows_that_no_copy_wrote_are_not_replaced,
+);
+
+on_pairs!(
     a_whole_life,
     uninstall_leaves_nothing_but_the_past,
     writes_follow,
@@ -117,14 +135,8 @@ mod scenario {
         }
         for side in [&market.legacy, &market.new] {
             side.forget_past().await;
-            let left = if topology.is_postgres() {
-                "SELECT relname::text FROM pg_class WHERE relname LIKE 'changeover%' \
-                 UNION ALL SELECT proname::text FROM pg_proc WHERE proname LIKE 'changeover%' \
-                 UNION ALL SELECT tgname::text FROM pg_trigger WHERE tgname LIKE 'changeover%'"
-            } else {
-                "SELECT name FROM sqlite_schema WHERE name LIKE '%changeover%'"
-            };
-            assert_eq!(side.texts(left).await, Vec::<String>::new());
+            let left = side.texts(side.engine().left_behind()).await;
+            assert_eq!(left, Vec::<String>::new());
         }
         market.assert_equal().await;
         market

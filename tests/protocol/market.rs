@@ -15,10 +15,8 @@ use changeover::worker::mapping::Mapping;
 use changeover::worker::mapping::toml::TomlMapping;
 use changeover::worker::migration::Migration;
 use changeover::worker::verify::{VerifyOptions, VerifyReport};
-use sqlx::postgres::{PgPool, PgPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
-use sqlx::{AssertSqlSafe, Row};
 
+pub use super::plain::{Engine, Plain};
 use crate::support;
 
 /// Where the two sides are.
@@ -28,114 +26,78 @@ pub enum Topology {
     SqliteOneFile,
     PostgresTwoDatabases,
     PostgresOneDatabase,
+    MariadbTwoDatabases,
+    MariadbOneDatabase,
+    PostgresToSqlite,
+    SqliteToPostgres,
+    MariadbToPostgres,
+    MariadbToSqlite,
+    PostgresToMariadb,
+    SqliteToMariadb,
 }
 
 impl Topology {
-    pub fn is_postgres(self) -> bool {
+    /// The engine of the legacy side.
+    pub fn legacy_engine(self) -> Engine {
+        use Topology as T;
+        match self {
+            T::SqliteTwoFiles | T::SqliteOneFile | T::SqliteToPostgres | T::SqliteToMariadb => {
+                Engine::Sqlite
+            }
+            T::PostgresTwoDatabases
+            | T::PostgresOneDatabase
+            | T::PostgresToSqlite
+            | T::PostgresToMariadb => Engine::Postgres,
+            T::MariadbTwoDatabases
+            | T::MariadbOneDatabase
+            | T::MariadbToPostgres
+            | T::MariadbToSqlite => Engine::Mariadb,
+        }
+    }
+
+    /// The engine of the new side.
+    pub fn new_engine(self) -> Engine {
+        use Topology as T;
+        match self {
+            T::PostgresToSqlite | T::MariadbToSqlite => Engine::Sqlite,
+            T::SqliteToPostgres | T::MariadbToPostgres => Engine::Postgres,
+            T::PostgresToMariadb | T::SqliteToMariadb => Engine::Mariadb,
+            one => one.legacy_engine(),
+        }
+    }
+
+    /// Whether both sides are one database.
+    pub fn is_one_database(self) -> bool {
+        use Topology as T;
         matches!(
             self,
-            Topology::PostgresTwoDatabases | Topology::PostgresOneDatabase
+            T::SqliteOneFile | T::PostgresOneDatabase | T::MariadbOneDatabase
         )
     }
-}
 
-/// Plain SQL on one side, as an application or an operator would send it.
-#[derive(Clone)]
-pub enum Plain {
-    Postgres(PgPool),
-    Sqlite(SqlitePool),
-}
-
-impl Plain {
-    pub async fn open(url: &str) -> Plain {
-        if url.starts_with("sqlite:") {
-            let options: SqliteConnectOptions = url.parse().unwrap();
-            let options = options
-                .journal_mode(SqliteJournalMode::Wal)
-                .create_if_missing(true);
-            Plain::Sqlite(
-                SqlitePoolOptions::new()
-                    .max_connections(4)
-                    .connect_with(options)
-                    .await
-                    .unwrap(),
-            )
-        } else {
-            Plain::Postgres(
-                PgPoolOptions::new()
-                    .max_connections(8)
-                    .connect(url)
-                    .await
-                    .unwrap(),
-            )
-        }
+    /// Whether both sides are PostgreSQL. Of a pair of engines ask each side: [`Plain::engine`].
+    pub fn is_postgres(self) -> bool {
+        (self.legacy_engine(), self.new_engine()) == (Engine::Postgres, Engine::Postgres)
     }
 
-    /// Drops the one table that stays when an entity was taken out.
-    pub async fn forget_past(&self) {
-        self.run("DROP TABLE IF EXISTS changeover_past").await;
-    }
-
-    /// Runs statements, or says why not.
-    pub async fn try_run(&self, sql: &str) -> Result<(), sqlx::Error> {
-        let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
-        match self {
-            Plain::Postgres(pool) => sql.execute(pool).await.map(drop),
-            Plain::Sqlite(pool) => sql.execute(pool).await.map(drop),
-        }
-    }
-
-    pub async fn run(&self, sql: &str) {
-        if let Err(error) = self.try_run(sql).await {
-            panic!("{sql}\n{error}");
-        }
-    }
-
-    /// Rows of one text column.
-    pub async fn texts(&self, sql: &str) -> Vec<String> {
-        let query = sqlx::query(AssertSqlSafe(sql.to_owned()));
-        let get = "a query of one text column";
-        match self {
-            Plain::Postgres(pool) => {
-                let rows = query
-                    .fetch_all(pool)
-                    .await
-                    .unwrap_or_else(|e| panic!("{sql}\n{e}"));
-                rows.iter().map(|row| row.try_get(0).expect(get)).collect()
-            }
-            Plain::Sqlite(pool) => {
-                let query = sqlx::query(AssertSqlSafe(sql.to_owned()));
-                let rows = query
-                    .fetch_all(pool)
-                    .await
-                    .unwrap_or_else(|e| panic!("{sql}\n{e}"));
-                rows.iter().map(|row| row.try_get(0).expect(get)).collect()
-            }
-        }
-    }
-
-    /// The steps of a SQLite query plan.
-    pub async fn plan(&self, sql: &str) -> Vec<String> {
-        let Plain::Sqlite(pool) = self else {
-            panic!("only SQLite explains this way");
+    /// Two new empty databases, or one for both: the folder of files, `(URL of legacy, URL of new)`.
+    pub async fn databases(self) -> (Option<tempfile::TempDir>, String, String) {
+        let (folder, legacy_file, new_file) = support::sqlite_pair();
+        let legacy = self.legacy_engine().fresh(legacy_file).await;
+        let new = match self.is_one_database() {
+            true => legacy.clone(),
+            false => self.new_engine().fresh(new_file).await,
         };
-        let query = sqlx::query(AssertSqlSafe(sql.to_owned()));
-        let rows = query.fetch_all(pool).await;
-        let rows = rows.unwrap_or_else(|e| panic!("{sql}\n{e}"));
-        rows.iter().map(|row| row.get("detail")).collect()
-    }
-
-    pub async fn text(&self, sql: &str) -> String {
-        self.texts(sql).await.into_iter().next().unwrap_or_default()
+        (Some(folder), legacy, new)
     }
 }
 
-/// The legacy schema. `{id}` is what makes a column number itself.
+/// The legacy schema: see [`Engine::schema`].
 const LEGACY: &str = "
 CREATE TABLE tenants (id bigint PRIMARY KEY NOT NULL, name text NOT NULL);
 CREATE TABLE listings (
-  id {id}, tenant_id bigint NOT NULL, title text, status text NOT NULL, house text,
-  price decimal(12,2), stock bigint NOT NULL DEFAULT 0, sku text UNIQUE);
+  id {chosen}, tenant_id bigint NOT NULL, title text, status text NOT NULL, house text,
+  price decimal(12,2), stock bigint NOT NULL DEFAULT 0, sku {word} UNIQUE);
 CREATE TABLE photos (id bigint PRIMARY KEY NOT NULL, listing_id bigint NOT NULL, url text NOT NULL);
 CREATE INDEX photos_of ON photos (listing_id);
 CREATE INDEX listings_of ON listings (tenant_id);
@@ -145,16 +107,16 @@ INSERT INTO tenants VALUES (1, 'Ada'), (2, 'Bo');
 /// The new schema.
 const NEW: &str = "
 CREATE TABLE providers (id bigint PRIMARY KEY NOT NULL, tenant_id bigint NOT NULL UNIQUE);
-CREATE TABLE addresses (id {id}, house text NOT NULL UNIQUE);
+CREATE TABLE addresses (id {id}, house {word} NOT NULL UNIQUE);
 CREATE TABLE service_listings (
-  id {id}, legacy_id bigint NOT NULL UNIQUE, provider_id bigint NOT NULL REFERENCES providers,
+  id {id}, legacy_id bigint NOT NULL UNIQUE, provider_id bigint NOT NULL REFERENCES providers (id),
   provider_name text, title text, status text NOT NULL CHECK (status <> 'forbidden'),
-  address_id bigint REFERENCES addresses, sku text UNIQUE, note text NOT NULL DEFAULT 'none');
+  address_id bigint REFERENCES addresses (id), sku {word} UNIQUE, note {word} NOT NULL DEFAULT 'none');
 CREATE TABLE variants (
-  listing_id bigint NOT NULL REFERENCES service_listings, position bigint NOT NULL,
+  listing_id bigint NOT NULL REFERENCES service_listings (id), position bigint NOT NULL,
   price decimal(12,2), stock bigint NOT NULL, PRIMARY KEY (listing_id, position));
 CREATE TABLE pictures (
-  id {id}, listing_id bigint NOT NULL REFERENCES service_listings, url text NOT NULL);
+  id {id}, listing_id bigint NOT NULL REFERENCES service_listings (id), url text NOT NULL);
 CREATE INDEX pictures_of ON pictures (listing_id);
 INSERT INTO providers VALUES (101, 1), (102, 2);
 ";
@@ -227,8 +189,7 @@ SELECT 'l ' || s.legacy_id || '|' || p.tenant_id || '|' || coalesce(s.provider_n
   || '|' || coalesce(CAST(v.stock AS text), 'no variant')
 FROM service_listings s JOIN providers p ON p.id = s.provider_id
 LEFT JOIN addresses a ON a.id = s.address_id LEFT JOIN variants v ON v.listing_id = s.id
-UNION ALL SELECT 'p ' || s.legacy_id || '|' || i.url FROM pictures i JOIN service_listings s ON s.id = i.listing_id
-ORDER BY 1";
+UNION ALL SELECT 'p ' || s.legacy_id || '|' || i.url FROM pictures i JOIN service_listings s ON s.id = i.listing_id";
 
 /// The same, said by the legacy tables.
 const LEGACY_ROWS: &str = "
@@ -236,8 +197,7 @@ SELECT 'l ' || l.id || '|' || l.tenant_id || '|' || coalesce(t.name, '-') || '|'
   || '|' || lower(trim(l.status)) || '|' || coalesce(trim(l.house), '-') || '|' || coalesce(l.sku, '-') || '|' || coalesce({price}, '-')
   || '|' || CAST(l.stock AS text)
 FROM listings l LEFT JOIN tenants t ON t.id = l.tenant_id
-UNION ALL SELECT 'p ' || p.listing_id || '|' || p.url FROM photos p JOIN listings l ON l.id = p.listing_id
-ORDER BY 1";
+UNION ALL SELECT 'p ' || p.listing_id || '|' || p.url FROM photos p JOIN listings l ON l.id = p.listing_id";
 
 /// A marketplace ready to be migrated.
 pub struct Market {
@@ -251,24 +211,7 @@ pub struct Market {
 
 impl Market {
     pub async fn start(topology: Topology) -> Market {
-        let (folder, legacy_url, new_url) = match topology {
-            Topology::SqliteTwoFiles => {
-                let (folder, legacy, new) = support::sqlite_pair();
-                (Some(folder), legacy, new)
-            }
-            Topology::SqliteOneFile => {
-                let (folder, legacy, _) = support::sqlite_pair();
-                (Some(folder), legacy.clone(), legacy)
-            }
-            Topology::PostgresTwoDatabases => {
-                let (legacy, new) = support::postgres::fresh_pair().await;
-                (None, legacy, new)
-            }
-            Topology::PostgresOneDatabase => {
-                let url = support::postgres::fresh_one().await;
-                (None, url.clone(), url)
-            }
-        };
+        let (folder, legacy_url, new_url) = topology.databases().await;
         Market::on(topology, legacy_url, new_url, folder).await
     }
 
@@ -279,15 +222,8 @@ impl Market {
         folder: Option<tempfile::TempDir>,
     ) -> Market {
         let (legacy, new) = (Plain::open(&legacy_url).await, Plain::open(&new_url).await);
-        let id = if topology.is_postgres() {
-            "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
-        } else {
-            "INTEGER PRIMARY KEY NOT NULL"
-        };
-        // The application may choose legacy ids itself.
-        let legacy_id = id.replace("ALWAYS", "BY DEFAULT");
-        legacy.run(&LEGACY.replace("{id}", &legacy_id)).await;
-        new.run(&NEW.replace("{id}", id)).await;
+        legacy.run(&legacy.engine().schema(LEGACY)).await;
+        new.run(&new.engine().schema(NEW)).await;
         Market {
             topology,
             legacy,
@@ -359,23 +295,16 @@ impl Market {
             .await;
     }
 
-    fn price(&self) -> &'static str {
-        if self.topology.is_postgres() {
-            "CAST(price AS text)"
-        } else {
-            "printf('%.2f', price)"
-        }
-    }
-
     /// What both sides say, by SQL of the test's own.
     pub async fn both(&self) -> (Vec<String>, Vec<String>) {
-        let price = self.price();
-        let new = NEW_ROWS.replace("{price}", price);
+        let said = async |side: &Plain, sql: &str| {
+            let mut rows = side.texts(&side.engine().priced(sql)).await;
+            rows.sort_unstable();
+            rows
+        };
         (
-            self.legacy
-                .texts(&LEGACY_ROWS.replace("{price}", price))
-                .await,
-            self.new.texts(&new).await,
+            said(&self.legacy, LEGACY_ROWS).await,
+            said(&self.new, NEW_ROWS).await,
         )
     }
 
@@ -401,7 +330,7 @@ impl Market {
     /// Every key's version and synced version on the legacy side.
     pub async fn dirty(&self) -> Vec<String> {
         self.legacy
-            .texts("SELECT key || ' ' || state || ' ' || coalesce(reason, '') FROM changeover_key WHERE place = 'legacy' AND synced < version ORDER BY key")
+            .texts("SELECT \"key\" || ' ' || state || ' ' || coalesce(reason, '') FROM changeover_key WHERE place = 'legacy' AND synced < version ORDER BY \"key\"")
             .await
     }
 }
@@ -441,4 +370,45 @@ pub async fn verify(migration: &Migration) -> VerifyReport {
         .verify(VerifyOptions::default())
         .await
         .unwrap_or_else(|error| panic!("{error:?}"))
+}
+
+mod tests {
+    use super::*;
+
+    /// What the tests compare must not depend on where it stands.
+    #[tokio::test]
+    async fn a_marketplace_says_the_same_everywhere() {
+        use Topology as T;
+        let mut first = None;
+        for topology in [
+            T::SqliteOneFile,
+            T::PostgresOneDatabase,
+            T::MariadbOneDatabase,
+            T::MariadbTwoDatabases,
+            T::MariadbToPostgres,
+            T::MariadbToSqlite,
+            T::PostgresToMariadb,
+            T::SqliteToMariadb,
+        ] {
+            let market = Market::start(topology).await;
+            assert_eq!(market.legacy.engine(), topology.legacy_engine());
+            assert_eq!(market.new.engine(), topology.new_engine());
+            let one = market.legacy_url == market.new_url;
+            assert_eq!(one, topology.is_one_database());
+            market.fill(20).await;
+            market
+                .new
+                .run(
+                    "INSERT INTO addresses (house) VALUES ('a\\b');
+                     INSERT INTO service_listings (legacy_id, provider_id, status, address_id) VALUES (7, 101, 'ça', 1);
+                     INSERT INTO variants SELECT id, 1, 1.5, 3 FROM service_listings;
+                     INSERT INTO pictures (listing_id, url) SELECT id, 'u' FROM service_listings",
+                )
+                .await;
+            let both = market.both().await;
+            assert_eq!(both.0.len(), 20 + 5 + 2, "{topology:?}");
+            assert_eq!(both.1, ["l 7|1|-|-|ça|a\\b|-|1.50|3", "p 7|u"]);
+            assert_eq!(first.get_or_insert(both.clone()), &both, "{topology:?}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The protocol's shipped SQL on real servers, in every topology.
 
 pub mod market;
+pub mod plain;
 
 mod carried;
 mod effort;

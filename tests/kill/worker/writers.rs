@@ -169,6 +169,7 @@ impl Writer {
         match &self.plain {
             Plain::Postgres(pool) => write!(pool.begin().await?),
             Plain::Sqlite(pool) => write!(pool.begin_with("BEGIN IMMEDIATE").await?),
+            Plain::Mariadb(pool) => write!(pool.begin().await?),
         }
     }
 
@@ -204,6 +205,7 @@ impl Writer {
             match &self.plain {
                 Plain::Postgres(pool) => swap!(pool.begin().await?),
                 Plain::Sqlite(pool) => swap!(pool.begin_with("BEGIN IMMEDIATE").await?),
+                Plain::Mariadb(pool) => swap!(pool.begin().await?),
             }
         };
         let swapped = swapped.await;

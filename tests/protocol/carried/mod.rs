@@ -100,10 +100,11 @@ async fn bits(side: &Plain, table: &str, kind: &Kind, tried: &Tried) -> String {
             "typeof({column}) || ' ' || CASE typeof({column}) WHEN 'real' THEN printf('%!.20g', {column}) \
              WHEN 'text' THEN hex(CAST({column} AS BLOB)) ELSE quote({column}) END"
         ),
+        Plain::Mariadb(_) => format!("hex({column})"),
     };
     let sql = match side {
         Plain::Postgres(_) => format!("encode({sql}, 'hex')"),
-        Plain::Sqlite(_) => sql,
+        Plain::Sqlite(_) | Plain::Mariadb(_) => sql,
     };
     side.text(&format!(
         "SELECT coalesce({sql}, 'null') FROM {table} WHERE id = {}",
