@@ -8,10 +8,12 @@ use std::time::Duration;
 use changeover::flags::Key;
 use changeover::worker::copy::CopySource;
 
-use crate::protocol::lifecycle::everywhere;
+use crate::protocol::lifecycle::{everywhere, on_pairs};
 use crate::protocol::market::{Market, Topology, backfill, drain, verify};
 
 everywhere!(a_dropped_copy_leaves_nothing);
+
+on_pairs!(a_dropped_copy_leaves_nothing);
 
 /// Runs `future` for at most `polls` polls, then drops it; whether it ended.
 async fn for_polls(polls: u32, future: impl Future) -> bool {
@@ -70,7 +72,7 @@ mod scenario {
         assert_eq!(market.dirty().await, Vec::<String>::new());
         market.assert_equal().await;
         assert!(verify(&migration).await.clean());
-        if topology.is_postgres() {
+        if market.legacy.is_postgres() {
             let open = market
                 .legacy
                 .texts("SELECT query FROM pg_stat_activity WHERE application_name = 'changeover' AND state LIKE 'idle in transaction%' AND datname IN (current_database())")

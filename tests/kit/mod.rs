@@ -9,7 +9,7 @@ use serde::Serialize;
 use sqlx::AssertSqlSafe;
 use thiserror::Error;
 
-use crate::protocol::lifecycle::everywhere;
+use crate::protocol::lifecycle::{everywhere, on_pairs};
 use crate::protocol::market::{MAPPING, Market, Plain, Topology};
 use crate::protocol::plain::on_pool;
 
@@ -19,6 +19,8 @@ mod calls;
 mod mappings;
 
 everywhere!(a_sound_contract_holds);
+
+on_pairs!(a_sound_contract_holds);
 
 #[derive(Debug, Error)]
 enum ShopError {

@@ -13,6 +13,8 @@ everywhere!(
     a_forged_element_is_confirmed_with_its_key_and_field,
 );
 
+on_pairs!(a_forged_element_is_confirmed_with_its_key_and_field);
+
 /// An instance that compares every list, and everything whose reads come from new.
 async fn comparing(market: &Market) -> Instance {
     let instance = Instance::of(market, true).await;
@@ -109,14 +111,6 @@ mod scenario {
 
     pub(super) async fn a_forged_element_is_confirmed_with_its_key_and_field(topology: Topology) {
         let (market, migration) = ready(topology).await;
-        let (open, close) = if topology.is_postgres() {
-            ("BEGIN; SET LOCAL changeover.copy = 'on';", "COMMIT;")
-        } else {
-            (
-                "BEGIN IMMEDIATE; INSERT INTO changeover_copying VALUES ('x');",
-                "DELETE FROM changeover_copying; COMMIT;",
-            )
-        };
         let of = |id| format!("(SELECT id FROM service_listings WHERE legacy_id = {id})");
         let forged = "UPDATE service_listings SET title = 'forged' WHERE legacy_id = 3".to_owned();
         let lost = format!(
@@ -133,7 +127,7 @@ mod scenario {
             (&added, false, Class::ExtraInNew, "777 "),
         ] {
             let instance = comparing(&market).await;
-            market.new.run(&format!("{open} {sql}; {close}")).await;
+            market.new.force(sql).await;
             let stop = AtomicBool::new(!busy);
             let others = async {
                 let mut n = 0;

@@ -8,7 +8,7 @@ use changeover::flags::{KeyList, Percent};
 use changeover::proxy::UnitOfWork;
 use changeover::worker::migration::Migration;
 
-use crate::protocol::lifecycle::everywhere;
+use crate::protocol::lifecycle::{everywhere, on_pairs};
 use crate::protocol::market::{Market, Topology, backfill, drain, verify};
 
 pub mod shop;
@@ -33,6 +33,12 @@ everywhere!(
     the_kill_switch_sends_reads_back,
     percentages_wait_for_evidence,
     a_test_tenant_is_served_by_new_first,
+    a_unit_of_work_copies_after_its_commit,
+);
+
+on_pairs!(
+    a_write_outlives_its_caller,
+    a_caller_reads_its_own_writes,
     a_unit_of_work_copies_after_its_commit,
 );
 

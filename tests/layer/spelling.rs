@@ -11,6 +11,8 @@ use crate::support;
 
 everywhere!(a_key_written_under_one_spelling_is_read_under_any);
 
+on_pairs!(a_key_written_under_one_spelling_is_read_under_any);
+
 mod scenario {
     use super::*;
 

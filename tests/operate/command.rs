@@ -104,14 +104,7 @@ pub async fn ended(child: Child) -> Ended {
 
 /// Changes a row of the new side as somebody would who goes past its guards.
 pub async fn forge(market: &Market, sql: &str) {
-    let sql = match market.topology.is_postgres() {
-        true => format!("BEGIN; SET LOCAL changeover.copy = 'on'; {sql}; COMMIT"),
-        false => format!(
-            "BEGIN IMMEDIATE; INSERT INTO changeover_copying VALUES ('x'); {sql}; \
-             DELETE FROM changeover_copying; COMMIT"
-        ),
-    };
-    market.new.run(&sql).await;
+    market.new.force(sql).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,12 +9,17 @@ use changeover::worker::verify::{Class, Recorded, VerifyOptions};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::block_in_place;
 
-use super::lifecycle::everywhere;
+use super::lifecycle::{everywhere, on_pairs};
 use super::market::{Market, Topology, verify};
-use super::out_of_band::forced;
 use super::races::{ready, settle};
 
 everywhere!(
+    a_verify_by_which_nothing_has_arrived_proves_nothing,
+    a_verify_that_began_before_a_difference_was_found_does_not_outrank_it,
+    a_database_that_went_back_takes_readiness_along,
+);
+
+on_pairs!(
     a_verify_by_which_nothing_has_arrived_proves_nothing,
     a_verify_that_began_before_a_difference_was_found_does_not_outrank_it,
     a_database_that_went_back_takes_readiness_along,
@@ -73,7 +78,7 @@ mod scenario {
         });
         assert_eq!(seen.recv().await, Some(3));
         let forge = "UPDATE service_listings SET title = 'forged' WHERE legacy_id = 1";
-        market.new.run(&forced(topology, forge)).await;
+        market.new.force(forge).await;
         assert!(!verify(&migration).await.clean());
         drop(release);
         let report = early.await.unwrap().unwrap();
@@ -93,11 +98,10 @@ mod scenario {
         let flags = Flags::memory(Market::entity());
         let wiring = Wiring::new(migration.clone(), flags.clone()).await.unwrap();
         flags.set_read_new(Percent::HUNDRED).unwrap();
-        let no = if topology.is_postgres() { "false" } else { "0" };
         market
             .legacy
             .run(&format!(
-                "UPDATE changeover_epoch SET epoch = {}, verified = {no} WHERE place = 'legacy'",
+                "UPDATE changeover_epoch SET epoch = {}, verified = false WHERE place = 'legacy'",
                 backup.number
             ))
             .await;

@@ -28,6 +28,7 @@ macro_rules! on_pairs {
         async fn sqlite_to_postgres() { scenario::$name(Topology::SqliteToPostgres).await }
     })* } };
 }
+pub(crate) use on_pairs;
 
 everywhere!(
     a_whole_life,
@@ -135,7 +136,7 @@ mod scenario {
         }
         for side in [&market.legacy, &market.new] {
             side.forget_past().await;
-            let left = side.texts(side.engine().left_behind()).await;
+            let left = side.texts(side.engine().installed()).await;
             assert_eq!(left, Vec::<String>::new());
         }
         market.assert_equal().await;

@@ -11,7 +11,7 @@ use changeover::worker::verify::Class;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::lifecycle::everywhere;
+use super::lifecycle::{everywhere, on_pairs};
 use super::market::{Market, Topology, backfill, drain};
 use super::stock::{Stock, found, verify_by};
 use crate::support;
@@ -30,9 +30,23 @@ everywhere!(
     a_load_goes_on_wherever_it_was_interrupted,
 );
 
+on_pairs!(
+    rows_of_any_type_are_loaded_as_they_are_copied,
+    copies_wait_for_a_load,
+    a_late_page_brings_nothing_back,
+    what_was_copied_is_not_loaded_over,
+    rows_of_an_earlier_installation_are_not_loaded_over,
+    what_copies_had_brought_and_is_gone_comes_back,
+    what_cannot_be_moved_as_it_is_comes_as_images,
+    a_load_that_is_given_up_is_swept_by_copies,
+    a_raised_base_ends_a_load,
+    a_row_of_nobody_is_found_after_a_load,
+    a_load_goes_on_wherever_it_was_interrupted,
+);
+
 /// Everything that the new side holds, as its database writes it.
 async fn held(stock: &Stock) -> Vec<String> {
-    let columns: Vec<String> = match stock.topology.is_postgres() {
+    let columns: Vec<String> = match stock.market.new.is_postgres() {
         true => vec!["(g.*)::text".into()],
         false => {
             let names = "SELECT name FROM pragma_table_info('goods')";
@@ -102,7 +116,7 @@ mod scenario {
         stock.market.legacy.run(&sql).await;
         let migration = stock.copying().await;
         let raw = migration.copier().authority().raw_format();
-        assert_eq!(raw.is_some(), topology.is_postgres());
+        assert_eq!(raw.is_some(), stock.market.legacy.is_postgres());
         backfill(&migration).await;
         let versions = "SELECT count(*) || '' FROM changeover_key WHERE place = 'new'";
         assert_eq!(stock.market.new.text(versions).await, "0");
@@ -283,7 +297,7 @@ mod scenario {
     pub(super) async fn what_cannot_be_moved_as_it_is_comes_as_images(topology: Topology) {
         let stock = Stock::start(topology).await;
         stock.fill(12).await;
-        let only = match topology.is_postgres() {
+        let only = match stock.market.legacy.is_postgres() {
             true => "CASE WHEN things.tableoid > 0 THEN 'here' END",
             false => "CASE WHEN rowid > 0 THEN 'here' END",
         };

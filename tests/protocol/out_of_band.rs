@@ -1,6 +1,6 @@
 //! Writes that bypass the application, by plain SQL, on both sides.
 
-use super::lifecycle::everywhere;
+use super::lifecycle::{everywhere, on_pairs};
 use super::market::{Market, Topology, backfill, drain, verify};
 use changeover::flags::Key;
 use changeover::worker::verify::Class;
@@ -10,6 +10,13 @@ everywhere!(
     a_new_side_that_was_lost_is_filled_again,
     the_follower_refuses_all_but_copies,
     a_forced_difference_is_known
+);
+
+on_pairs!(
+    a_follower_that_is_ahead_is_never_called_synced,
+    a_new_side_that_was_lost_is_filled_again,
+    the_follower_refuses_all_but_copies,
+    a_forced_difference_is_known,
 );
 
 mod scenario {
@@ -27,7 +34,7 @@ mod scenario {
             "UPDATE addresses SET house = 'moved' WHERE house = 'House 1'",
             "UPDATE providers SET tenant_id = 7 WHERE id = 101",
         ];
-        if topology.is_postgres() {
+        if market.new.is_postgres() {
             refused.push("TRUNCATE variants");
         }
         for sql in refused {
@@ -42,7 +49,7 @@ mod scenario {
             .new
             .run("INSERT INTO addresses (house) VALUES ('House of somebody else')")
             .await;
-        if topology.is_postgres() {
+        if market.legacy.is_postgres() {
             let error = market
                 .legacy
                 .try_run("TRUNCATE listings")
@@ -95,13 +102,10 @@ mod scenario {
             .map(|table| format!("DELETE FROM changeover_{table} WHERE place = 'new'"));
         market
             .new
-            .run(&forced(
-                topology,
-                &format!(
-                    "DELETE FROM pictures; DELETE FROM variants; DELETE FROM service_listings; \
-                     DELETE FROM addresses; {}",
-                    lost.join("; ")
-                ),
+            .force(&format!(
+                "DELETE FROM pictures; DELETE FROM variants; DELETE FROM service_listings; \
+                 DELETE FROM addresses; {}",
+                lost.join("; ")
             ))
             .await;
         drop(migration);
@@ -124,15 +128,12 @@ mod scenario {
         market.fill(20).await;
         let migration = market.installed().await;
         backfill(&migration).await;
-        let force = |sql: &str| forced(topology, sql);
         market
             .new
-            .run(&force(
-                "UPDATE service_listings SET title = 'forged' WHERE legacy_id = 1",
-            ))
+            .force("UPDATE service_listings SET title = 'forged' WHERE legacy_id = 1")
             .await;
-        market.new.run(&force("DELETE FROM variants WHERE listing_id = (SELECT id FROM service_listings WHERE legacy_id = 2)")).await;
-        market.new.run(&force("INSERT INTO service_listings (legacy_id, provider_id, status) VALUES (777, 101, 'active')")).await;
+        market.new.force("DELETE FROM variants WHERE listing_id = (SELECT id FROM service_listings WHERE legacy_id = 2)").await;
+        market.new.force("INSERT INTO service_listings (legacy_id, provider_id, status) VALUES (777, 101, 'active')").await;
         market.new.run(&later(100)).await;
         let report = verify(&migration).await;
         assert!(!report.clean());
@@ -165,19 +166,6 @@ mod scenario {
             "{report:?}"
         );
     }
-}
-
-/// A statement that says that it is a copy.
-pub(super) fn forced(topology: Topology, sql: &str) -> String {
-    let (open, close) = if topology.is_postgres() {
-        ("BEGIN; SET LOCAL changeover.copy = 'on';", "COMMIT;")
-    } else {
-        (
-            "BEGIN IMMEDIATE; INSERT INTO changeover_copying VALUES ('x');",
-            "DELETE FROM changeover_copying; COMMIT;",
-        )
-    };
-    format!("{open} {sql}; {close}")
 }
 
 /// The new side has key 3 at a version that is later than the one it was loaded at.

@@ -54,19 +54,38 @@ impl Engine {
         priced
     }
 
-    /// What of the product is left in a database, by name.
-    pub fn left_behind(self) -> &'static str {
+    /// A statement that says that it is a copy, as nobody should who is none.
+    pub fn forced(self, sql: &str) -> String {
         match self {
-            Engine::Sqlite => "SELECT name FROM sqlite_schema WHERE name LIKE '%changeover%'",
+            Engine::Sqlite => format!(
+                "BEGIN IMMEDIATE; INSERT INTO changeover_copying VALUES ('x'); {sql}; \
+                 DELETE FROM changeover_copying; COMMIT"
+            ),
             Engine::Postgres => {
-                "SELECT relname::text FROM pg_class WHERE relname LIKE 'changeover%' \
-                 UNION ALL SELECT proname::text FROM pg_proc WHERE proname LIKE 'changeover%' \
-                 UNION ALL SELECT tgname::text FROM pg_trigger WHERE tgname LIKE 'changeover%'"
+                format!("BEGIN; SET LOCAL changeover.copy = 'on'; {sql}; COMMIT")
+            }
+            Engine::Mariadb => format!(
+                "SET @changeover_copy = 1; START TRANSACTION; {sql}; COMMIT; \
+                 SET @changeover_copy = NULL"
+            ),
+        }
+    }
+
+    /// What of the product stands in a database, one `kind name` each.
+    pub fn installed(self) -> &'static str {
+        match self {
+            Engine::Sqlite => {
+                "SELECT type || ' ' || name FROM sqlite_schema WHERE name LIKE '%changeover%'"
+            }
+            Engine::Postgres => {
+                "SELECT 'class ' || relname::text FROM pg_class WHERE relname LIKE 'changeover%' \
+                 UNION ALL SELECT 'function ' || proname::text FROM pg_proc WHERE proname LIKE 'changeover%' \
+                 UNION ALL SELECT 'trigger ' || tgname::text FROM pg_trigger WHERE tgname LIKE 'changeover%'"
             }
             Engine::Mariadb => {
-                "SELECT table_name FROM information_schema.tables WHERE table_schema = database() AND table_name LIKE '%changeover%' \
-                 UNION ALL SELECT routine_name FROM information_schema.routines WHERE routine_schema = database() AND routine_name LIKE '%changeover%' \
-                 UNION ALL SELECT trigger_name FROM information_schema.triggers WHERE trigger_schema = database() AND trigger_name LIKE '%changeover%'"
+                "SELECT 'table ' || table_name FROM information_schema.tables WHERE table_schema = database() AND table_name LIKE '%changeover%' \
+                 UNION ALL SELECT 'routine ' || routine_name FROM information_schema.routines WHERE routine_schema = database() AND routine_name LIKE '%changeover%' \
+                 UNION ALL SELECT 'trigger ' || trigger_name FROM information_schema.triggers WHERE trigger_schema = database() AND trigger_name LIKE '%changeover%'"
             }
         }
     }
@@ -137,6 +156,11 @@ impl Plain {
     pub async fn try_run(&self, sql: &str) -> Result<(), sqlx::Error> {
         let sql = sqlx::raw_sql(AssertSqlSafe(self.said(sql)));
         on_pool!(self, |pool| sql.execute(pool).await.map(drop))
+    }
+
+    /// Runs statements past what refuses all but copies.
+    pub async fn force(&self, sql: &str) {
+        self.run(&self.engine().forced(sql)).await;
     }
 
     pub async fn run(&self, sql: &str) {

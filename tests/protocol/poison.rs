@@ -8,8 +8,8 @@ use changeover::worker::migration::Migration;
 use changeover::worker::store::StoreError;
 use changeover::worker::verify::Class;
 
-use super::lifecycle::everywhere;
-use super::market::{MAPPING, Market, Topology, backfill, drain, verify};
+use super::lifecycle::{everywhere, on_pairs};
+use super::market::{Engine, MAPPING, Market, Topology, backfill, drain, verify};
 use super::races::settle;
 
 everywhere!(
@@ -24,9 +24,21 @@ everywhere!(
     what_is_no_fault_of_the_data_blocks_nothing,
 );
 
+on_pairs!(
+    rows_that_fail_are_set_aside,
+    a_row_that_begins_to_fail_is_set_aside,
+    one_failing_filter_blames_one_key,
+    a_failing_row_can_be_deleted,
+    values_that_no_column_holds_are_set_aside,
+    an_image_that_cannot_be_held_blocks_itself_alone,
+    a_key_that_no_row_can_have_is_nothing,
+    a_key_that_the_new_side_cannot_hold_can_be_deleted,
+    what_is_no_fault_of_the_data_blocks_nothing,
+);
+
 /// An expression that fails where `bad` holds, and is `good` elsewhere.
 fn fails(topology: Topology, bad: &str, good: &str) -> String {
-    if topology.is_postgres() {
+    if topology.legacy_engine() == Engine::Postgres {
         format!("{good} / (CASE WHEN {bad} THEN 0 ELSE 1 END)")
     } else {
         format!("json_extract(CASE WHEN {bad} THEN '{{bad' ELSE '[' || {good} || ']' END, '$[0]')")
@@ -111,7 +123,7 @@ mod scenario {
         let says = "target \"variant\".columns.stock fails: ";
         blocked(&market, &migration, &sorted, says).await;
         let dirty = market.dirty().await;
-        let code = if topology.is_postgres() {
+        let code = if market.legacy.is_postgres() {
             "division by zero (SQLSTATE 22012)"
         } else {
             "malformed JSON (SQLite code 1)"
@@ -218,7 +230,7 @@ mod scenario {
     async fn as_text(topology: Topology) -> (Market, Migration) {
         let market = Market::start(topology).await;
         market.fill(12).await;
-        if !topology.is_postgres() {
+        if market.new.engine() == Engine::Sqlite {
             // SQLite's columns hold anything unless they are told not to.
             market
                 .new

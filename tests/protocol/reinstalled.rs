@@ -7,7 +7,7 @@ use changeover::worker::migration::{Migration, MigrationError};
 use changeover::worker::store::Applied;
 use changeover::worker::verify::Recorded;
 
-use super::lifecycle::everywhere;
+use super::lifecycle::{everywhere, on_pairs};
 use super::market::{Market, Topology, backfill};
 use super::races::{key, ready, settle};
 
@@ -17,6 +17,11 @@ everywhere!(
     evidence_from_before_is_not_taken,
     a_copy_from_before_is_refused,
     what_was_verified_in_stage_legacy_counts_for_nothing,
+);
+
+on_pairs!(
+    a_new_installation_outranks_the_one_before,
+    a_copy_from_before_is_refused,
 );
 
 /// Flags of an instance that reads everything from new.

@@ -8,9 +8,8 @@ use changeover::worker::store::Cursor;
 use changeover::worker::verify::{Class, VerifyReport};
 
 use super::installers::{revision, tables};
-use super::lifecycle::everywhere;
+use super::lifecycle::{everywhere, on_pairs};
 use super::market::{MAPPING, Market, Topology, backfill, drain, verify};
-use super::out_of_band::forced;
 use super::races::{key, ready, settle};
 
 everywhere!(
@@ -21,6 +20,12 @@ everywhere!(
     stamps_outlive_their_row,
     a_sweep_from_below_the_base_keeps_no_cursor,
     what_came_between_two_halves_of_an_installation_is_seen,
+);
+
+on_pairs!(
+    a_legacy_side_from_before_its_installation,
+    a_new_side_from_before_it_was_filled_again,
+    stamps_outlive_their_row,
 );
 
 /// Takes out of one side what was installed there, as a backup from before does.
@@ -240,13 +245,12 @@ mod scenario {
         settle(&market, &migration).await;
         market
             .new
-            .run(&forced(
-                topology,
+            .force(
                 "UPDATE service_listings SET title = 'older'; \
                  INSERT INTO service_listings (legacy_id, provider_id, status) VALUES (7, 101, 'active'); \
                  UPDATE changeover_key SET version = 0, synced = 0 WHERE place = 'new'; \
                  UPDATE changeover_epoch SET incarnation = 0 WHERE place = 'new'",
-            ))
+            )
             .await;
         drop(migration);
         let migration = market.open().await;
@@ -331,17 +335,12 @@ mod scenario {
         side.install(&script, base, Patience::default())
             .await
             .unwrap();
-        let yes = if market.topology.is_postgres() {
-            "true"
-        } else {
-            "1"
-        };
         market
             .legacy
-            .run(&format!(
-                "UPDATE changeover_epoch SET epoch = 2, copying = {yes}, backfilled = {yes}, \
-                 verified = {yes} WHERE place = 'legacy'"
-            ))
+            .run(
+                "UPDATE changeover_epoch SET epoch = 2, copying = true, backfilled = true, \
+                 verified = true WHERE place = 'legacy'",
+            )
             .await;
     }
 }

@@ -8,8 +8,7 @@ use changeover::worker::verify::{Class, VerifyOptions, VerifyReport};
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom as _;
 
-use super::market::{Market, Topology, backfill, drain};
-use super::out_of_band::forced;
+use super::market::{Engine, Market, Topology, backfill, drain};
 
 /// Columns of the old table: name, type, and values, among which are those that are easily confused.
 type Columns = &'static [(&'static str, &'static str, &'static [&'static str])];
@@ -220,6 +219,44 @@ const SQLITE_NEW: &[(&str, &str, &str)] = &[
     ("blob", "BLOB", "blob"),
 ];
 
+/// PostgreSQL's columns in SQLite. What one of these changes is held: numbers with more digits than a
+/// float has, and `NaN`.
+const POSTGRES_TO_SQLITE: &[(&str, &str, &str)] = &[
+    ("num", "BIGINT", "num"),
+    ("num_text", "VARCHAR(20)", "num"),
+    ("amount", "DECIMAL(12,2)", "amount"),
+    ("amount_text", "TEXT", "amount"),
+    ("ratio", "DOUBLE PRECISION", "ratio"),
+    ("small", "REAL", "small"),
+    ("title", "TEXT", "title"),
+    ("slot", "TEXT", "title"),
+    ("code", "", "code"),
+    ("fixed", "VARCHAR(8)", "fixed"),
+    ("flag", "BOOLEAN", "flag"),
+    ("at", "TEXT", "at"),
+    ("at_time", "TIMESTAMP", "at"),
+    ("day", "DATE", "day"),
+    ("blob", "BLOB", "blob"),
+    ("ref", "TEXT", "ref"),
+    ("doc", "TEXT", "doc"),
+    ("body", "TEXT", "body"),
+    ("span", "TEXT", "span"),
+];
+
+/// SQLite's columns in PostgreSQL. What has no form there is held: words in columns of numbers.
+const SQLITE_TO_POSTGRES: &[(&str, &str, &str)] = &[
+    ("num", "bigint", "num"),
+    ("num_text", "text", "num"),
+    ("amount", "numeric", "amount"),
+    ("amount_4", "numeric(20,4)", "amount"),
+    ("ratio", "double precision", "ratio"),
+    ("title", "text", "title"),
+    ("slot", "varchar", "title"),
+    ("anything", "text", "anything"),
+    ("flag", "boolean", "flag"),
+    ("blob", "bytea", "blob"),
+];
+
 /// A stock ready to be migrated.
 pub struct Stock {
     pub market: Market,
@@ -258,16 +295,18 @@ impl Stock {
     }
 
     fn old(topology: Topology) -> Columns {
-        match topology.is_postgres() {
-            true => POSTGRES,
-            false => SQLITE,
+        match topology.legacy_engine() {
+            Engine::Postgres => POSTGRES,
+            _ => SQLITE,
         }
     }
 
     fn new_columns(topology: Topology) -> &'static [(&'static str, &'static str, &'static str)] {
-        match topology.is_postgres() {
-            true => POSTGRES_NEW,
-            false => SQLITE_NEW,
+        match (topology.legacy_engine(), topology.new_engine()) {
+            (Engine::Postgres, Engine::Sqlite) => POSTGRES_TO_SQLITE,
+            (Engine::Sqlite, Engine::Postgres) => SQLITE_TO_POSTGRES,
+            (Engine::Postgres, _) => POSTGRES_NEW,
+            _ => SQLITE_NEW,
         }
     }
 
@@ -360,7 +399,7 @@ impl Stock {
 
     /// Changes the new side past every guard.
     pub async fn force(&self, sql: &str) {
-        self.market.new.run(&forced(self.topology, sql)).await;
+        self.market.new.force(sql).await;
     }
 
     /// Takes all rows and versions off the new side, and copies everything again.

@@ -9,9 +9,8 @@ use changeover::worker::verify::{Class, Part, Recorded, Sampled, VerifyOptions};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::lifecycle::everywhere;
+use super::lifecycle::{everywhere, on_pairs};
 use super::market::{Market, Topology, backfill, drain, verify};
-use super::out_of_band::forced;
 use super::stock::{Stock, found, verify_by};
 use crate::support;
 
@@ -25,6 +24,8 @@ everywhere!(
     what_looked_at_a_part_is_no_evidence,
     keys_of_several_columns_divide_alike,
 );
+
+on_pairs!(a_verify_beside_writers_is_clean);
 
 /// Each way in which a key can differ; answers what a verify has to call it.
 pub async fn differences(stock: &Stock, migration: &Migration) -> BTreeMap<String, Class> {
@@ -385,7 +386,7 @@ mod scenario {
                     b(n + 500)
                 ),
             };
-            market.new.run(&forced(topology, &sql)).await;
+            market.new.force(&sql).await;
             if n % 15 != 0 {
                 continue;
             }
