@@ -8,12 +8,10 @@ use std::time::Duration;
 use changeover::flags::Key;
 use changeover::worker::copy::CopySource;
 
-use crate::protocol::lifecycle::{everywhere, on_pairs};
+use crate::protocol::lifecycle::everywhere_and_on_pairs;
 use crate::protocol::market::{Market, Topology, backfill, drain, verify};
 
-everywhere!(a_dropped_copy_leaves_nothing);
-
-on_pairs!(a_dropped_copy_leaves_nothing);
+everywhere_and_on_pairs!(a_dropped_copy_leaves_nothing);
 
 /// Runs `future` for at most `polls` polls, then drops it; whether it ended.
 async fn for_polls(polls: u32, future: impl Future) -> bool {

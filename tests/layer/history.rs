@@ -2,9 +2,7 @@ use changeover::shadow::Class;
 
 use super::*;
 
-everywhere!(a_row_that_history_has_not_brought_is_no_difference);
-
-on_pairs!(a_row_that_history_has_not_brought_is_no_difference);
+everywhere_and_on_pairs!(a_row_that_history_has_not_brought_is_no_difference);
 
 /// Reads every row and every list, all of them compared, and waits for the comparisons.
 async fn compared(market: &Market) -> Instance {

@@ -8,7 +8,7 @@ use changeover::flags::{KeyList, Percent};
 use changeover::proxy::UnitOfWork;
 use changeover::worker::migration::Migration;
 
-use crate::protocol::lifecycle::{everywhere, on_pairs};
+use crate::protocol::lifecycle::{everywhere, everywhere_and_on_pairs, on_pairs};
 use crate::protocol::market::{Market, Topology, backfill, drain, verify};
 
 pub mod shop;

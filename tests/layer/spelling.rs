@@ -9,9 +9,7 @@ use super::*;
 use crate::protocol::market::Plain;
 use crate::support;
 
-everywhere!(a_key_written_under_one_spelling_is_read_under_any);
-
-on_pairs!(a_key_written_under_one_spelling_is_read_under_any);
+everywhere_and_on_pairs!(a_key_written_under_one_spelling_is_read_under_any);
 
 mod scenario {
     use super::*;

@@ -9,17 +9,11 @@ use changeover::worker::verify::{Class, Recorded, VerifyOptions};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::block_in_place;
 
-use super::lifecycle::{everywhere, on_pairs};
+use super::lifecycle::everywhere_and_on_pairs;
 use super::market::{Market, Topology, verify};
 use super::races::{ready, settle};
 
-everywhere!(
-    a_verify_by_which_nothing_has_arrived_proves_nothing,
-    a_verify_that_began_before_a_difference_was_found_does_not_outrank_it,
-    a_database_that_went_back_takes_readiness_along,
-);
-
-on_pairs!(
+everywhere_and_on_pairs!(
     a_verify_by_which_nothing_has_arrived_proves_nothing,
     a_verify_that_began_before_a_difference_was_found_does_not_outrank_it,
     a_database_that_went_back_takes_readiness_along,

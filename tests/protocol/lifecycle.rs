@@ -18,7 +18,7 @@ macro_rules! everywhere {
 }
 pub(crate) use everywhere;
 
-/// Runs a scenario of [`everywhere`] on pairs of engines as well.
+/// Runs a scenario on pairs of engines.
 macro_rules! on_pairs {
     ($($name:ident),* $(,)?) => { mod pairs { $(mod $name {
         use super::super::{Topology, scenario};
@@ -30,14 +30,16 @@ macro_rules! on_pairs {
 }
 pub(crate) use on_pairs;
 
-everywhere!(
-    a_whole_life,
-    uninstall_leaves_nothing_but_the_past,
-    writes_follow,
-    rows_that_no_copy_wrote_are_not_replaced,
-);
+/// Runs a scenario in every topology and on pairs of engines.
+macro_rules! everywhere_and_on_pairs {
+    ($($name:ident),* $(,)?) => {
+        crate::protocol::lifecycle::everywhere!($($name),*);
+        crate::protocol::lifecycle::on_pairs!($($name),*);
+    };
+}
+pub(crate) use everywhere_and_on_pairs;
 
-on_pairs!(
+everywhere_and_on_pairs!(
     a_whole_life,
     uninstall_leaves_nothing_but_the_past,
     writes_follow,

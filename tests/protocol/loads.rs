@@ -11,26 +11,12 @@ use changeover::worker::verify::Class;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::lifecycle::{everywhere, on_pairs};
+use super::lifecycle::everywhere_and_on_pairs;
 use super::market::{Market, Topology, backfill, drain};
 use super::stock::{Stock, found, verify_by};
 use crate::support;
 
-everywhere!(
-    rows_of_any_type_are_loaded_as_they_are_copied,
-    copies_wait_for_a_load,
-    a_late_page_brings_nothing_back,
-    what_was_copied_is_not_loaded_over,
-    rows_of_an_earlier_installation_are_not_loaded_over,
-    what_copies_had_brought_and_is_gone_comes_back,
-    what_cannot_be_moved_as_it_is_comes_as_images,
-    a_load_that_is_given_up_is_swept_by_copies,
-    a_raised_base_ends_a_load,
-    a_row_of_nobody_is_found_after_a_load,
-    a_load_goes_on_wherever_it_was_interrupted,
-);
-
-on_pairs!(
+everywhere_and_on_pairs!(
     rows_of_any_type_are_loaded_as_they_are_copied,
     copies_wait_for_a_load,
     a_late_page_brings_nothing_back,

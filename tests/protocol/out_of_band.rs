@@ -1,22 +1,15 @@
 //! Writes that bypass the application, by plain SQL, on both sides.
 
-use super::lifecycle::{everywhere, on_pairs};
+use super::lifecycle::everywhere_and_on_pairs;
 use super::market::{Market, Topology, backfill, drain, verify};
 use changeover::flags::Key;
 use changeover::worker::verify::Class;
 
-everywhere!(
+everywhere_and_on_pairs!(
     a_follower_that_is_ahead_is_never_called_synced,
     a_new_side_that_was_lost_is_filled_again,
     the_follower_refuses_all_but_copies,
     a_forced_difference_is_known
-);
-
-on_pairs!(
-    a_follower_that_is_ahead_is_never_called_synced,
-    a_new_side_that_was_lost_is_filled_again,
-    the_follower_refuses_all_but_copies,
-    a_forced_difference_is_known,
 );
 
 mod scenario {

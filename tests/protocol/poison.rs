@@ -8,23 +8,11 @@ use changeover::worker::migration::Migration;
 use changeover::worker::store::StoreError;
 use changeover::worker::verify::Class;
 
-use super::lifecycle::{everywhere, on_pairs};
+use super::lifecycle::everywhere_and_on_pairs;
 use super::market::{Engine, MAPPING, Market, Topology, backfill, drain, verify};
 use super::races::settle;
 
-everywhere!(
-    rows_that_fail_are_set_aside,
-    a_row_that_begins_to_fail_is_set_aside,
-    one_failing_filter_blames_one_key,
-    a_failing_row_can_be_deleted,
-    values_that_no_column_holds_are_set_aside,
-    an_image_that_cannot_be_held_blocks_itself_alone,
-    a_key_that_no_row_can_have_is_nothing,
-    a_key_that_the_new_side_cannot_hold_can_be_deleted,
-    what_is_no_fault_of_the_data_blocks_nothing,
-);
-
-on_pairs!(
+everywhere_and_on_pairs!(
     rows_that_fail_are_set_aside,
     a_row_that_begins_to_fail_is_set_aside,
     one_failing_filter_blames_one_key,

@@ -5,23 +5,10 @@ use changeover::worker::copy::CopySource;
 use changeover::worker::migration::Migration;
 use changeover::worker::store::{Applied, Cursor};
 
-use super::lifecycle::{everywhere, on_pairs};
+use super::lifecycle::everywhere_and_on_pairs;
 use super::market::{Market, Topology, backfill, drain, verify};
 
-everywhere!(
-    a_delete_outranks_an_earlier_page,
-    a_reinsert_outranks_a_late_copy,
-    two_writers_finish_in_either_order,
-    a_duplicate_copy_changes_nothing,
-    a_mark_never_outruns_its_version,
-    a_key_in_another_spelling_is_the_same_key,
-    a_late_copy_takes_no_row_from_another_key,
-    one_row_cannot_belong_to_two_keys,
-    a_late_cursor_sends_no_sweep_back,
-    ids_outlive_their_rows,
-);
-
-on_pairs!(
+everywhere_and_on_pairs!(
     a_delete_outranks_an_earlier_page,
     a_reinsert_outranks_a_late_copy,
     two_writers_finish_in_either_order,

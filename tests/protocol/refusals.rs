@@ -5,20 +5,11 @@ use changeover::worker::copy::CopySource;
 use changeover::worker::store::HoldKind;
 use changeover::worker::verify::Class;
 
-use super::lifecycle::{everywhere, on_pairs};
+use super::lifecycle::everywhere_and_on_pairs;
 use super::market::{Market, Topology, backfill, drain, verify};
 use super::races::{key, ready, settle};
 
-everywhere!(
-    a_child_waits_for_its_lookup,
-    a_refused_image_is_blocked_and_says_why,
-    an_orphan_is_blocked_and_says_why,
-    unique_values_change_hands,
-    a_value_claimed_twice_blocks_one_key,
-    unmapped_columns_survive,
-);
-
-on_pairs!(
+everywhere_and_on_pairs!(
     a_child_waits_for_its_lookup,
     a_refused_image_is_blocked_and_says_why,
     an_orphan_is_blocked_and_says_why,

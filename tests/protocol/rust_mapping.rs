@@ -14,12 +14,10 @@ use changeover::worker::mapping::{
 use changeover::worker::migration::Migration;
 use changeover::worker::store::HoldKind;
 
-use super::lifecycle::{everywhere, on_pairs};
+use super::lifecycle::everywhere_and_on_pairs;
 use super::market::{Market, Topology, backfill, drain, verify};
 
-everywhere!(hard_keys_keep_apart, a_mapping_error_blocks_its_key_alone);
-
-on_pairs!(hard_keys_keep_apart, a_mapping_error_blocks_its_key_alone,);
+everywhere_and_on_pairs!(hard_keys_keep_apart, a_mapping_error_blocks_its_key_alone);
 
 /// `notes(owner, name, body)` with `marks(owner, name, word)` become `pages(owner, name, words, body)`:
 /// a count that no SQL expression computes here, and an error for a body that says so.

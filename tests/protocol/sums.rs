@@ -25,7 +25,10 @@ everywhere!(
     keys_of_several_columns_divide_alike,
 );
 
-on_pairs!(a_verify_beside_writers_is_clean);
+on_pairs!(
+    a_verify_beside_writers_is_clean,
+    differences_between_engines_are_found_key_by_key,
+);
 
 /// Each way in which a key can differ; answers what a verify has to call it.
 pub async fn differences(stock: &Stock, migration: &Migration) -> BTreeMap<String, Class> {
@@ -99,6 +102,23 @@ mod scenario {
             assert_eq!(report.compared, single.compared, "{report:?}");
             assert!(report.sums.bisected > 0 && report.sums.ranges > report.sums.bisected);
             assert!(!report.clean());
+        }
+        assert!(!migration.epoch().await.unwrap().verified);
+    }
+
+    pub(super) async fn differences_between_engines_are_found_key_by_key(topology: Topology) {
+        let stock = filled(topology).await;
+        let migration = stock.ready().await;
+        let expected = differences(&stock, &migration).await;
+        for (page, range) in [(10, 0), (7, 30)] {
+            let report = verify_by(&migration, page, range).await;
+            assert_eq!(found(&report), expected, "{topology:?}: {page} {range}");
+            assert_eq!(report.sums.ranges, 0);
+            let told = report
+                .unsummed
+                .iter()
+                .any(|one| one.why.contains("two engines"));
+            assert_eq!(told, range > 0, "{:?}", report.unsummed);
         }
         assert!(!migration.epoch().await.unwrap().verified);
     }

@@ -100,7 +100,8 @@ impl Check<'_> {
             let Some(column) = table.column(name).filter(|_| plain) else {
                 continue;
             };
-            if !assignable(from, &column.sql_type) {
+            let truth_is_number = self.reading != "PostgreSQL";
+            if !assignable(from, &column.sql_type, truth_is_number) {
                 self.problem(
                     format!("{field}.columns.{name}"),
                     format!(
@@ -277,9 +278,10 @@ fn name_of(column: &Column) -> &String {
     &column.name
 }
 
-/// Whether a PostgreSQL value of type `from` can ever be put into a column of type `to`. Values
-/// cross as text, so text can become anything, and anything text.
-fn assignable(from: &str, to: &str) -> bool {
+/// Whether a value of type `from` can ever be put into a PostgreSQL column of type `to`. Values cross
+/// as text, so text can become anything, and anything text but bytes, which a text would only describe.
+/// `truth_is_number` where the engine that is read has no type of its own for true and false.
+fn assignable(from: &str, to: &str, truth_is_number: bool) -> bool {
     let class = |name: &str| {
         let name = name.to_ascii_lowercase();
         let is = |words: &[&str]| words.iter().any(|word| name.starts_with(word));
@@ -308,8 +310,11 @@ fn assignable(from: &str, to: &str) -> bool {
             "text"
         }
     };
-    let (from, to) = (class(from), class(to));
-    from == to || from == "text" || to == "text"
+    match (class(from), class(to)) {
+        ("bytes", "text") => false,
+        ("number", "boolean") | ("boolean", "number") => truth_is_number,
+        (from, to) => from == to || from == "text" || to == "text",
+    }
 }
 
 #[cfg(test)]
@@ -318,12 +323,23 @@ mod tests {
 
     #[test]
     fn text_goes_anywhere_and_kinds_do_not_mix() {
+        let assignable = |from, to| super::assignable(from, to, false);
         assert!(assignable("TEXT", "integer"));
         assert!(assignable("INT4", "numeric"));
         assert!(assignable("TIMESTAMPTZ", "date"));
         assert!(assignable("UUID", "character varying"));
+        assert!(assignable("TEXT", "bytea"));
         assert!(!assignable("BOOL", "integer"));
         assert!(!assignable("BYTEA", "uuid"));
+        assert!(!assignable("BYTEA", "text"));
         assert!(!assignable("INTERVAL", "numeric"));
+    }
+
+    #[test]
+    fn truth_is_a_number_where_it_has_no_type() {
+        for (from, to) in [("INTEGER", "boolean"), ("BOOLEAN", "integer")] {
+            assert!(assignable(from, to, true) && !assignable(from, to, false));
+        }
+        assert!(!assignable("INTEGER", "timestamp", true));
     }
 }

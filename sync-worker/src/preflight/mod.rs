@@ -85,6 +85,7 @@ pub async fn check(
 ) -> Result<Catalog, PreflightError> {
     let mut check = Check {
         shape: mapping.shape(),
+        reading: authority.1.dialect().engine(),
         problems: Vec::new(),
         catalog: Catalog::default(),
     };
@@ -128,6 +129,8 @@ fn failed(database: &Database, error: DbError) -> PreflightError {
 
 struct Check<'a> {
     shape: &'a Shape,
+    /// The authority's engine.
+    reading: &'static str,
     problems: Vec<Problem>,
     catalog: Catalog,
 }

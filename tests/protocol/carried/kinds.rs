@@ -1,4 +1,4 @@
-//! What is tried, by type: [`POSTGRES`], [`SQLITE`].
+//! What is tried, by type: [`POSTGRES`], [`SQLITE`], and from one to the other.
 
 /// One column on either side, and what is tried in it.
 pub struct Kind {
@@ -6,10 +6,18 @@ pub struct Kind {
     pub new: &'static str,
     /// SQL of the bits of `$`, as PostgreSQL's new column holds it.
     pub bits: &'static str,
-    /// SQL of values that arrive.
+    /// SQL of values that arrive. Between two engines, where the new one says it in another way:
+    /// `value => value as the new engine says it`.
     pub kept: &'static [&'static str],
     /// SQL of values that do not.
     pub held: &'static [&'static str],
+}
+
+impl Kind {
+    /// A value that arrives, as each side says it.
+    pub fn ends(sql: &'static str) -> (&'static str, &'static str) {
+        sql.split_once(" => ").unwrap_or((sql, sql))
+    }
 }
 
 const fn same(both: &'static str, bits: &'static str, kept: &'static [&'static str]) -> Kind {
@@ -133,4 +141,79 @@ pub const SQLITE: &[Kind] = &[
     into(("TEXT", "BLOB"), "$", &["'abc'"], &[]),
     into(("BLOB", "TEXT"), "$", &["x'00ff'"], &["CAST(x'ff' AS TEXT)"]),
     into(("BLOB", "INTEGER NOT NULL DEFAULT 0 CHECK (c{n} < 10)"), "$", &["7"], &["70"]),
+];
+
+#[rustfmt::skip]
+pub const POSTGRES_TO_SQLITE: &[Kind] = &[
+    into(("smallint", "INTEGER"), "$", &["-32768", "32767"], &[]),
+    into(("bigint", "BIGINT"), "$", &["-9223372036854775808", "9223372036854775807"], &[]),
+    into(("bigint", "REAL"), "$", &["7"], &["9007199254740993"]),
+    into(("bigint", "TEXT"), "$", &["-7 => '-7'"], &[]),
+    into(("numeric", "NUMERIC"), "$", &["0", "1.50 => 1.5", "9223372036854775807", "1e20", "'NaN'"], &["9223372036854775808", "0.12345678901234567890", "1e400"]),
+    into(("numeric", "DECIMAL(12,2)"), "$", &["9999999999.99", "-0.01", "1.005"], &["repeat('9', 30)::numeric"]),
+    into(("numeric", "TEXT"), "$", &["1.50 => '1.50'", "repeat('9', 30)::numeric => '999999999999999999999999999999'", "'Infinity'"], &[]),
+    into(("numeric", ""), "$", &["1.50 => '1.50'"], &[]),
+    into(("real", "REAL"), "$", &["0.1", "3.4028235e38", "1e-45", "'Infinity' => 9e999"], &["'NaN'"]),
+    into(("double precision", "DOUBLE PRECISION"), "$", &["0.1", "0.1::float8 + 0.2 => 0.30000000000000004", "5e-324", "1.7976931348623157e308", "'-Infinity' => -9e999"], &["'NaN'"]),
+    into(("double precision", "INTEGER"), "$", &["7", "0.5"], &["'-0'", "'NaN'"]),
+    into(("double precision", "TEXT"), "$", &["0.1 => '0.1'"], &["0.1::float8 + 0.2", "'NaN'"]),
+    into(("boolean", "BOOLEAN"), "$", &["true", "false"], &[]),
+    into(("boolean", "TEXT"), "$", &["true => '1'"], &[]),
+    into(("timestamp", "TEXT"), "$", &["'2024-02-29 12:34:56.000001'", "'infinity'", "'4713-01-01 00:00:00 BC'"], &[]),
+    into(("timestamp", "TIMESTAMP"), "$", &["'2024-02-29 12:34:56'", "'294276-12-31 23:59:59.999999'", "'-infinity'"], &[]),
+    into(("timestamptz", "TIMESTAMP"), "$", &["'2024-03-31 02:30:00+01' => '2024-03-31 01:30:00+00'"], &[]),
+    into(("date", "DATE"), "$", &["'2024-02-29'", "'5874897-12-31'", "'4713-01-01 BC'", "'infinity'"], &[]),
+    into(("time", "TIME"), "$", &["'24:00:00'", "'23:59:59.999999'"], &[]),
+    into(("timetz", "TEXT"), "$", &["'12:00:00.5+00'"], &[]),
+    into(("interval", "TEXT"), "$", &["'1 year 2 mons -3 days 04:05:06.789012' => 'P1Y2M-3DT4H5M6.789012S'"], &[]),
+    into(("text", "TEXT"), "$", &["''", "' a '", "'a '", "'1e5'", "'007'", "'é'", "U&'e\\0301' => 'e' || char(769)", "E'\\t\\r\\n' => char(9, 13, 10)", "repeat('x', 500000) => replace(hex(zeroblob(250000)), '0', 'x')"], &[]),
+    into(("text", "NUMERIC"), "$", &["'1.50' => 1.5", "'007' => 7", "'abc'"], &["'0.1000000000000000055'"]),
+    into(("text", "BLOB"), "$", &["'abc'", "'7'"], &[]),
+    into(("varchar(5)", "VARCHAR(3)"), "$", &["'äöüßé'"], &[]),
+    into(("char(5)", "TEXT"), "$", &["'ab'"], &[]),
+    into(("bytea", "BLOB"), "$", &["'' => x''", "'\\x00ff00' => x'00ff00'", "'abc' => x'616263'"], &[]),
+    into(("bytea", ""), "$", &["'\\x00ff00' => x'00ff00'"], &[]),
+    into(("uuid", "TEXT"), "$", &["'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11' => 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'"], &[]),
+    into(("uuid", "UUID"), "$", &["'00000000-0000-0000-0000-000000000000'", "'11111111-1111-1111-1111-111111111111'"], &[]),
+    into(("json", "TEXT"), "$", &["'{\"b\" : 1, \"a\":[],\"b\":2}'"], &[]),
+    into(("jsonb", "JSON"), "$", &["'{\"b\":1.00,\"a\":[]}' => '{\"a\": [], \"b\": 1.00}'", "'null'"], &["'12345678901234567890.5'"]),
+    into(("mood", "TEXT"), "$", &["'so so'"], &[]),
+    into(("integer[]", "TEXT"), "$", &["'{1,NULL,3}'"], &[]),
+    into(("inet", "TEXT"), "$", &["'192.168.0.1/24'"], &[]),
+    into(("integer", "INTEGER NOT NULL DEFAULT 0 CHECK (c{n} < 10)"), "$", &["7"], &["70"]),
+];
+
+#[rustfmt::skip]
+pub const SQLITE_TO_POSTGRES: &[Kind] = &[
+    into(("INTEGER", "bigint"), "int8send($)", &["-9223372036854775808", "9223372036854775807"], &["'no number'", "x'00ff'", "0.5"]),
+    into(("INTEGER", "smallint"), "int2send($)", &["7"], &["32768"]),
+    into(("INTEGER", "numeric(12,2)"), "numeric_send($)", &["7"], &["10000000000"]),
+    into(("INTEGER", "double precision"), "float8send($)", &["7"], &["9007199254740993"]),
+    into(("INTEGER", "text"), "textsend($)", &["-7 => '-7'"], &["x'00ff'"]),
+    into(("INTEGER", "boolean"), "boolsend($)", &["1 => true", "0 => false"], &["2"]),
+    into(("BOOLEAN", "boolean"), "boolsend($)", &["TRUE", "FALSE"], &["2", "'maybe'"]),
+    into(("BOOLEAN", "integer"), "int4send($)", &["TRUE => 1"], &[]),
+    into(("REAL", "double precision"), "float8send($)", &["0.1", "0.1 + 0.2 => 0.30000000000000004", "5e-324", "9e999 => 'Infinity'", "-9e999 => '-Infinity'"], &["'no number'"]),
+    into(("REAL", "real"), "float4send($)", &["0.5"], &["0.123456789"]),
+    into(("REAL", "numeric"), "numeric_send($)", &["0.1", "1e300"], &[]),
+    into(("REAL", "bigint"), "int8send($)", &["7.0 => 7"], &["7.5"]),
+    into(("REAL", "text"), "textsend($)", &["0.1 + 0.2 => '0.30000000000000004'"], &[]),
+    into(("NUMERIC", "numeric"), "numeric_send($)", &["'1.50' => 1.5", "9223372036854775808 => 9223372036854776000"], &["'2024-02-29'"]),
+    into(("DECIMAL(12,2)", "numeric(12,2)"), "numeric_send($)", &["1.5", "7"], &["1.005"]),
+    into(("TEXT", "text"), "textsend($)", &["''", "' a '", "'1e5'", "'é'", "'e' || char(769) => U&'e\\0301'", "'a\\b'", "char(128512) => U&'\\+01F600'"], &["CAST(x'610062' AS TEXT)", "x'00ff'"]),
+    into(("TEXT", "varchar(3)"), "varcharsend($)", &["'äöü'"], &["'abcd'", "'abc '", "x'31'"]),
+    into(("TEXT", "boolean"), "boolsend($)", &["'yes' => true"], &["'maybe'"]),
+    into(("TEXT", "numeric"), "numeric_send($)", &["'12345678901234567890.123' => 12345678901234567890.123"], &["'seven'"]),
+    into(("TEXT", "timestamp"), "timestamp_send($)", &["'2024-02-29 12:34:56.000001'", "'2024-02-29T12:34:56'", "'infinity'"], &["'2024-02-29 12:00:00.1234567'", "'2024-02-29 12:00:00+02'", "'soon'"]),
+    into(("TIMESTAMP", "timestamptz"), "timestamptz_send($)", &["'2024-02-29 12:34:56' => '2024-02-29 12:34:56+00'"], &["1709208000"]),
+    into(("DATE", "date"), "date_send($)", &["'2024-02-29'"], &["'2023-02-29'", "'2024-02-29 12:00:00'"]),
+    into(("TEXT", "time"), "time_send($)", &["'23:59:59'"], &["'25:00:00'"]),
+    into(("TEXT", "uuid"), "uuid_send($)", &["'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'"], &["'no uuid'"]),
+    into(("TEXT", "jsonb"), "jsonb_send($)", &["'{\"a\": 1}'"], &["'{\"a\":'", "'{\"a\": 1, \"a\": 2}'"]),
+    into(("TEXT", "mood"), "enum_send($)", &["'so so'"], &["'glad'"]),
+    into(("BLOB", "bytea"), "byteasend($)", &["x'' => ''", "x'00ff00' => '\\x00ff00'"], &[]),
+    into(("BLOB", "text"), "textsend($)", &["'text'"], &["x'00ff'"]),
+    into(("", "text"), "textsend($)", &["7 => '7'", "0.5 => '0.5'", "'text'"], &["x'00'"]),
+    into(("", "integer"), "int4send($)", &["7", "'7' => 7"], &["7.5", "'seven'", "x'37'"]),
+    into(("INTEGER", "small_number"), "int4send($)", &["7"], &["70"]),
 ];

@@ -3,19 +3,30 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::lifecycle::everywhere;
-use super::market::{Market, Plain, Topology};
+use super::lifecycle::everywhere_and_on_pairs;
+use super::market::{Engine, Market, Plain, Topology};
 use crate::operate::command::Desk;
-use kinds::{Kind, POSTGRES, SQLITE};
+use kinds::{Kind, POSTGRES, POSTGRES_TO_SQLITE, SQLITE, SQLITE_TO_POSTGRES};
 
 mod kinds;
 
-/// A value that is tried: its key, its column, its SQL, whether it arrives.
+/// A value that is tried: its key, its column, its SQL and that of what it becomes, whether it arrives.
 struct Tried {
     key: usize,
     column: usize,
     sql: &'static str,
+    becomes: &'static str,
     kept: bool,
+}
+
+/// What is tried on a topology.
+fn kinds_of(topology: Topology) -> &'static [Kind] {
+    match (topology.legacy_engine(), topology.new_engine()) {
+        (Engine::Postgres, Engine::Sqlite) => POSTGRES_TO_SQLITE,
+        (Engine::Sqlite, Engine::Postgres) => SQLITE_TO_POSTGRES,
+        (Engine::Postgres, _) => POSTGRES,
+        _ => SQLITE,
+    }
 }
 
 fn tried(kinds: &[Kind]) -> Vec<Tried> {
@@ -23,11 +34,12 @@ fn tried(kinds: &[Kind]) -> Vec<Tried> {
     for (column, kind) in kinds.iter().enumerate() {
         for (values, kept) in [(kind.kept, true), (kind.held, false)] {
             for sql in values {
-                let key = all.len() + 1;
+                let (sql, becomes) = Kind::ends(sql);
                 all.push(Tried {
-                    key,
+                    key: all.len() + 1,
                     column,
                     sql,
+                    becomes,
                     kept,
                 });
             }
@@ -51,14 +63,15 @@ fn mapping(kinds: &[Kind]) -> String {
 
 /// Both tables, with every value of `all` in a row of its own.
 async fn fill(market: &Market, kinds: &[Kind], all: &[Tried]) {
-    if market.topology.is_postgres() {
+    let postgres = [&market.legacy, &market.new];
+    for side in postgres.into_iter().filter(|side| side.is_postgres()) {
+        if std::ptr::eq(side, &market.new) && market.legacy_url == market.new_url {
+            continue;
+        }
         let types = "CREATE TYPE mood AS ENUM ('sad', 'so so'); CREATE TYPE narrow_mood AS ENUM ('sad'); \
                      CREATE DOMAIN small_number AS integer CHECK (VALUE < 10); \
                      CREATE DOMAIN cents AS numeric(12,2); CREATE DOMAIN price AS cents";
-        market.legacy.run(types).await;
-        if market.legacy_url != market.new_url {
-            market.new.run(types).await;
-        }
+        side.run(types).await;
     }
     for (side, table, of) in [
         (
@@ -113,17 +126,13 @@ async fn bits(side: &Plain, table: &str, kind: &Kind, tried: &Tried) -> String {
     .await
 }
 
-everywhere!(values_arrive_or_are_named, keys_that_look_alike_are_apart);
+everywhere_and_on_pairs!(values_arrive_or_are_named, keys_that_look_alike_are_apart);
 
 mod scenario {
     use super::*;
 
     pub(super) async fn values_arrive_or_are_named(topology: Topology) {
-        let kinds = if topology.is_postgres() {
-            POSTGRES
-        } else {
-            SQLITE
-        };
+        let kinds = kinds_of(topology);
         let all = tried(kinds);
         let market = Market::start(topology).await;
         fill(&market, kinds, &all).await;
@@ -186,7 +195,9 @@ mod scenario {
         for one in all.iter().filter(|one| one.kept) {
             let kind = &kinds[one.column];
             let stands = bits(&market.new, "new_kinds", kind, one).await;
+            let pair = market.legacy.engine() != market.new.engine();
             let is = match (&market.legacy, kind.legacy == kind.new) {
+                _ if pair => said(&market.new, kind, one).await,
                 (Plain::Sqlite(_), false) => converted(&market.legacy, kind, one).await,
                 _ => bits(&market.legacy, "old_kinds", kind, one).await,
             };
@@ -220,9 +231,11 @@ mod scenario {
     /// Keys that only differ in case, spaces, accents or what is not printed are keys of their own.
     pub(super) async fn keys_that_look_alike_are_apart(topology: Topology) {
         let market = Market::start(topology).await;
-        let (control, accent) = match topology.is_postgres() {
-            true => ("chr(1)", "chr(769)"),
-            false => ("char(0)", "char(769)"),
+        // PostgreSQL's texts have no NUL.
+        let (control, accent) = match (market.legacy.engine(), market.new.engine()) {
+            (Engine::Postgres, _) => ("chr(1)", "chr(769)"),
+            (_, Engine::Postgres) => ("char(1)", "char(769)"),
+            _ => ("char(0)", "char(769)"),
         };
         let keys = [
             "'a'",
@@ -275,13 +288,17 @@ mod scenario {
             .await;
         desk.run("drain --within 30").await.with(0);
         desk.run("verify").await.with(0);
-        let bytes = |table: &str| match topology.is_postgres() {
-            true => format!("SELECT encode(textsend(id), 'hex') || ' ' || c0 FROM {table}"),
-            false => format!("SELECT hex(CAST(id AS BLOB)) || ' ' || c0 FROM {table}"),
+        let bytes = async |side: &Plain, table: &str| {
+            let hex = match side.engine() {
+                Engine::Postgres => "upper(encode(textsend(id), 'hex'))",
+                _ => "hex(CAST(id AS BLOB))",
+            };
+            side.texts(&format!("SELECT {hex} || ' ' || c0 FROM {table}"))
+                .await
         };
         let both = (
-            market.legacy.texts(&bytes("old_texts")).await,
-            market.new.texts(&bytes("new_texts")).await,
+            bytes(&market.legacy, "old_texts").await,
+            bytes(&market.new, "new_texts").await,
         );
         let (legacy, new): (BTreeSet<_>, BTreeSet<_>) =
             (both.0.iter().collect(), both.1.iter().collect());
@@ -315,6 +332,19 @@ async fn converted(legacy: &Plain, kind: &Kind, tried: &Tried) -> String {
     bits(legacy, &table, kind, tried).await
 }
 
+/// What the new engine stores where it is told the value in its own words.
+async fn said(new: &Plain, kind: &Kind, tried: &Tried) -> String {
+    let (table, column) = (format!("as_{}", tried.key), tried.column);
+    let declared = kind.new.split(" NOT").next().unwrap_or_default();
+    new.run(&format!(
+        "CREATE TABLE {table} (id bigint, c{column} {declared}); \
+         INSERT INTO {table} VALUES ({}, {})",
+        tried.key, tried.becomes
+    ))
+    .await;
+    bits(new, &table, kind, tried).await
+}
+
 /// The table of `docs/types.md`.
 fn table(kinds: &[Kind]) -> String {
     let mut lines = String::from("| legacy | new | held, for instance |\n| --- | --- | --- |\n");
@@ -341,7 +371,7 @@ fn table(kinds: &[Kind]) -> String {
 fn the_documentation_says_what_is_tried() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/types.md");
     let text = std::fs::read_to_string(path).unwrap();
-    for kinds in [POSTGRES, SQLITE] {
+    for kinds in [POSTGRES, SQLITE, POSTGRES_TO_SQLITE, SQLITE_TO_POSTGRES] {
         let table = table(kinds);
         assert!(
             text.contains(&table),

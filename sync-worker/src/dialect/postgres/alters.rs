@@ -11,7 +11,14 @@ use crate::dialect::exact::{Decimal, reads_as};
 
 /// Whether `column` would hold another value than `value`, and nobody would be told.
 pub(super) fn alters(column: &Column, value: &Value) -> bool {
-    if matches!(value, Value::Null | Value::Boolean(_) | Value::Bytes(_)) || !may_alter(column) {
+    if let Value::Bytes(_) = value {
+        // Columns of other types refuse the digits that they are sent as.
+        let texts = ["text", "character", "name", "citext"];
+        return texts
+            .iter()
+            .any(|name| column.stored_type.starts_with(name));
+    }
+    if matches!(value, Value::Null | Value::Boolean(_)) || !may_alter(column) {
         return false;
     }
     let whole = column.stored_type.trim_end_matches("[]");
@@ -295,6 +302,14 @@ mod tests {
                 altered.is_empty() || alters(&column, &text(altered)),
                 "{stored}: {altered}"
             );
+        }
+        let bytes = Value::Bytes(b"a".to_vec());
+        for (stored, altered) in [
+            ("text", true),
+            ("character varying(9)", true),
+            ("bytea", false),
+        ] {
+            assert_eq!(alters(&column(stored), &bytes), altered, "{stored}");
         }
         let double = column("double precision");
         assert!(alters(&double, &Value::Integer(9_007_199_254_740_993)));
