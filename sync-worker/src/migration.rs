@@ -97,6 +97,7 @@ impl Migration {
             catalog.authority.first().ok_or_else(missing)?,
             catalog.types.clone(),
         )
+        .moving_into(&catalog.follower)
         .summing(&sums);
         let follower = SqlFollower::new(
             new.clone(),

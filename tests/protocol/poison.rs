@@ -22,6 +22,7 @@ everywhere_and_on_pairs!(
     a_key_that_no_row_can_have_is_nothing,
     a_key_that_the_new_side_cannot_hold_can_be_deleted,
     what_is_no_fault_of_the_data_blocks_nothing,
+    a_key_that_would_be_respelt_takes_no_row,
 );
 
 /// An expression that fails where `bad` holds, and is `good` elsewhere.
@@ -318,6 +319,47 @@ mod scenario {
             .await;
         drain(&migration).await;
         assert_eq!(market.dirty().await, Vec::<String>::new());
+        let report = verify(&migration).await;
+        assert!(report.clean(), "{report:?}");
+    }
+
+    /// Columns of numbers take `07` for `7`, whose row it would be.
+    pub(super) async fn a_key_that_would_be_respelt_takes_no_row(topology: Topology) {
+        let market = Market::start(topology).await;
+        market
+            .legacy
+            .run("CREATE TABLE codes (code varchar(9) PRIMARY KEY NOT NULL, label varchar(9)); INSERT INTO codes VALUES ('007', 'agent'), ('8', 'eight')")
+            .await;
+        market
+            .new
+            .run("CREATE TABLE labels (code bigint PRIMARY KEY NOT NULL, label varchar(9))")
+            .await;
+        let mapping = "revision = 1\nroot = { table = 'codes', key = ['code'] }\n[[target]]\nname = 'label'\n\
+            table = 'labels'\nowned_by = { key = ['code'] }\nidentity = ['code']\ncolumns = { code = 'code', label = 'label' }";
+        let migration = market.open_with(Market::mapping(mapping)).await;
+        migration.install().await.unwrap();
+        migration.start_copying().await.unwrap();
+        backfill(&migration).await;
+        let labels = "SELECT code || ' ' || label FROM labels ORDER BY 1";
+        assert_eq!(market.new.texts(labels).await, ["8 eight"]);
+        let says = "column code (";
+        blocked(&market, &migration, &["007"], says).await;
+        market
+            .legacy
+            .run("INSERT INTO codes VALUES ('7', 'seven'), ('08', 'other'); UPDATE codes SET label = 'bond' WHERE code = '007'")
+            .await;
+        drain(&migration).await;
+        assert_eq!(market.new.texts(labels).await, ["7 seven", "8 eight"]);
+        blocked(&market, &migration, &["007", "08"], says).await;
+        assert!(market.dirty().await[0].contains("another spelling"));
+        market
+            .legacy
+            .run("DELETE FROM codes WHERE code = '007'; UPDATE codes SET code = '9' WHERE code = '08'")
+            .await;
+        drain(&migration).await;
+        assert_eq!(market.dirty().await, Vec::<String>::new());
+        let held = market.new.texts(labels).await;
+        assert_eq!(held, ["7 seven", "8 eight", "9 other"]);
         let report = verify(&migration).await;
         assert!(report.clean(), "{report:?}");
     }

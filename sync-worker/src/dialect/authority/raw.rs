@@ -5,6 +5,7 @@ use changeover_shadow::Value;
 
 use super::{SqlAuthority, integer, key_at};
 use crate::dialect::bulk::Bulk;
+use crate::dialect::catalog::{Column, Table};
 use crate::dialect::session::{DbError, ErrorClass, Session};
 use crate::dialect::statement::Statement;
 use crate::dialect::sums::within;
@@ -57,6 +58,40 @@ const fn is_passing(class: ErrorClass) -> bool {
 }
 
 /// Where a page ends.
+impl SqlAuthority {
+    /// The same for tables of a follower: rows of which one would write the key of its owner in another
+    /// way are looked into, one by one.
+    pub(crate) fn moving_into(self, tables: &[Table]) -> SqlAuthority {
+        let dialect = self.dialect();
+        let text = Column {
+            sql_type: "text".into(),
+            ..Column::default()
+        };
+        let targets = &self.mapping.shape().targets;
+        let respells = targets.iter().any(|target| {
+            let Ownership::Owned {
+                belongs: Belongs::Key(names),
+                ..
+            } = &target.ownership
+            else {
+                return false;
+            };
+            let table = tables.iter().find(|table| table.name == target.table);
+            let mut columns = names.iter().zip(self.key_columns.iter());
+            columns.any(|(name, key)| {
+                let column = table.and_then(|table| table.column(name));
+                !column.is_some_and(|column| {
+                    dialect.same_key_text(column, key) || dialect.same_key_text(column, &text)
+                })
+            })
+        });
+        SqlAuthority {
+            moved: self.moved.clone().filter(|_| !respells),
+            ..self
+        }
+    }
+}
+
 struct Bounds {
     keys: u64,
     last: Key,

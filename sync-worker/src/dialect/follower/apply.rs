@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use changeover_flags::Version;
+use changeover_flags::{Key, Version};
 use changeover_shadow::Value;
 
 use super::resolve::{Copy, Resolved};
@@ -191,7 +191,11 @@ impl SqlFollower {
                         kind: HoldKind::Waiting,
                         reason,
                     })
-                } else if let Some(reason) = self.orphan(image).or_else(|| self.altered(image)) {
+                } else if let Some(reason) = self
+                    .orphan(image)
+                    .or_else(|| self.respelt(copy.key.as_str(), image))
+                    .or_else(|| self.altered(image))
+                {
                     Applied::Held(Hold {
                         kind: HoldKind::Blocked,
                         reason,
@@ -231,6 +235,29 @@ impl SqlFollower {
             }
         }
         None
+    }
+
+    /// Why rows of an image would not be its key's: the columns that name their owner write the key in
+    /// another way, in which it is another key, or nobody's.
+    fn respelt(&self, key: &str, image: &Image) -> Option<String> {
+        let targets = image.targets.iter().zip(self.targets.iter());
+        let mut held = targets.filter(|(rows, _)| !rows.is_empty());
+        held.find_map(|(_, target)| {
+            let Some(Belongs::Key(names)) = target.belongs() else {
+                return None;
+            };
+            let components = Key::new(key).components(names.len())?;
+            let mut columns = components
+                .iter()
+                .zip(names.iter().filter_map(|name| target.table.column(name)));
+            let (_, column) = columns.find(|(component, column)| {
+                self.dialect().canonical_component(component, column) != **component
+            })?;
+            Some(format!(
+                "{} would hold the key in another spelling: give it the type of the legacy key, or text",
+                target.names(column)
+            ))
+        })
     }
 
     /// Why an image cannot be held as it is: a column would change one of its values without a word.

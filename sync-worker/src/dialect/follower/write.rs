@@ -241,7 +241,7 @@ impl SqlFollower {
     }
 
     /// Keys as values of the columns that hold their components. Keys that these columns cannot
-    /// hold are left out: no row has them.
+    /// hold, or only in another spelling, are left out: no row is theirs.
     pub(super) fn key_values<'k>(
         &self,
         keys: impl Iterator<Item = &'k str>,
@@ -251,7 +251,10 @@ impl SqlFollower {
             let components = changeover_flags::Key::new(key).components(columns.len())?;
             let dialect = self.dialect();
             let mut pairs = components.iter().zip(columns);
-            if !pairs.all(|(component, column)| dialect.key_fits(component, column)) {
+            if !pairs.all(|(component, column)| {
+                dialect.key_fits(component, column)
+                    && dialect.canonical_component(component, column) == *component
+            }) {
                 return None;
             }
             Some(
@@ -289,7 +292,9 @@ impl SqlFollower {
         let mut kept = HashMap::new();
         for mut row in session.fetch(statement).await? {
             let values = row.split_off(target.identity.len().min(row.len()));
-            kept.insert(row.iter().map(tag).collect::<Vec<_>>().join("\0"), values);
+            let identity = row.into_iter().zip(&target.identity);
+            let identity = identity.map(|(value, column)| dialect.decode(value, &column.sql_type));
+            kept.insert(name(&identity.collect::<Vec<_>>()), values);
         }
         Ok(kept)
     }
@@ -320,13 +325,7 @@ impl SqlFollower {
         let mut before = Vec::new();
         let mut new = Vec::new();
         for (row, identity) in rows.iter().zip(identities) {
-            // What was read stands in exact text, which for text-speaking engines is not decoded.
-            let name = |values: &[Value]| values.iter().map(tag).collect::<Vec<_>>().join("\0");
-            let as_text: Vec<Value> = identity.iter().map(exact_text).collect();
-            match kept
-                .get(&name(&identity))
-                .or_else(|| kept.get(&name(&as_text)))
-            {
+            match kept.get(&name(&identity)) {
                 Some(values) => {
                     before.push(row.iter().chain(values).cloned().collect::<Vec<Value>>());
                 }
@@ -364,12 +363,9 @@ pub(super) fn owned_rows(
     rows
 }
 
-fn exact_text(value: &Value) -> Value {
-    match value {
-        Value::Integer(number) => Value::Text(number.to_string()),
-        Value::Decimal(number) => Value::Text(number.clone()),
-        other => other.clone(),
-    }
+/// What tells a row's identity from others.
+fn name(identity: &[Value]) -> String {
+    identity.iter().map(tag).collect::<Vec<_>>().join("\0")
 }
 
 /// `alias.c0, alias.c1, …`
