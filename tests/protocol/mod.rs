@@ -3,6 +3,7 @@
 pub mod market;
 pub mod plain;
 
+mod adapter;
 mod carried;
 mod effort;
 mod evidence;
