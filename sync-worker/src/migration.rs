@@ -97,7 +97,7 @@ impl Migration {
             catalog.authority.first().ok_or_else(missing)?,
             catalog.types.clone(),
         )
-        .moving_into(&catalog.follower)
+        .moving_into(&catalog)
         .summing(&sums);
         let follower = SqlFollower::new(
             new.clone(),

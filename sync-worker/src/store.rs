@@ -119,7 +119,7 @@ impl Page {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RawPage {
     /// The rows of each of the mapping's targets.
-    pub targets: Vec<Vec<u8>>,
+    pub targets: Vec<RawRows>,
     /// How many keys it passes, stamped ones included.
     pub keys: u64,
     /// The last of them: where the next page starts. `None` when nothing was read.
@@ -130,8 +130,17 @@ impl RawPage {
     /// How many bytes it holds.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.targets.iter().map(|rows| rows.len() as u64).sum()
+        self.targets.iter().map(|one| one.rows.len() as u64).sum()
     }
+}
+
+/// The rows of one target in a [`RawPage`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RawRows {
+    /// As the authority's engine wrote them.
+    pub rows: Vec<u8>,
+    /// Whether they are written as their types store them, which are those of the columns they go to.
+    pub typed: bool,
 }
 
 /// The side that takes writes: it knows images, versions, and what is dirty.

@@ -226,6 +226,9 @@ impl Dialect for Mutant {
     fn begin_snapshot(&self) -> &'static str {
         self.shipped.begin_snapshot()
     }
+    fn begin_snapshot_of(&self, tables: &[&str]) -> String {
+        self.shipped.begin_snapshot_of(tables)
+    }
     fn begin_copy(&self, entity: &str, place: &str) -> String {
         self.shipped.begin_copy(entity, place)
     }

@@ -1,12 +1,17 @@
 //! Transactions that overlap, and statements that triggers tend to miss.
 
+use std::time::Duration;
+
 use changeover::flags::Key;
+use changeover::worker::store::Stamped;
+use changeover::worker::sum::Span;
 use changeover::worker::verify::Class;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
 
 use super::lifecycle::everywhere;
 use super::market::{MAPPING, Market, Plain, Topology, backfill, drain, verify};
+use super::stock::Stock;
 
 everywhere!(
     replace_and_ignore_are_stamped,
@@ -103,6 +108,54 @@ mod scenario {
             market.assert_equal().await;
         }
         settle(&market, &migration).await;
+    }
+}
+
+/// A snapshot of before an `ALTER TABLE` had rewritten its table sees no row of it. A load would end
+/// there, and a copy would delete what the new side holds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_is_being_rewritten_is_not_taken_for_empty() {
+    const WAITING: &str = "SELECT (count(*) > 0)::text FROM pg_locks WHERE NOT granted AND relation = 'things'::regclass";
+    let stock = Stock::start(Topology::PostgresTwoDatabases).await;
+    stock.fill(30).await;
+    let migration = stock.copying().await;
+    let (copier, base) = (migration.copier(), migration.epoch().await.unwrap().base);
+    for (way, sql_type) in ["bigint", "numeric", "integer", "bigint"]
+        .iter()
+        .enumerate()
+    {
+        let mut writer = connect(&stock.market).await;
+        let alter = format!("BEGIN; ALTER TABLE things ALTER num TYPE {sql_type}");
+        let alter = sqlx::raw_sql(sqlx::AssertSqlSafe(alter));
+        writer.execute(alter).await.unwrap();
+        let reading = async {
+            let authority = copier.authority();
+            let goods = |stamped: &Stamped| stamped.image.as_ref().unwrap().targets[0].len();
+            match way {
+                0 => {
+                    let page = authority.raw_page(None, 100, base).await.unwrap();
+                    page.unwrap().keys as usize
+                }
+                1 => authority.page(None, 100).await.unwrap().stamped.len(),
+                2 => {
+                    let keys: Vec<Key> = (1..=30).map(Key::from).collect();
+                    authority.read(&keys).await.unwrap().iter().map(goods).sum()
+                }
+                _ => {
+                    let sum = authority.sum(&Span::default(), 7).await.unwrap();
+                    // As many tags.
+                    sum.unwrap().rows() as usize / 2
+                }
+            }
+        };
+        let rewriting = async {
+            while stock.market.legacy.text(WAITING).await != "true" {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            writer.execute("COMMIT").await.unwrap();
+        };
+        let (found, ()) = tokio::join!(reading, rewriting);
+        assert_eq!(found, 30, "way {way}");
     }
 }
 

@@ -31,7 +31,7 @@ everywhere_and_on_pairs!(
 );
 
 /// Everything that the new side holds, as its database writes it.
-async fn held(stock: &Stock) -> Vec<String> {
+pub(super) async fn held(stock: &Stock) -> Vec<String> {
     let columns: Vec<String> = match stock.market.new.is_postgres() {
         true => vec!["(g.*)::text".into()],
         false => {
@@ -54,7 +54,7 @@ async fn held(stock: &Stock) -> Vec<String> {
     rows
 }
 
-async fn clean(migration: &Migration) {
+pub(super) async fn clean(migration: &Migration) {
     for range in [0, 7] {
         let report = verify_by(migration, 5, range).await;
         assert!(report.clean(), "{report:?}");
@@ -62,7 +62,7 @@ async fn clean(migration: &Migration) {
 }
 
 /// The first page of a load that has begun: where it begins, and where it ends.
-async fn first_page(migration: &Migration) -> (Cursor, Cursor) {
+pub(super) async fn first_page(migration: &Migration) -> (Cursor, Cursor) {
     let follower = migration.copier().follower();
     assert!(follower.start_loading().await.unwrap());
     let from = follower.cursor().await.unwrap();

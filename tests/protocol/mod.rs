@@ -11,6 +11,7 @@ mod installers;
 mod isolation;
 pub mod lifecycle;
 mod loads;
+mod moved;
 mod notes;
 mod out_of_band;
 mod partitions;

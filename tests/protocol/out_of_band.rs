@@ -2,6 +2,7 @@
 
 use super::lifecycle::everywhere_and_on_pairs;
 use super::market::{Market, Topology, backfill, drain, verify};
+use super::stock::Stock;
 use changeover::flags::Key;
 use changeover::worker::verify::Class;
 
@@ -11,6 +12,33 @@ everywhere_and_on_pairs!(
     the_follower_refuses_all_but_copies,
     a_forced_difference_is_known
 );
+
+/// Neither an insert that adds no row, nor rows that come through another table's statement.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_way_to_insert_is_refused() {
+    let stock = Stock::start(Topology::PostgresTwoDatabases).await;
+    stock.fill(3).await;
+    let migration = stock.ready().await;
+    let new = &stock.market.new;
+    new.run(
+        "CREATE TABLE whole (LIKE good_tags INCLUDING ALL) PARTITION BY RANGE (thing_id);
+         ALTER TABLE whole ATTACH PARTITION good_tags FOR VALUES FROM (0) TO (100)",
+    )
+    .await;
+    for sql in [
+        "INSERT INTO good_tags VALUES (9, 1, 'x')",
+        "INSERT INTO good_tags VALUES (1, 1, 'x') ON CONFLICT DO NOTHING",
+        "INSERT INTO good_tags VALUES (1, 1, 'x') ON CONFLICT (thing_id, position) DO UPDATE SET tag = 'x'",
+        "INSERT INTO whole VALUES (9, 1, 'x')",
+        "UPDATE whole SET thing_id = 9 WHERE thing_id = 1",
+        "SET session_replication_role = replica; INSERT INTO good_tags VALUES (9, 1, 'x')",
+        "SET session_replication_role = replica; INSERT INTO whole VALUES (9, 1, 'x')",
+    ] {
+        let error = new.try_run(sql).await.expect_err(sql).to_string();
+        assert!(error.contains("takes copies alone"), "{sql}: {error}");
+    }
+    assert!(verify(&migration).await.clean());
+}
 
 mod scenario {
     use super::*;

@@ -265,7 +265,12 @@ pub struct Stock {
 
 impl Stock {
     pub async fn start(topology: Topology) -> Stock {
-        let market = Market::start(topology).await;
+        Stock::of(Market::start(topology).await).await
+    }
+
+    /// Beside the marketplace.
+    pub async fn of(market: Market) -> Stock {
+        let topology = market.topology;
         let columns: String = Stock::old(topology)
             .iter()
             .map(|(name, sql_type, _)| format!(", {name} {sql_type}"))

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{Backfill, BackfillOptions, Passed};
 use crate::copy::Copier;
-use crate::pace::Pacer;
+use crate::pace::{Pacer, RowsPerSecond};
 use crate::store::{Cursor, Loaded, RawPage, StoreError};
 
 /// How a load goes on.
@@ -50,7 +50,10 @@ impl Course {
     }
 
     fn asks(&self, pacer: &Pacer) -> u32 {
-        (pacer.page() >> self.smaller.min(31)).max(Self::LEAST)
+        // At a fixed rate a page of the most keys would be seconds of it, at once.
+        let rate = pacer.rate().map_or(u32::MAX, RowsPerSecond::get);
+        let most = pacer.page().min(rate / 4);
+        (most >> self.smaller.min(31)).max(Self::LEAST)
     }
 
     /// A raw page of this many keys was refused.

@@ -185,6 +185,12 @@ pub trait Dialect: Send + Sync + Debug + 'static {
     /// Opens a transaction whose reads are all of one instant.
     fn begin_snapshot(&self) -> &'static str;
 
+    /// The same, for an instant at which none of these tables is being rewritten.
+    fn begin_snapshot_of(&self, tables: &[&str]) -> String {
+        let _ = tables;
+        self.begin_snapshot().to_owned()
+    }
+
     /// Opens the transaction of a copy: marked as such, with the follower's epoch row shared.
     fn begin_copy(&self, entity: &str, place: &str) -> String;
 

@@ -19,8 +19,16 @@ const ROLLBACK: &str = "ROLLBACK TO SAVEPOINT changeover_images";
 impl SqlAuthority {
     /// Opens a transaction of one instant in which statements that fail can be taken back.
     pub(super) async fn begin_snapshot(&self, session: &mut dyn Session) -> Result<(), DbError> {
-        let begin = self.dialect().begin_snapshot();
+        let begin = self.snapshot();
         session.script(&format!("{begin}; {SAVEPOINT}")).await
+    }
+
+    /// What opens a transaction of one instant.
+    pub(super) fn snapshot(&self) -> String {
+        let shape = self.mapping.shape();
+        let sources = shape.sources.iter().map(|source| &*source.table);
+        let tables: Vec<&str> = sources.chain([&*shape.root.table]).collect();
+        self.dialect().begin_snapshot_of(&tables)
     }
 
     /// Reads images of `keys` after reading them all together failed.

@@ -1,24 +1,38 @@
 //! Pages that nobody looks into on their way.
 
+use std::sync::Arc;
+
 use changeover_flags::{Key, Version};
 use changeover_shadow::Value;
 
 use super::{SqlAuthority, integer, key_at};
-use crate::dialect::bulk::Bulk;
+use crate::dialect::bulk::{Bulk, still_has};
 use crate::dialect::catalog::{Column, Table};
 use crate::dialect::session::{DbError, ErrorClass, Session};
 use crate::dialect::statement::Statement;
 use crate::dialect::sums::within;
 use crate::dialect::{inspect, tables};
-use crate::mapping::{Belongs, Identity, Mapping, Ownership, SourceQuery};
-use crate::store::RawPage;
+use crate::mapping::{Belongs, Identity, Mapping, Ownership, Shape, SourceQuery, Target};
+use crate::preflight::Catalog;
+use crate::store::{RawPage, RawRows};
 use crate::sum::Span;
 
 /// The most bytes of a page, in memory twice: one is written while the next one is read.
 const MOST: usize = 16 << 20;
 
-/// By target, the query that fills it, and where each column stands among its answers.
-pub(super) type Moved = Vec<(usize, Vec<usize>)>;
+/// How each target is filled.
+pub(super) type Moved = Vec<Move>;
+
+/// How a target is filled.
+#[derive(Debug, Clone)]
+pub(super) struct Move {
+    /// The query that does.
+    query: usize,
+    /// Where each column stands among its answers.
+    columns: Vec<usize>,
+    /// The columns of the query's table that they are, if each is one, of the type it goes to.
+    plain: Option<Vec<Column>>,
+}
 
 /// How rows are moved, if every image is what the queries answer, as it is: owned rows without generated
 /// ids, which point at no other row.
@@ -44,9 +58,38 @@ pub(super) fn moved(mapping: &dyn Mapping) -> Option<Moved> {
             Some(columns.find(|(_, (known, _))| known == name)?.0)
         };
         let columns: Option<Vec<usize>> = target.columns.iter().map(column).collect();
-        Some((query, columns?))
+        Some(Move {
+            query,
+            columns: columns?,
+            plain: None,
+        })
     });
     moved.collect()
+}
+
+/// The columns that fill a target as they are.
+fn plain(
+    bulk: &dyn Bulk,
+    moved: &Move,
+    target: &Target,
+    shape: &Shape,
+    catalog: &Catalog,
+) -> Option<Vec<Column>> {
+    let query = shape.queries.get(moved.query)?;
+    let (mut sources, mut targets) = (catalog.authority.iter(), catalog.follower.iter());
+    let from = sources.find(|table| table.name == query.from)?;
+    let into = targets.find(|table| table.name == target.table)?;
+    if query.from != shape.root.table && !bulk.is_name(&query.from) {
+        return None;
+    }
+    let pairs = moved.columns.iter().zip(&target.columns);
+    let plain = pairs.map(|(index, name)| {
+        let (_, expression) = query.select.get(*index)?;
+        let from = from.column(expression)?;
+        let same = bulk.is_name(expression) && bulk.is_one_type(from, into.column(name)?);
+        same.then(|| from.clone())
+    });
+    plain.collect()
 }
 
 /// Whether an error says nothing about the statement.
@@ -57,18 +100,48 @@ const fn is_passing(class: ErrorClass) -> bool {
     )
 }
 
+/// How many keys a page has: so many, or fewer.
+#[derive(Clone, Copy)]
+enum Size {
+    Full(i64),
+    Last(i64),
+}
+
 /// Where a page ends.
+struct Bounds {
+    keys: u64,
+    last: Key,
+    base: Version,
+}
+
 impl SqlAuthority {
-    /// The same for tables of a follower: rows of which one would write the key of its owner in another
-    /// way are looked into, one by one.
-    pub(crate) fn moving_into(self, tables: &[Table]) -> SqlAuthority {
+    pub(super) fn bulk(&self) -> Option<&dyn Bulk> {
+        self.moved.as_ref().and(self.dialect().bulk())
+    }
+
+    /// The same, which knows the tables that its rows go to.
+    pub(crate) fn moving_into(mut self, catalog: &Catalog) -> SqlAuthority {
+        let shape = self.mapping.shape();
+        let mut moved = self.moved.as_deref().cloned().unwrap_or_default();
+        let Some(bulk) = self.bulk() else {
+            return self;
+        };
+        for (one, target) in moved.iter_mut().zip(&shape.targets) {
+            one.plain = plain(bulk, one, target, shape, catalog);
+        }
+        self.moved = (!self.respells(&catalog.follower)).then(|| Arc::new(moved));
+        self
+    }
+
+    /// Whether rows of one of a follower's tables would write the key of their owner in another way: they
+    /// are looked into, one by one.
+    fn respells(&self, tables: &[Table]) -> bool {
         let dialect = self.dialect();
         let text = Column {
             sql_type: "text".into(),
             ..Column::default()
         };
-        let targets = &self.mapping.shape().targets;
-        let respells = targets.iter().any(|target| {
+        self.mapping.shape().targets.iter().any(|target| {
             let Ownership::Owned {
                 belongs: Belongs::Key(names),
                 ..
@@ -84,23 +157,7 @@ impl SqlAuthority {
                     dialect.same_key_text(column, key) || dialect.same_key_text(column, &text)
                 })
             })
-        });
-        SqlAuthority {
-            moved: self.moved.clone().filter(|_| !respells),
-            ..self
-        }
-    }
-}
-
-struct Bounds {
-    keys: u64,
-    last: Key,
-    base: Version,
-}
-
-impl SqlAuthority {
-    pub(super) fn bulk(&self) -> Option<&dyn Bulk> {
-        self.moved.as_ref().and(self.dialect().bulk())
+        })
     }
 
     /// A page at one instant. A snapshot in which a statement failed is of no more use: the connection
@@ -115,7 +172,7 @@ impl SqlAuthority {
         let (Some(bulk), Some(moved)) = (self.bulk(), self.moved.as_ref()) else {
             return Ok(None);
         };
-        session.script(self.dialect().begin_snapshot()).await?;
+        session.script(&self.snapshot()).await?;
         let Some(bounds) = self.bounds(session, after, limit).await? else {
             session.script("COMMIT").await?;
             return Ok(Some(RawPage::default()));
@@ -130,15 +187,22 @@ impl SqlAuthority {
             last: Some(bounds.last.clone()),
         };
         let queries = &self.mapping.shape().queries;
-        for (query, columns) in moved.iter() {
-            let Some(query) = queries.get(*query) else {
+        for one in moved.iter() {
+            let Some(query) = queries.get(one.query) else {
                 return Ok(None);
             };
-            let select = self.moving(bulk, query, columns, after, &bounds.last);
-            let sql = bulk.copy_out(&select);
+            // Not even a type may change between the question and the rows: the table is locked.
+            let typed = match &one.plain {
+                Some(plain) => {
+                    still_has(self.dialect(), session, &query.from, plain.iter()).await?
+                }
+                None => false,
+            };
+            let select = self.moving(bulk, (query, &one.columns, typed), after, &bounds.last);
+            let sql = bulk.copy_out(&select, typed);
             let left = MOST.saturating_sub(page.bytes() as usize);
             match session.copy_out(&sql, left).await {
-                Ok(Some(rows)) => page.targets.push(rows),
+                Ok(Some(rows)) => page.targets.push(RawRows { rows, typed }),
                 Ok(None) => return Ok(None),
                 // What cannot be moved like this may have an image all the same.
                 Err(error) if !is_passing(error.class) => {
@@ -159,23 +223,46 @@ impl SqlAuthority {
         after: Option<&Key>,
         limit: u32,
     ) -> Result<Option<Bounds>, DbError> {
+        let limit = i64::from(limit.max(1));
+        let full = self.bound(session, after, Size::Full(limit)).await?;
+        // Numbering keys costs ten times as much as passing over them: only the last page needs it.
+        match full {
+            None => self.bound(session, after, Size::Last(limit)).await,
+            full => Ok(full),
+        }
+    }
+
+    async fn bound(
+        &self,
+        session: &mut dyn Session,
+        after: Option<&Key>,
+        size: Size,
+    ) -> Result<Option<Bounds>, DbError> {
         let dialect = self.dialect();
-        let columns = self.root_columns();
-        let order = columns.join(", ");
-        let mut statement = Statement::of(dialect, "SELECT p.key, p.number, ");
-        statement = self.base(statement).sql(&format!(
-            " FROM (SELECT {} AS key, row_number() OVER (ORDER BY {order}) AS number FROM ",
-            dialect.key_text(&columns)
-        ));
-        statement = statement.table(&self.root).sql(" AS t WHERE ");
+        let (columns, outer) = (self.root_columns(), self.key_columns_of("p"));
+        let (key, order) = (dialect.key_text(&outer), columns.join(", "));
+        let numbered = format!(", row_number() OVER (ORDER BY {order}) AS changeover_number");
+        let statement = Statement::of(dialect, &format!("SELECT {key}, "));
+        let (statement, numbered) = match size {
+            Size::Full(limit) => (statement.int(limit), ""),
+            Size::Last(_) => (statement.sql("p.changeover_number"), &*numbered),
+        };
+        let statement = self.base(statement.sql(", "));
+        let statement = statement
+            .sql(&format!(" FROM (SELECT {order}{numbered} FROM "))
+            .table(&self.root)
+            .sql(" AS t WHERE ");
         let span = Span::above(after.cloned());
         let Some(statement) = within(statement, dialect, &columns, &self.key_columns, &span) else {
             return Ok(None);
         };
-        let statement = statement
-            .sql(&format!(" ORDER BY {order} LIMIT "))
-            .int(limit.into())
-            .sql(") AS p ORDER BY p.number DESC LIMIT 1");
+        let statement = statement.sql(&format!(" ORDER BY {order} LIMIT "));
+        let statement = match size {
+            Size::Full(limit) => statement.sql("1 OFFSET ").int(limit - 1).sql(") AS p"),
+            Size::Last(limit) => statement
+                .int(limit)
+                .sql(") AS p ORDER BY p.changeover_number DESC LIMIT 1"),
+        };
         let rows = session.fetch(statement).await?;
         Ok(rows.first().and_then(|row| {
             Some(Bounds {
@@ -187,9 +274,13 @@ impl SqlAuthority {
     }
 
     fn root_columns(&self) -> Vec<String> {
+        self.key_columns_of("t")
+    }
+
+    fn key_columns_of(&self, alias: &str) -> Vec<String> {
         let columns = self.key_columns.iter();
         columns
-            .map(|column| format!("t.{}", self.dialect().quote(&column.name)))
+            .map(|column| format!("{alias}.{}", self.dialect().quote(&column.name)))
             .collect()
     }
 
@@ -197,8 +288,7 @@ impl SqlAuthority {
     fn moving(
         &self,
         bulk: &dyn Bulk,
-        query: &SourceQuery,
-        columns: &[usize],
+        (query, columns, typed): (&SourceQuery, &[usize], bool),
         after: Option<&Key>,
         last: &Key,
     ) -> String {
@@ -235,7 +325,10 @@ impl SqlAuthority {
         let select: Vec<String> = columns
             .iter()
             .filter_map(|index| query.select.get(*index))
-            .map(|(_, expression)| dialect.exact(expression))
+            .map(|(_, expression)| match typed {
+                true => expression.clone(),
+                false => dialect.exact(expression),
+            })
             .collect();
         let (select, expressions) = (select.join(", "), inspect::key(dialect, root, query));
         let filter = query.filter.as_ref();

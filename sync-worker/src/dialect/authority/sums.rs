@@ -20,7 +20,7 @@ impl SqlAuthority {
         let Some(targets) = self.sums.targets() else {
             return Ok(None);
         };
-        session.script(self.dialect().begin_snapshot()).await?;
+        session.script(&self.snapshot()).await?;
         let mut sum = Sum::default();
         for target in targets {
             let Some(rows) = self.rows_of(target, span) else {

@@ -17,6 +17,7 @@ use super::apply::Held;
 use super::resolve::{Copy, Resolved};
 use super::write::How;
 use super::{Refusal, SqlFollower};
+use crate::dialect::bulk::still_has;
 use crate::dialect::held_mapping::HeldMapping;
 use crate::dialect::session::{DbError, ErrorClass, Session};
 use crate::dialect::statement::Statement;
@@ -164,6 +165,9 @@ impl SqlFollower {
             session.execute(self.here(loaded, "")).await?;
         }
         session.script("COMMIT").await?;
+        if ended {
+            self.tell_planner(session, from.passed).await?;
+        }
         Ok(ended)
     }
 
@@ -239,7 +243,11 @@ impl SqlFollower {
                 return Ok(Loaded::Refused(named));
             }
         };
-        let told = self.tell_planner(lease.session(), to.passed).await;
+        // To move rows asks nothing of the new tables: they are looked at once, at the end.
+        let told = match rows {
+            Rows::Images(_) => self.tell_planner(lease.session(), to.passed).await,
+            Rows::Raw(_) => Ok(()),
+        };
         if loaded != Loaded::Yes || told.is_ok() {
             lease.give_back();
         }
@@ -264,7 +272,11 @@ impl SqlFollower {
                 return Ok(Loaded::Refused(Vec::new()));
             }
             Rows::Raw(page) => match self.copy_in(session, page).await {
-                Ok(()) => Vec::new(),
+                Ok(true) => Vec::new(),
+                Ok(false) => {
+                    session.script("ROLLBACK").await?;
+                    return Ok(Loaded::Refused(Vec::new()));
+                }
                 // Images tell what it is.
                 Err(error) if error.class == ErrorClass::Other => {
                     tracing::debug!(%error, "a page is not taken as it is");
@@ -319,26 +331,33 @@ impl SqlFollower {
     /// Whether some column would hold another value than the page has.
     fn alters(&self, page: &RawPage) -> bool {
         let mut targets = self.targets.iter().zip(&page.targets);
-        self.dialect()
-            .bulk()
-            .is_some_and(|bulk| targets.any(|(target, rows)| bulk.alters(rows, &target.columns)))
+        self.dialect().bulk().is_some_and(|bulk| {
+            targets.any(|(target, page)| !page.typed && bulk.alters(&page.rows, &target.columns))
+        })
     }
 
-    async fn copy_in(&self, session: &mut dyn Session, page: &RawPage) -> Result<(), DbError> {
+    /// Writes a page; answers whether the columns are of the types that it was written for. An integer
+    /// would be read as a float of the same bytes.
+    async fn copy_in(&self, session: &mut dyn Session, page: &RawPage) -> Result<bool, DbError> {
         let dialect = self.dialect();
         let Some(bulk) = dialect.bulk() else {
-            return Ok(());
+            return Ok(false);
         };
-        for (target, rows) in self.targets.iter().zip(&page.targets) {
+        for (target, page) in self.targets.iter().zip(&page.targets) {
             let columns: Vec<String> = target
                 .columns
                 .iter()
                 .map(|column| dialect.quote(&column.name))
                 .collect();
-            let sql = bulk.copy_in(&dialect.table(&target.target.table), &columns);
-            session.copy_in(&sql, rows).await?;
+            let (table, typed) = (&target.target.table, page.typed);
+            let sql = bulk.copy_in(&dialect.table(table), &columns, typed);
+            session.copy_in(&sql, &page.rows).await?;
+            // Asked now: who has written rows keeps others from changing their types.
+            if typed && !still_has(dialect, session, table, target.columns.iter()).await? {
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Opens a page's transaction and takes its place; answers whether the place was free.
@@ -349,7 +368,12 @@ impl SqlFollower {
         to: &Cursor,
     ) -> Result<bool, Refusal> {
         let dialect = self.dialect();
-        let begin = dialect.begin_copy(self.entity.as_str(), self.place.as_str());
+        let mut begin = dialect.begin_copy(self.entity.as_str(), self.place.as_str());
+        // A crash that takes this page back takes the cursor's step with it. The load's end is not
+        // committed like this, and is on disk no sooner than every page before it.
+        if let Some(bulk) = dialect.bulk() {
+            begin = format!("{begin}; {}", bulk.commit_behind());
+        }
         session.script(&begin).await?;
         let Held { base, loading } = self.check_revision(session).await?;
         if !loading || base != from.base {

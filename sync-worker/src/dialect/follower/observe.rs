@@ -31,7 +31,7 @@ impl SqlFollower {
         session: &mut dyn Session,
         copies: &[Stamped],
     ) -> Result<(Option<HeldMapping>, Vec<Observed>), DbError> {
-        let begin = self.dialect().begin_snapshot();
+        let begin = self.snapshot();
         session.script(&format!("{begin}; {SAVEPOINT}")).await?;
         let held = self.held_mapping(session).await?;
         let mut observed = Vec::with_capacity(copies.len());
@@ -54,6 +54,13 @@ impl SqlFollower {
         }
         session.script("COMMIT").await?;
         Ok((held, observed))
+    }
+
+    /// What opens a transaction of one instant.
+    pub(super) fn snapshot(&self) -> String {
+        let targets = self.targets.iter().map(|target| &*target.target.table);
+        let tables: Vec<&str> = targets.collect();
+        self.dialect().begin_snapshot_of(&tables)
     }
 
     /// The mapping whose copies are held, if there is one.

@@ -34,7 +34,7 @@ impl SqlFollower {
         span: &Span,
         salt: u64,
     ) -> Result<(Option<HeldMapping>, Option<Sum>), DbError> {
-        session.script(self.dialect().begin_snapshot()).await?;
+        session.script(&self.snapshot()).await?;
         let held = self.held_mapping(session).await?;
         let mut sum = self.sums.targets().map(|_| Sum::default());
         for target in self.sums.targets().unwrap_or_default() {

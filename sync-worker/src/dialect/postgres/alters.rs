@@ -18,64 +18,124 @@ pub(super) fn alters(column: &Column, value: &Value) -> bool {
             .iter()
             .any(|name| column.stored_type.starts_with(name));
     }
-    if matches!(value, Value::Null | Value::Boolean(_)) || !may_alter(column) {
+    if matches!(value, Value::Null | Value::Boolean(_)) {
         return false;
     }
-    let whole = column.stored_type.trim_end_matches("[]");
-    let Some(text) = text(value.clone()) else {
+    let Some(keeps) = Keeps::of(column) else {
         return false;
     };
-    match whole == column.stored_type {
-        true => changes(whole, &text),
-        false => elements(&text).iter().any(|one| changes(whole, one)),
+    match value {
+        Value::Text(text) | Value::Decimal(text) => keeps.less_than(text),
+        value => text(value.clone()).is_some_and(|text| keeps.less_than(&text)),
     }
 }
 
-/// Whether a column's type takes more than it keeps.
-pub(super) fn may_alter(column: &Column) -> bool {
-    let stored = column.stored_type.trim_end_matches("[]");
-    let always = [
-        "real",
-        "double precision",
-        "date",
-        "time",
-        "name",
-        "interval ",
-        "jsonb",
-    ];
-    stored.contains('(') || always.iter().any(|name| stored.starts_with(name))
+/// What a column's type keeps of what it takes.
+#[derive(Debug)]
+pub(super) struct Keeps<'c> {
+    kind: Kind,
+    /// Its name without what stands in parentheses.
+    name: &'c str,
+    /// The first number in the parentheses.
+    first: Option<i64>,
+    is_array: bool,
 }
 
-fn changes(stored: &str, text: &str) -> bool {
-    let (length, clock) = (arguments(stored), || Clock::of(text));
-    let first = length.first().copied();
-    let name = stored.split('(').next().unwrap_or_default().trim_end();
-    let zoned = stored.ends_with(" with time zone");
-    match name {
-        "numeric" => match (length.as_slice(), Decimal::read(text)) {
-            ([_, scale], Some(number)) => number.scale() > *scale,
-            _ => false,
-        },
-        "double precision" => text.parse().is_ok_and(|number| !reads_as(text, number)),
-        "real" => text.parse::<f32>().is_ok_and(|number| {
-            let shortest = format!("{number:e}");
-            Decimal::read(text).is_some_and(|number| Decimal::read(&shortest) != Some(number))
-        }),
-        "character varying" => longer(text, first),
-        "character" => text.ends_with(' ') || longer(text, first),
-        "bit" => first.is_some_and(|length| i64::try_from(text.len()) != Ok(length)),
-        "name" => text.len() > 63,
-        "date" => clock().is_some_and(|clock| !clock.is_midnight()),
-        "jsonb" => repeats(text),
-        name if name.starts_with("timestamp") => {
-            clock().is_some_and(|clock| clock.finer_than(first) || (!zoned && clock.is_elsewhere()))
+#[derive(Debug)]
+enum Kind {
+    /// So many digits behind the point.
+    Numeric(i64),
+    Double,
+    Real,
+    Varying,
+    Character,
+    Bit,
+    Name,
+    Date,
+    Json,
+    Timestamp {
+        zoned: bool,
+    },
+    Time {
+        zoned: bool,
+    },
+    Interval,
+}
+
+impl<'c> Keeps<'c> {
+    /// `None` where it keeps all that it takes.
+    pub(super) fn of(column: &'c Column) -> Option<Keeps<'c>> {
+        let stored = column.stored_type.trim_end_matches("[]");
+        let arguments = arguments(stored);
+        let name = stored.split('(').next().unwrap_or_default().trim_end();
+        let zoned = stored.ends_with(" with time zone");
+        let kind = match name {
+            "numeric" => Kind::Numeric(*arguments.get(1)?),
+            "double precision" => Kind::Double,
+            "real" => Kind::Real,
+            "character varying" => Kind::Varying,
+            "character" => Kind::Character,
+            "bit" => Kind::Bit,
+            "name" => Kind::Name,
+            "date" => Kind::Date,
+            "jsonb" => Kind::Json,
+            name if name.starts_with("timestamp") => Kind::Timestamp { zoned },
+            name if name.starts_with("time") => Kind::Time { zoned },
+            name if name.starts_with("interval") => Kind::Interval,
+            _ => return None,
+        };
+        Some(Keeps {
+            kind,
+            name,
+            first: arguments.first().copied(),
+            is_array: stored != column.stored_type,
+        })
+    }
+
+    /// Whether it keeps less than this text says.
+    pub(super) fn less_than(&self, text: &str) -> bool {
+        match self.is_array {
+            true => elements(text).iter().any(|one| self.less_than_one(one)),
+            false => self.less_than_one(text),
         }
-        name if name.starts_with("time") => clock().is_some_and(|clock| {
-            clock.dated || clock.finer_than(first) || (!zoned && clock.is_elsewhere())
-        }),
-        name if name.starts_with("interval") => span_changes(name, first, text),
-        _ => false,
     }
+
+    fn less_than_one(&self, text: &str) -> bool {
+        let (first, clock) = (self.first, || Clock::of(text));
+        match self.kind {
+            Kind::Numeric(scale) => !has_at_most(scale, text) && is_finer_than(scale, text),
+            Kind::Double => text.parse().is_ok_and(|number| !reads_as(text, number)),
+            Kind::Real => text.parse::<f32>().is_ok_and(|number| {
+                let shortest = format!("{number:e}");
+                Decimal::read(text).is_some_and(|number| Decimal::read(&shortest) != Some(number))
+            }),
+            Kind::Varying => longer(text, first),
+            Kind::Character => text.ends_with(' ') || longer(text, first),
+            Kind::Bit => first.is_some_and(|length| i64::try_from(text.len()) != Ok(length)),
+            Kind::Name => text.len() > 63,
+            Kind::Date => clock().is_some_and(|clock| !clock.is_midnight()),
+            Kind::Json => repeats(text),
+            Kind::Timestamp { zoned } => clock()
+                .is_some_and(|clock| clock.finer_than(first) || (!zoned && clock.is_elsewhere())),
+            Kind::Time { zoned } => clock().is_some_and(|clock| {
+                clock.dated || clock.finer_than(first) || (!zoned && clock.is_elsewhere())
+            }),
+            Kind::Interval => span_changes(self.name, first, text),
+        }
+    }
+}
+
+/// Whether a plain number is seen to have at most so many digits behind its point.
+fn has_at_most(scale: i64, text: &str) -> bool {
+    let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    i64::try_from(part.len()).is_ok_and(|part| part <= scale)
+        && plain(part)
+        && plain(whole.strip_prefix('-').unwrap_or(whole))
+}
+
+fn is_finer_than(scale: i64, text: &str) -> bool {
+    Decimal::read(text).is_some_and(|number| number.scale() > scale)
 }
 
 /// The numbers in the parentheses of a type.
@@ -286,6 +346,9 @@ mod tests {
             ("time without time zone", "10:00:00", "2024-01-31 10:00:00"),
             ("time without time zone", "10:00:00+00", "10:00:00-05"),
             ("interval day", "P1M2D", "P1DT2H"),
+            ("interval", "PT1.123456S", "PT1.1234567S"),
+            ("numeric(12,2)", "-12345678901.5", "1.5e-7"),
+            ("numeric(12,2)", "1.000", "-0.001"),
             ("interval(0)", "PT-1S", "PT1.5S"),
             ("interval day to minute", "P1DT2H3M", "PT2H3M4S"),
             ("interval year to month", "P-1Y2M", "P1M1D"),

@@ -47,10 +47,6 @@ pub struct Postgres {
 /// How long a copy waits for a lock before it gives way.
 const COPY_LOCK_TIMEOUT: &str = "2s";
 
-/// Shorter than the server's `deadlock_timeout` (1 s): when the worker and an application wait for
-/// each other, it is the worker that gives way.
-const WRITE_LOCK_TIMEOUT: &str = "300ms";
-
 impl Postgres {
     /// The database that a `postgres://` URL names.
     ///
@@ -68,6 +64,11 @@ impl Postgres {
             options.get_port(),
         );
         Ok(Postgres { options, name })
+    }
+
+    fn tables(&self, names: &[&str]) -> String {
+        let tables: Vec<String> = names.iter().map(|name| self.table(name)).collect();
+        tables.join(", ")
     }
 }
 
@@ -192,10 +193,8 @@ impl Dialect for Postgres {
     fn refresh_statistics(&self, written: &[&str]) -> Option<String> {
         // A table that this role may not analyze is skipped with a warning, and so is one that
         // somebody else is at.
-        let written = written.iter().map(|name| self.table(name));
-        let tables = [tables::KEY, tables::ID].into_iter().map(str::to_owned);
-        let tables: Vec<String> = tables.chain(written).collect();
-        Some(format!("ANALYZE (SKIP_LOCKED) {}", tables.join(", ")))
+        let all = [&[tables::KEY, tables::ID], written].concat();
+        Some(format!("ANALYZE (SKIP_LOCKED) {}", self.tables(&all)))
     }
 
     fn cast(&self, expression: &str, sql_type: &str) -> String {
@@ -267,6 +266,13 @@ impl Dialect for Postgres {
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
     }
 
+    /// A statement takes its snapshot before it waits for its tables, and one of before a rewrite
+    /// (`ALTER TABLE`) sees a table empty. `LOCK TABLE` takes none.
+    fn begin_snapshot_of(&self, tables: &[&str]) -> String {
+        let (begin, tables) = (self.begin_snapshot(), self.tables(tables));
+        format!("{begin}; LOCK TABLE {tables} IN ACCESS SHARE MODE")
+    }
+
     fn begin_copy(&self, entity: &str, place: &str) -> String {
         format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL changeover.copy = 'on'; \
@@ -276,8 +282,9 @@ impl Dialect for Postgres {
         )
     }
 
+    /// It waits less than the server's `deadlock_timeout` (1 s): when the worker and an application wait
+    /// for each other, it is the worker that gives way.
     fn begin_write(&self) -> &'static str {
-        const { assert!(WRITE_LOCK_TIMEOUT.len() == 5) };
         "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '300ms'"
     }
 
@@ -396,19 +403,16 @@ impl Dialect for Postgres {
     }
 
     fn begin_install(&self, lock_timeout: Duration) -> String {
-        format!(
-            "BEGIN; SET LOCAL lock_timeout = '{}ms'",
-            lock_timeout.as_millis().max(1)
-        )
+        let millis = lock_timeout.as_millis().max(1);
+        format!("BEGIN; SET LOCAL lock_timeout = '{millis}ms'")
     }
 
     fn lock_tables(&self, tables: &[&str], lock_timeout: Duration) -> Option<String> {
-        let names: Vec<String> = tables.iter().map(|name| self.table(name)).collect();
+        let (millis, names) = (lock_timeout.as_millis().max(1), self.tables(tables));
         // A lock timeout holds for each table: the statement's holds for all of them together.
         Some(format!(
-            "SET LOCAL statement_timeout = '{}ms'; LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE; SET LOCAL statement_timeout = 0",
-            lock_timeout.as_millis().max(1),
-            names.join(", ")
+            "SET LOCAL statement_timeout = '{millis}ms'; LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE; \
+             SET LOCAL statement_timeout = 0"
         ))
     }
 
