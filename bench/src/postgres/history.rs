@@ -16,6 +16,9 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Row as _};
 use crate::report::{Limit, Report, Row};
 use crate::support::postgres::Postgres;
 
+mod shop;
+mod steady;
+
 /// A mapping that changes nothing.
 const MAPPING: &str = "revision = 1
 root = { table = \"orders\", key = [\"id\"] }
@@ -38,8 +41,11 @@ struct History {
     legacy: String,
     new: String,
     rows: u64,
-    _server: Postgres,
+    server: Postgres,
 }
+
+/// How long a fixed rate is watched; a sixth of it where there are fewer rows than that takes.
+const WATCHED: Duration = Duration::from_secs(60);
 
 pub fn rows(report: &mut Report, rows: u64) {
     crate::multi_thread().block_on(async {
@@ -47,6 +53,7 @@ pub fn rows(report: &mut Report, rows: u64) {
         let millions = format!("{} rows", grouped(rows));
         let pipe = history.pipe().await;
         let looped = history.looped().await;
+        let copied = history.copied().await;
         let (paced, _) = history.backfill(&history.new, Pacing::default()).await;
         let (ours, pages) = history.backfill(&history.new, Pacing::UNLIMITED).await;
         report.push(
@@ -78,6 +85,15 @@ pub fn rows(report: &mut Report, rows: u64) {
             "×",
             Limit::AtMost(1.2),
         ));
+        report.push(
+            Row::orientation(
+                "history",
+                "  the same / a sweep by copies, with a version per key",
+                ours / copied,
+                "×",
+            )
+            .with("copies_per_s", copied),
+        );
         let megabytes = peak_megabytes();
         report.push(Row::new(
             "history",
@@ -100,6 +116,14 @@ pub fn rows(report: &mut Report, rows: u64) {
             .with("ours_per_s", ours)
             .with("select_per_s", select),
         );
+        let watched = if rows >= 1_000_000 {
+            WATCHED
+        } else {
+            WATCHED / 6
+        };
+        report.push(history.rate(watched).await);
+        report.push(history.stamps().await);
+        report.push(history.shop(rows / 5).await);
     });
 }
 
@@ -112,7 +136,7 @@ impl History {
             legacy: server.url("legacy"),
             new: server.url("new"),
             rows,
-            _server: server,
+            server,
         };
         history
             .run(
@@ -240,14 +264,36 @@ impl History {
         .expect("it fits")
     }
 
-    /// Rows per second of a backfill into an empty table, and how much longer its last tenth took for
-    /// a row than its first.
-    async fn backfill(&self, new: &str, pacing: Pacing) -> (f64, f64) {
+    /// Rows per second of a sweep by copies, over the part that it comes to within some seconds.
+    async fn copied(&self) -> f64 {
+        const WITHIN: Duration = Duration::from_secs(20);
+        let migration = self.begun(&self.new).await;
+        let options = BackfillOptions {
+            pacing: Pacing::UNLIMITED,
+            load: false,
+            ..BackfillOptions::default()
+        };
+        let (began, mut passed) = (Instant::now(), (0, Duration::from_nanos(1)));
+        let sweep = migration.backfill(options);
+        let swept = sweep.run(|at| passed = (at.passed, began.elapsed()));
+        let _ = tokio::time::timeout(WITHIN, swept).await;
+        passed.0 as f64 / passed.1.as_secs_f64()
+    }
+
+    /// Installed anew over an empty table, and copying.
+    async fn begun(&self, new: &str) -> Migration {
         self.empty(new).await;
         let migration = self.migration(new).await;
         migration.uninstall().await.expect("nothing is there");
         migration.install().await.expect("installed");
         migration.start_copying().await.expect("it begins");
+        migration
+    }
+
+    /// Rows per second of a backfill into an empty table, and how much longer its last tenth took for
+    /// a row than its first.
+    async fn backfill(&self, new: &str, pacing: Pacing) -> (f64, f64) {
+        let migration = self.begun(new).await;
         let epoch = migration.epoch().await.expect("it is installed");
         let options = BackfillOptions {
             pacing,
