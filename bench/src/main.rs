@@ -14,6 +14,7 @@ mod rounds;
 mod support {
     pub mod postgres;
     mod postgres_install;
+    mod server;
     pub mod watchdog;
 }
 
