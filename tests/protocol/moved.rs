@@ -1,5 +1,6 @@
 //! Pages of a load that move from one PostgreSQL database to another as they are.
 
+use changeover::flags::Key;
 use changeover::worker::backfill::BackfillOptions;
 use changeover::worker::store::{Cursor, Loaded, RawPage};
 use tokio::task::block_in_place;
@@ -100,4 +101,24 @@ async fn a_type_that_has_changed_is_noticed() {
     let migration = stock.open().await;
     backfill(&migration).await;
     clean(&migration).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_ends_where_a_page_of_images_does() {
+    let stock = Stock::start(Topology::PostgresTwoDatabases).await;
+    stock.fill(30).await;
+    let migration = stock.copying().await;
+    let (authority, base) = (
+        migration.copier().authority(),
+        migration.epoch().await.unwrap().base,
+    );
+    for after in [None, Some(Key::from(9)), Some(Key::from(30))] {
+        for limit in [1, 7, 21, 30, 31] {
+            let raw = authority.raw_page(after.as_ref(), limit, base).await;
+            let raw = raw.unwrap().unwrap();
+            let images = authority.page(after.as_ref(), limit).await.unwrap();
+            let expected = (images.stamped.len() as u64, images.last);
+            assert_eq!((raw.keys, raw.last), expected, "{limit} after {after:?}");
+        }
+    }
 }

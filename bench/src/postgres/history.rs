@@ -341,9 +341,12 @@ fn slowing(passed: &[(u64, Duration)], rows: u64) -> f64 {
         let ((from, began), (to, ended)) = (at(from), at(to));
         (ended - began) / (to.saturating_sub(from).max(1)) as f64
     };
-    // The first page is small, and opens the connections.
+    // The first page is small, and opens the connections; the last one is told of when the load has
+    // ended, which asks for statistics of what was loaded.
     let first = rate(rows / 20, rows / 20 + rows / 10);
-    rate(rows - rows / 10, rows) / first
+    let before = passed.iter().rev().find(|(passed, _)| *passed < rows);
+    let last = before.map_or(rows, |(passed, _)| *passed);
+    rate(last - rows / 10, last) / first
 }
 
 fn peak_megabytes() -> f64 {
