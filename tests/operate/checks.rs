@@ -39,7 +39,7 @@ fn map<const N: usize>(of: [(&str, &str); N]) -> BTreeMap<String, String> {
 
 /// Changes the new side past its guards and its foreign keys.
 async fn forge_without_keys(market: &Market, sql: &str) {
-    match market.topology.is_postgres() {
+    match market.new.is_postgres() {
         true => {
             let off = "SET LOCAL session_replication_role = 'replica'";
             forge(market, &format!("{off}; {sql}")).await;
@@ -62,6 +62,13 @@ async fn built_in_checks_find_what_they_name_and_nothing_else_on_sqlite() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn built_in_checks_find_what_they_name_and_nothing_else_on_postgres() {
     built_in_checks_find_what_they_name_and_nothing_else(Topology::PostgresTwoDatabases).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn built_in_checks_find_what_they_name_and_nothing_else_between_engines() {
+    for topology in [Topology::PostgresToSqlite, Topology::SqliteToPostgres] {
+        built_in_checks_find_what_they_name_and_nothing_else(topology).await;
+    }
 }
 
 async fn built_in_checks_find_what_they_name_and_nothing_else(topology: Topology) {
@@ -134,7 +141,7 @@ async fn built_in_checks_find_what_they_name_and_nothing_else(topology: Topology
     assert_eq!(unclean(&migration).await, orphan);
     let id = "SELECT CAST(max(id) AS text) FROM service_listings";
     let greatest: i64 = market.new.text(id).await.parse().unwrap();
-    if topology.is_postgres() {
+    if market.new.is_postgres() {
         let back = format!("ALTER TABLE service_listings ALTER COLUMN id RESTART WITH {greatest}");
         market.new.run(&back).await;
         let found = unclean(&migration).await;

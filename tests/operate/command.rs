@@ -117,6 +117,13 @@ async fn a_migration_by_commands_alone_on_postgres() {
     a_migration_by_commands_alone(Topology::PostgresTwoDatabases).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_by_commands_alone_between_engines() {
+    for topology in [Topology::PostgresToSqlite, Topology::SqliteToPostgres] {
+        a_migration_by_commands_alone(topology).await;
+    }
+}
+
 async fn a_migration_by_commands_alone(topology: Topology) {
     let market = Market::start(topology).await;
     market.fill(200).await;
