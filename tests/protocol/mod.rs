@@ -9,6 +9,7 @@ mod effort;
 mod evidence;
 mod installers;
 mod isolation;
+mod keys;
 pub mod lifecycle;
 mod loads;
 mod moved;

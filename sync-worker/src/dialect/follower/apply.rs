@@ -240,6 +240,13 @@ impl SqlFollower {
     /// Why rows of an image would not be its key's: the columns that name their owner write the key in
     /// another way, in which it is another key, or nobody's.
     fn respelt(&self, key: &str, image: &Image) -> Option<String> {
+        let has_rows = image.targets.iter().any(|rows| !rows.is_empty());
+        if has_rows && !self.names(key) {
+            let engine = self.dialect().engine();
+            return Some(format!(
+                "{engine} has no text for its key, which holds a NUL: change the key"
+            ));
+        }
         let targets = image.targets.iter().zip(self.targets.iter());
         let mut held = targets.filter(|(rows, _)| !rows.is_empty());
         held.find_map(|(_, target)| {
@@ -290,6 +297,8 @@ impl SqlFollower {
             .zip(outcomes)
             .filter(|(_, outcome)| **outcome == Applied::Stale)
             .map(|(copy, _)| copy)
+            // A key without a text here has nothing here, at any version.
+            .filter(|copy| self.names(copy.key.as_str()))
             .collect();
         if offered.is_empty() {
             return Ok(HashSet::new());

@@ -248,7 +248,10 @@ impl SqlFollower {
         let statement = self
             .here(statement, "c.")
             .sql(" AND ")
-            .key_in("c.key", keys.iter().map(Key::as_str))
+            .key_in(
+                "c.key",
+                keys.iter().map(Key::as_str).filter(|key| self.names(key)),
+            )
             .sql(" UNION ALL SELECT NULL, e.loaded << 44 FROM ")
             .table(tables::EPOCH)
             .sql(" e WHERE e.loaded IS NOT NULL AND ");
@@ -264,6 +267,28 @@ impl SqlFollower {
         }
         let version = |key| found.get(key).copied().or(loaded);
         Ok(keys.iter().map(version).collect())
+    }
+
+    /// Whether this engine has a text for the key. No copy of another key was ever here.
+    fn names(&self, key: &str) -> bool {
+        let text = Column {
+            sql_type: "text".into(),
+            ..Column::default()
+        };
+        self.dialect().key_fits(key, &text)
+    }
+
+    /// How far a sweep has come is kept here, too.
+    fn keeps(&self, cursor: &Cursor) -> Result<(), StoreError> {
+        match &cursor.last {
+            Some(key) if !self.names(key.as_str()) => Err(StoreError::Refused {
+                store: self.dialect().place_name().to_owned(),
+                doing: format!("keeping how far a backfill of {} has come", self.entity),
+                advice: "the key that it has come to has no text here (it holds a NUL): change the row, or begin with pages of another size".into(),
+                source: None,
+            }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -304,7 +329,11 @@ impl Follower for SqlFollower {
         copies: &'a [Stamped],
         cursor: Option<&'a Cursor>,
     ) -> Answer<'a, Vec<Applied>> {
-        self.apply_parts(copies, cursor).boxed()
+        async move {
+            cursor.map_or(Ok(()), |cursor| self.keeps(cursor))?;
+            self.apply_parts(copies, cursor).await
+        }
+        .boxed()
     }
 
     fn apply_group<'a>(&'a self, copies: &'a [Stamped]) -> Answer<'a, Vec<Applied>> {
@@ -377,7 +406,11 @@ impl Follower for SqlFollower {
         from: &'a Cursor,
         to: &'a Cursor,
     ) -> Answer<'a, Loaded> {
-        self.load_page(images, from, to).boxed()
+        async move {
+            self.keeps(to)?;
+            self.load_page(images, from, to).await
+        }
+        .boxed()
     }
 
     fn raw_format(&self) -> Option<&'static str> {

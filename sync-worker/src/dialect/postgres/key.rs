@@ -39,7 +39,8 @@ pub(super) fn fits(component: &str, column: &Column) -> bool {
         "integer" => trimmed(component).parse::<i32>().is_ok(),
         "bigint" => trimmed(component).parse::<i64>().is_ok(),
         "uuid" => canonical_uuid(component).is_some(),
-        _ => true,
+        // No text of this engine has one.
+        _ => !component.contains('\0'),
     }
 }
 
@@ -133,6 +134,7 @@ mod tests {
             assert!(!fits(text, &number), "{text:?}");
             assert_eq!(canonical(text, &number), text);
         }
+        assert!(fits("a", &column("text")) && !fits("a\0", &column("text")));
         assert!(!fits("\u{a0}7", &column("integer")) && !fits("\u{a0}7", &column("smallint")));
     }
 }
