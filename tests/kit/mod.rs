@@ -9,7 +9,7 @@ use serde::Serialize;
 use sqlx::AssertSqlSafe;
 use thiserror::Error;
 
-use crate::protocol::lifecycle::everywhere_and_on_pairs;
+use crate::protocol::lifecycle::everywhere;
 use crate::protocol::market::{MAPPING, Market, Plain, Topology};
 use crate::protocol::plain::on_pool;
 
@@ -18,7 +18,7 @@ mod calls;
 /// Mappings that are wrong.
 mod mappings;
 
-everywhere_and_on_pairs!(a_sound_contract_holds);
+everywhere!(a_sound_contract_holds);
 
 #[derive(Debug, Error)]
 enum ShopError {

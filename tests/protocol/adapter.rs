@@ -352,7 +352,7 @@ mod scenario {
         let seed = support::seed();
         let mut map = Map::new(seed);
         let market = Market::start(topology).await;
-        let steps = if support::fast() { 60 } else { 160 };
+        let steps = if support::fast() { 60 } else { 120 };
         let begun = map.random.random_range(0..steps / 4);
         let swept = map.random.random_range(begun..steps / 2);
         let mut migration = None;
