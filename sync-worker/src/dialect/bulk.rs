@@ -35,6 +35,10 @@ pub trait Bulk: Send + Sync {
     /// may then take it back, with everything that was committed after it.
     fn commit_behind(&self) -> &'static str;
 
+    /// What goes before many rows in their transaction: foreign keys are checked by statements of the
+    /// engine's own, which need not be planned again for each row.
+    fn many_rows(&self) -> &'static str;
+
     /// `text` as a literal of `sql_type`: these statements bind nothing.
     fn literal(&self, text: &str, sql_type: &str) -> String;
 }

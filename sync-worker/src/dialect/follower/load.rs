@@ -343,6 +343,7 @@ impl SqlFollower {
         let Some(bulk) = dialect.bulk() else {
             return Ok(false);
         };
+        session.script(bulk.many_rows()).await?;
         for (target, page) in self.targets.iter().zip(&page.targets) {
             let columns: Vec<String> = target
                 .columns

@@ -62,6 +62,9 @@ impl SqlFollower {
                     .await?;
             }
         }
+        if let (How::Insert, Some(bulk)) = (how, self.dialect().bulk()) {
+            session.script(bulk.many_rows()).await?;
+        }
         for (index, target) in self.targets.iter().enumerate() {
             let Some(rows) = rows.get(index).filter(|rows| !rows.is_empty()) else {
                 continue;

@@ -102,6 +102,10 @@ impl Bulk for Postgres {
         "SET LOCAL synchronous_commit = off"
     }
 
+    fn many_rows(&self) -> &'static str {
+        "SET LOCAL plan_cache_mode = auto"
+    }
+
     fn literal(&self, text: &str, sql_type: &str) -> String {
         // Sessions are opened with `standard_conforming_strings`.
         format!("'{}'::{sql_type}", text.replace('\'', "''"))
