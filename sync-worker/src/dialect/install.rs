@@ -363,6 +363,13 @@ impl Side<'_> {
         for sql in dialect.create_tables() {
             session.script(&sql).await?;
         }
+        // Before the script, where it is not taken back with the rest.
+        if !dialect.transactional_ddl() && self.stands_at(session, base).await? == Some(false) {
+            return Err(overtaken());
+        }
+        for sql in script {
+            session.script(sql).await?;
+        }
         let no = dialect.boolean(false);
         let epoch = Statement::of(dialect, "INSERT INTO ")
             .table(tables::EPOCH)
@@ -376,14 +383,32 @@ impl Side<'_> {
             .int(self.shape.revision)
             .sql(", ")
             .bind(held_mapping::column(self.shape), "bigint")
-            .sql(&format!(", {no}, {no} WHERE true ON CONFLICT (entity, place) DO NOTHING"));
+            .sql(&format!(", {no}, {no} WHERE true"))
+            .sql(&dialect.or_update(tables::EPOCH, "entity, place", &[], ""));
         session.execute(epoch).await?;
-        for sql in script {
-            session.script(sql).await?;
+        // Asked again under the locks.
+        if self.stands_at(session, base).await? != Some(true) {
+            return Err(overtaken());
         }
-        // Asked again under the locks: triggers of an older base would stamp below the new one, and an
-        // incarnation that another installation used meanwhile must not be given out twice.
-        let select = format!("SELECT {}, incarnation << 44 FROM ", HeldMapping::COLUMNS);
+        // The connection is closed: it waits for locks as an installation does.
+        session.script("COMMIT").await
+    }
+
+    /// Whether what is installed is this mapping at `base`: triggers of an older base would stamp below
+    /// the new one, and an incarnation that another installation used meanwhile must not be given out
+    /// twice. `None` where nothing is installed and nothing forbids it.
+    async fn stands_at(
+        &self,
+        session: &mut dyn Session,
+        base: Version,
+    ) -> Result<Option<bool>, DbError> {
+        let dialect = self.database.dialect();
+        let incarnation = base.0 >> Version::COUNTER_BITS;
+        let past = self.past_in(session).await?;
+        if past.is_some_and(|past| past >= incarnation) {
+            return Ok(Some(false));
+        }
+        let select = format!("SELECT {}, incarnation FROM ", HeldMapping::COLUMNS);
         let held = Statement::of(dialect, &select)
             .table(tables::EPOCH)
             .sql(" WHERE entity = ")
@@ -391,24 +416,25 @@ impl Side<'_> {
             .sql(" AND place = ")
             .text(self.place.as_str());
         let rows = session.fetch(held).await?;
-        let past = self.past_in(session).await?;
-        let mine = past.is_none_or(|past| past < base.0 >> Version::COUNTER_BITS)
-            && matches!(
-                rows.first().map(Vec::as_slice),
-                Some([revision, mapping, held]) if integer(held) == base.0
-                    && HeldMapping::read(revision, mapping).admits(self.shape).is_ok()
-            );
-        if !mine {
-            return Err(DbError {
-                class: ErrorClass::Other,
-                summary:
-                    "the mapping was raised or changed meanwhile, or the entity uninstalled: look at it, then install again"
-                        .into(),
-                source: sqlx::Error::RowNotFound,
-            });
-        }
-        // The connection is closed: it waits for locks as an installation does.
-        session.script("COMMIT").await
+        Ok(match rows.first().map(Vec::as_slice) {
+            Some([revision, mapping, held]) => Some(
+                integer(held) == incarnation
+                    && HeldMapping::read(revision, mapping)
+                        .admits(self.shape)
+                        .is_ok(),
+            ),
+            _ => None,
+        })
+    }
+}
+
+fn overtaken() -> DbError {
+    DbError {
+        class: ErrorClass::Other,
+        summary:
+            "the mapping was raised or changed meanwhile, or the entity uninstalled: look at it, then install again"
+                .into(),
+        source: sqlx::Error::RowNotFound,
     }
 }
 

@@ -8,7 +8,7 @@
 //! | [`inspect`], [`probe`], [`check`] | what the preflight, the contract's checks and the consistency checks ask |
 //! | [`sums`] | what rows of both sides are summed, and how |
 //! | [`load`] | how loaded a database is, for the worker's pace |
-//! | [`postgres`], [`sqlite`] | what differs between the engines |
+//! | [`postgres`], [`mariadb`], [`sqlite`] | what differs between the engines |
 //! | [`authority`], [`follower`], [`home`], [`install`], [`raise`] | the protocol's SQL, the same for all |
 
 use std::fmt::Debug;
@@ -28,6 +28,7 @@ pub mod home;
 pub mod inspect;
 pub mod install;
 pub mod load;
+pub mod mariadb;
 pub mod postgres;
 pub mod probe;
 pub mod raise;
@@ -72,7 +73,7 @@ pub struct BadSetting {
 
 /// What differs between engines. Everything else is written once, in SQL they share.
 pub trait Dialect: Send + Sync + Debug + 'static {
-    /// The engine's name as in messages: `PostgreSQL` or `SQLite`.
+    /// The engine's name as in messages: `PostgreSQL`, `MariaDB` or `SQLite`.
     fn engine(&self) -> &'static str;
 
     /// Where the database is, without secrets.
@@ -90,6 +91,22 @@ pub trait Dialect: Send + Sync + Debug + 'static {
     /// How it moves rows that nobody looks into, if it can.
     fn bulk(&self) -> Option<&dyn bulk::Bulk> {
         None
+    }
+
+    /// Whether a database of this engine can be the follower.
+    fn follows(&self) -> bool {
+        true
+    }
+
+    /// Whether creating a trigger is a part of its transaction. Where it is not, and commits, what an
+    /// installation creates does nothing until a row says so.
+    fn transactional_ddl(&self) -> bool {
+        true
+    }
+
+    /// Whether rows that a foreign key deletes or changes fire triggers.
+    fn cascades_fire_triggers(&self) -> bool {
+        true
     }
 
     /// What tells two databases apart, whatever their URLs say: equal identities mean one database.
@@ -176,6 +193,43 @@ pub trait Dialect: Send + Sync + Debug + 'static {
 
     /// The function that answers the greatest of its arguments.
     fn greatest_name(&self) -> &'static str;
+
+    /// In [`or_update`](Dialect::or_update), what the row would have had in `column`.
+    fn incoming(&self, column: &str) -> String {
+        format!("excluded.{column}")
+    }
+
+    /// What ends an `INSERT` into a `table` of the product's whose row of the same `key` may be there:
+    /// columns are `set` where `when` holds; an empty `set` changes nothing, an empty `when` always holds. Of the
+    /// columns that `when` names, at most one is set, and it is the last.
+    fn or_update(&self, table: &str, key: &str, set: &[(&str, &str)], when: &str) -> String {
+        let _ = table;
+        if set.is_empty() {
+            return format!(" ON CONFLICT ({key}) DO NOTHING");
+        }
+        let set: Vec<String> = set
+            .iter()
+            .map(|(column, value)| format!("{column} = {value}"))
+            .collect();
+        let when = match when {
+            "" => String::new(),
+            when => format!(" WHERE {when}"),
+        };
+        format!(
+            " ON CONFLICT ({key}) DO UPDATE SET {}{when}",
+            set.join(", ")
+        )
+    }
+
+    /// Whether the tables that an `UPDATE` reads stand before its `SET`, and not in a `FROM` after it.
+    fn update_joins(&self) -> bool {
+        false
+    }
+
+    /// Which rows of [`KEY`](tables::KEY) are dirty by their own version, as its index has it.
+    fn dirty_keys(&self) -> &'static str {
+        "synced < version"
+    }
 
     /// A truth value.
     fn boolean(&self, value: bool) -> &'static str {

@@ -288,13 +288,22 @@ async fn raise_follower(
 fn below_the_base(side: &Side<'_>, incarnation: i64) -> String {
     let (dialect, revision) = (side.database.dialect(), side.shape.revision);
     let (table, no) = (dialect.table(tables::BACKFILL), dialect.boolean(false));
+    let newer = ["revision", "passed", "done"].map(|column| dialect.incoming(column));
     format!(
-        "INSERT INTO {table} (entity, place, revision, cursor, passed, done) \
-         VALUES ('{}', '{}', {revision}, NULL, {incarnation}, {no}) \
-         ON CONFLICT (entity, place) DO UPDATE \
-         SET revision = excluded.revision, passed = excluded.passed, done = excluded.done",
+        "INSERT INTO {table} (entity, place, revision, \"cursor\", passed, done) \
+         VALUES ('{}', '{}', {revision}, NULL, {incarnation}, {no}){}",
         side.entity.as_str(),
         side.place.as_str(),
+        dialect.or_update(
+            tables::BACKFILL,
+            "entity, place",
+            &[
+                ("revision", &newer[0]),
+                ("passed", &newer[1]),
+                ("done", &newer[2])
+            ],
+            ""
+        )
     )
 }
 
@@ -313,13 +322,6 @@ async fn raise_authority(
     session
         .script(&dialect.begin_install(patience.lock_timeout))
         .await?;
-    // Writers that stamp with the old base end first, also on tables that only the old mapping
-    // names: dropping their triggers waits for them.
-    let script = side.authority_script(base);
-    drop_stale(side, session, &script).await?;
-    for sql in script {
-        session.script(&sql).await?;
-    }
     let (greatest, first) = (dialect.greatest_name(), decided(base));
     let mut forget =
         format!(", epoch = {greatest}(epoch + 1, {first}), backfilled = {no}, verified = {no}");
@@ -327,6 +329,18 @@ async fn raise_authority(
         // Where another has raised the row since, somebody may have decided to copy.
         let from = from.0 >> Version::COUNTER_BITS;
         forget += &format!(", copying = CASE WHEN incarnation = {from} THEN {no} ELSE copying END");
+    }
+    let script = side.authority_script(base);
+    let atomic = dialect.transactional_ddl();
+    // Writers that stamp with the old base end first, also on tables that only the old mapping
+    // names: dropping their triggers waits for them.
+    if atomic {
+        drop_stale(side, session, &script).await?;
+    } else if !would_rise(side, session, revision, incarnation, &forget).await? {
+        return Err(overtaken());
+    }
+    for sql in &script {
+        session.script(sql).await?;
     }
     if session
         .execute(risen(side, revision, incarnation, &forget))
@@ -340,5 +354,27 @@ async fn raise_authority(
     if let Some(forget) = dialect.forget_notes(side.entity.as_str(), side.place.as_str()) {
         session.script(&forget).await?;
     }
-    session.script("COMMIT").await
+    session.script("COMMIT").await?;
+    // Until now the old mapping may have needed them.
+    if !atomic {
+        drop_stale(side, session, &script).await?;
+    }
+    Ok(())
+}
+
+/// Whether the row will rise, asked before what is not taken back. Installers queue, so nobody changes
+/// the answer meanwhile.
+async fn would_rise(
+    side: &Side<'_>,
+    session: &mut dyn Session,
+    revision: i64,
+    incarnation: i64,
+    forget: &str,
+) -> Result<bool, DbError> {
+    let rises = session
+        .execute(risen(side, revision, incarnation, forget))
+        .await?
+        > 0;
+    session.script("ROLLBACK").await?;
+    Ok(rises)
 }

@@ -190,7 +190,7 @@ impl Database {
         &*self.dialect
     }
 
-    /// Opens what `url` names: `postgres://…` or `sqlite:path`.
+    /// Opens what `url` names: `postgres://…`, `mysql://…` (or `mariadb://…`) or `sqlite:path`.
     ///
     /// # Errors
     ///
@@ -218,9 +218,16 @@ impl Database {
                     Some(e.into()),
                 )
                 })?)
+            } else if url.starts_with("mysql:") || url.starts_with("mariadb:") {
+                Arc::new(super::mariadb::Mariadb::new(url).map_err(|e| {
+                    refused(
+                        "write it as mysql://user:password@host:port/database".into(),
+                        Some(e.into()),
+                    )
+                })?)
             } else {
                 return Err(refused(
-                    "use a URL that starts with postgres: or sqlite:".into(),
+                    "use a URL that starts with postgres:, mysql: or sqlite:".into(),
                     None,
                 ));
             };

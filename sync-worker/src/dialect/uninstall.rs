@@ -81,20 +81,26 @@ impl Side<'_> {
         session.script(&dialect.create_past()).await?;
         // Where the epoch numbers ran over into a later incarnation's, that one counts as used.
         let numbers = Epoch::NUMBERS;
+        let higher = format!(
+            "{greatest}({past}.incarnation, {})",
+            dialect.incoming("incarnation")
+        );
         let keep = Statement::of(dialect, "INSERT INTO ")
             .table(tables::PAST)
             .sql(&format!(
                 " (entity, place, incarnation) SELECT entity, place, \
-                 {greatest}(incarnation, epoch / {numbers}) FROM "
+                 {greatest}(incarnation, (epoch - epoch % {numbers}) / {numbers}) FROM "
             ))
             .table(tables::EPOCH)
             .sql(" WHERE entity = ")
             .text(self.entity.as_str())
             .sql(" AND place = ")
             .text(self.place.as_str())
-            .sql(&format!(
-                " ON CONFLICT (entity, place) DO UPDATE \
-                 SET incarnation = {greatest}({past}.incarnation, excluded.incarnation)"
+            .sql(&dialect.or_update(
+                tables::PAST,
+                "entity, place",
+                &[("incarnation", &higher)],
+                "",
             ));
         session.execute(keep).await.map(drop)
     }

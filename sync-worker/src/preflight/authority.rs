@@ -23,12 +23,14 @@ impl Check<'_> {
                 self.key(database, session, &table).await?;
             }
             self.evaluable("root.table", &table);
+            self.stamped(database, "root.table", &table);
             self.catalog.authority.push(table);
         }
         for source in self.shape.sources.clone() {
             let field = format!("source.{}", source.table);
             if let Some(table) = self.table(database, session, &field, &source.table).await? {
                 self.evaluable(&field, &table);
+                self.stamped(database, &field, &table);
                 let (word, named) = match &source.key {
                     KeyExpression::Columns(columns) => ("key", columns.clone()),
                     KeyExpression::Query(query) => ("keys", row_columns(query)),
@@ -75,6 +77,32 @@ impl Check<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Where a cascade fires no trigger, the rows that it deletes or changes would leave no stamp.
+    fn stamped(&mut self, database: &Database, field: &str, table: &Table) {
+        if database.dialect().cascades_fire_triggers() {
+            return;
+        }
+        for reference in table
+            .references
+            .iter()
+            .filter(|reference| reference.cascades)
+        {
+            self.problem(
+                field,
+                format!(
+                    "the foreign key of {} on ({}) deletes or changes its rows by cascade, which fires no trigger on {}: they would leave no stamp",
+                    table.name,
+                    reference.columns.join(", "),
+                    database.dialect().engine(),
+                ),
+                format!(
+                    "declare it ON DELETE RESTRICT ON UPDATE RESTRICT during the migration, and delete those rows before the ones of {}",
+                    reference.to_name
+                ),
+            );
+        }
     }
 
     /// Rows that are pushed out of a unique index must be found.

@@ -11,6 +11,15 @@ impl Check<'_> {
         database: &Database,
         session: &mut dyn Session,
     ) -> Result<(), DbError> {
+        let dialect = database.dialect();
+        if !dialect.follows() {
+            self.problem(
+                "the new side",
+                format!("{} takes no copies in this version", dialect.engine()),
+                "put the new tables into PostgreSQL or SQLite",
+            );
+            return Ok(());
+        }
         self.durability(database, session, "new").await?;
         let mut described = Vec::new();
         for target in &self.shape.targets {

@@ -260,7 +260,7 @@ pub(in crate::dialect) fn after_key<'d>(
     after: Option<&Key>,
 ) -> Statement<'d> {
     match after {
-        Some(key) => statement.sql(" AND key > ").text(key.as_str()),
+        Some(key) => statement.sql(" AND \"key\" > ").text(key.as_str()),
         None => statement,
     }
 }

@@ -249,7 +249,7 @@ impl SqlAuthority {
             .collect();
         let statement = Statement::of(dialect, "SELECT ")
             .sql(&dialect.key_text(&columns))
-            .sql(" AS key FROM ")
+            .sql(" AS \"key\" FROM ")
             .table(&self.root)
             .sql(" AS t WHERE ");
         let Some(statement) = within(statement, dialect, &columns, &self.key_columns, span) else {

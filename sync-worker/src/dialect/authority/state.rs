@@ -11,6 +11,12 @@ use crate::dialect::statement::{RowColumn, Statement};
 use crate::dialect::tables;
 use crate::store::{Dirt, Dirty, Hold, HoldKind, Lag};
 
+/// What is one row of [`KEY`](tables::KEY).
+const ONE_KEY: &str = "entity, place, \"key\"";
+
+/// A key's own version.
+const OWN: &str = "version";
+
 impl SqlAuthority {
     pub(super) async fn stamped_keys_in(
         &self,
@@ -18,11 +24,11 @@ impl SqlAuthority {
         after: Option<&Key>,
         limit: u32,
     ) -> Result<Vec<Key>, DbError> {
-        let statement = Statement::of(self.dialect(), "SELECT key FROM ")
+        let statement = Statement::of(self.dialect(), "SELECT \"key\" FROM ")
             .table(tables::KEY)
             .sql(" WHERE ");
         let statement = after_key(self.here(statement, ""), after)
-            .sql(" ORDER BY key LIMIT ")
+            .sql(" ORDER BY \"key\" LIMIT ")
             .int(limit.into());
         Ok(session
             .fetch(statement)
@@ -42,12 +48,15 @@ impl SqlAuthority {
             .expand(session, self.entity.as_str(), self.place.as_str())
             .await?;
         let above = self.dirty_above(session, after.is_none()).await?;
-        let select = format!("SELECT key, {above}, state, reason FROM ");
+        let select = format!("SELECT \"key\", {above}, state, reason FROM ");
         let statement = Statement::of(self.dialect(), &select)
             .table(tables::KEY)
             .sql(" WHERE ");
         let statement = after_key(self.here(statement, ""), after)
-            .sql(&format!(" AND synced < {above} ORDER BY key LIMIT "))
+            .sql(&format!(
+                " AND {} ORDER BY \"key\" LIMIT ",
+                self.dirty_by(&above)
+            ))
             .int(limit.into());
         let rows = session.fetch(statement).await?;
         Ok(rows.iter().filter_map(|row| dirty(row)).collect())
@@ -68,7 +77,7 @@ impl SqlAuthority {
             .sql(" WHERE NOT done AND ");
         let rows = session.fetch(self.here(open, "")).await?;
         let Some(incarnation) = rows.first().and_then(|row| row.first()).map(integer) else {
-            return Ok("version".to_owned());
+            return Ok(OWN.to_owned());
         };
         let base = incarnation << Version::COUNTER_BITS;
         if settle {
@@ -86,10 +95,18 @@ impl SqlAuthority {
                     .int(incarnation)
                     .sql(" AND ");
                 session.execute(self.here(settled, "")).await?;
-                return Ok("version".to_owned());
+                return Ok(OWN.to_owned());
             }
         }
         Ok(format!("{}(version, {base})", dialect.greatest_name()))
+    }
+
+    /// The condition that the synced version is below this.
+    fn dirty_by(&self, above: &str) -> String {
+        match above {
+            OWN => self.dialect().dirty_keys().to_owned(),
+            above => format!("synced < {above}"),
+        }
     }
 
     pub(super) async fn dirty_among_in(
@@ -132,9 +149,14 @@ impl SqlAuthority {
     ) -> Result<(), DbError> {
         // A key of history may have no row yet, or one from below the base: it gets the version at
         // which it was tried, which is no new one, and is dirty by it.
-        let statement = Statement::of(self.dialect(), "INSERT INTO ")
+        let dialect = self.dialect();
+        let (held, [newer, state, reason]) = (
+            dialect.table(tables::KEY),
+            ["version", "state", "reason"].map(|column| dialect.incoming(column)),
+        );
+        let statement = Statement::of(dialect, "INSERT INTO ")
             .table(tables::KEY)
-            .sql(" AS c (entity, place, key, version, state, reason) SELECT ")
+            .sql(" (entity, place, \"key\", version, state, reason) SELECT ")
             .text(self.entity.as_str())
             .sql(", ")
             .text(self.place.as_str())
@@ -146,7 +168,13 @@ impl SqlAuthority {
             .text(hold.kind.as_str())
             .sql(", ")
             .text(&hold.reason)
-            .sql(" WHERE true ON CONFLICT (entity, place, key) DO UPDATE SET version = excluded.version, state = excluded.state, reason = excluded.reason WHERE c.version <= excluded.version AND c.synced < excluded.version");
+            .sql(" WHERE true")
+            .sql(&dialect.or_update(
+                tables::KEY,
+                ONE_KEY,
+                &[("state", &state), ("reason", &reason), ("version", &newer)],
+                &format!("{held}.version <= {newer} AND {held}.synced < {newer}"),
+            ));
         session.execute(statement).await?;
         Ok(())
     }
@@ -156,19 +184,31 @@ impl SqlAuthority {
         session: &mut dyn Session,
         keys: &[Key],
     ) -> Result<(), DbError> {
-        let statement = Statement::of(self.dialect(), "INSERT INTO ")
+        let dialect = self.dialect();
+        let version = format!(
+            "{}({}.version, {} - 1) + 1",
+            dialect.greatest_name(),
+            dialect.table(tables::KEY),
+            dialect.incoming("version")
+        );
+        let set = [
+            ("version", &*version),
+            ("state", "'ok'"),
+            ("reason", "NULL"),
+        ];
+        let statement = Statement::of(dialect, "INSERT INTO ")
             .table(tables::KEY)
-            .sql(" AS c (entity, place, key, version) SELECT ")
+            .sql(" (entity, place, \"key\", version) SELECT ")
             .text(self.entity.as_str())
             .sql(", ")
             .text(self.place.as_str())
             .sql(", r.key, ");
-        let statement = self.base(statement).sql(" + 1 FROM ").keys("r", keys).sql(
-            " WHERE true ORDER BY r.key ON CONFLICT (entity, place, key) DO UPDATE SET version = ",
-        );
-        let statement = statement
-            .sql(self.dialect().greatest_name())
-            .sql("(c.version, excluded.version - 1) + 1, state = 'ok', reason = NULL");
+        let statement = self
+            .base(statement)
+            .sql(" + 1 FROM ")
+            .keys("r", keys)
+            .sql(" WHERE true ORDER BY r.key")
+            .sql(&dialect.or_update(tables::KEY, ONE_KEY, &set, ""));
         session.execute(statement).await?;
         Ok(())
     }
@@ -189,38 +229,48 @@ impl SqlAuthority {
             RowColumn::new("key", "text"),
             RowColumn::new("version", "bigint"),
         ];
-        let mut statement = Statement::new(self.dialect());
-        let skip = self.dialect().skip_locked();
-        if !skip.is_empty() {
-            // A key that somebody is writing gets a newer version anyway: a mark must neither
-            // wait for an application nor make it wait.
-            statement = statement
-                .sql("WITH free AS MATERIALIZED (SELECT c.key FROM ")
-                .table(tables::KEY)
-                .sql(" c WHERE ");
-            statement = self
-                .here(statement, "c.")
-                .sql(" AND ")
-                .key_in("c.key", marks.iter().map(|(key, _)| key.as_str()))
-                .sql(&format!(" ORDER BY c.key{skip}) "));
-        }
-        statement = statement
-            .sql("UPDATE ")
-            .table(tables::KEY)
-            .sql(" AS c SET synced = r.version FROM ")
-            .rows("r", &columns, &rows)
-            .sql(if skip.is_empty() {
-                " WHERE "
-            } else {
-                ", free WHERE free.key = c.key AND "
-            });
-        statement = self
+        let dialect = self.dialect();
+        let (skip, joins) = (dialect.skip_locked(), dialect.update_joins());
+        let update = format!("UPDATE {} AS c", dialect.table(tables::KEY));
+        let set = " SET synced = r.version";
+        let statement = Statement::new(dialect);
+        let statement = match (skip, joins) {
+            ("", _) => statement
+                .sql(&format!("{update}{set} FROM "))
+                .rows("r", &columns, &rows)
+                .sql(" WHERE "),
+            (_, true) => self
+                .free(statement.sql(&format!("{update} CROSS JOIN ")), marks)
+                .sql(" AS free CROSS JOIN ")
+                .rows("r", &columns, &rows)
+                .sql(" SET c.synced = r.version WHERE free.key = c.key AND "),
+            (_, false) => self
+                .free(statement.sql("WITH free AS MATERIALIZED "), marks)
+                .sql(&format!(" {update}{set} FROM "))
+                .rows("r", &columns, &rows)
+                .sql(", free WHERE free.key = c.key AND "),
+        };
+        let statement = self
             .here(statement, "c.")
             .sql(" AND c.key = r.key AND c.synced < r.version AND r.version <= ")
-            .sql(self.dialect().greatest_name())
+            .sql(dialect.greatest_name())
             .sql("(c.version, ");
         session.execute(self.base(statement).sql(")")).await?;
         Ok(())
+    }
+
+    /// Those of the keys to be marked that nobody is writing. One that somebody is at gets a newer
+    /// version anyway: a mark must neither wait for an application nor make it wait.
+    fn free<'d>(&self, statement: Statement<'d>, marks: &[(Key, Version)]) -> Statement<'d> {
+        let skip = self.dialect().skip_locked();
+        let statement = statement
+            .sql("(SELECT c.key FROM ")
+            .table(tables::KEY)
+            .sql(" c WHERE ");
+        self.here(statement, "c.")
+            .sql(" AND ")
+            .key_in("c.key", marks.iter().map(|(key, _)| key.as_str()))
+            .sql(&format!(" ORDER BY c.key{skip})"))
     }
 
     pub(super) async fn lag_in(&self, session: &mut dyn Session) -> Result<Lag, DbError> {
@@ -234,7 +284,7 @@ impl SqlAuthority {
             .sql(" WHERE ");
         let statement = self
             .here(statement, "")
-            .sql(&format!(" AND synced < {above} GROUP BY state"));
+            .sql(&format!(" AND {} GROUP BY state", self.dirty_by(&above)));
         let mut lag = Lag {
             dirty: unknown,
             ..Lag::default()

@@ -1,0 +1,278 @@
+//! What MariaDB's `information_schema` says about a table, and about the server.
+
+use changeover_shadow::Value;
+
+use super::Mariadb;
+use crate::dialect::BadSetting;
+use crate::dialect::authority::integer;
+use crate::dialect::catalog::{Column, Reference, Table, Unique};
+use crate::dialect::session::{DbError, ErrorClass, Session};
+use crate::dialect::statement::Statement;
+
+/// The oldest server whose `JSON_TABLE` and `SKIP LOCKED` the statements use.
+const OLDEST: (u32, u32) = (10, 6);
+
+/// Refuses a server that the statements were not tried on.
+pub(super) async fn known_version(
+    dialect: &Mariadb,
+    session: &mut dyn Session,
+) -> Result<(), DbError> {
+    let rows = session
+        .fetch(Statement::of(dialect, "SELECT version()"))
+        .await?;
+    let version = rows
+        .first()
+        .and_then(|row| text(row, 0))
+        .unwrap_or_default();
+    let mut numbers = version.split('.').map_while(|part| part.parse().ok());
+    let version_known = numbers
+        .next()
+        .zip(numbers.next())
+        .is_some_and(|number| number >= OLDEST);
+    if version.contains("MariaDB") && version_known {
+        return Ok(());
+    }
+    let (major, minor) = OLDEST;
+    Err(DbError::odd(&format!(
+        "the server is version {version}: MariaDB {major}.{minor} or later is needed, and MySQL is not supported"
+    )))
+}
+
+pub(super) async fn describe(
+    dialect: &Mariadb,
+    session: &mut dyn Session,
+    name: &str,
+) -> Result<Option<Table>, DbError> {
+    let kind = Statement::of(
+        dialect,
+        "SELECT concat(table_schema, '.', table_name), engine FROM information_schema.tables \
+         WHERE table_type = 'BASE TABLE' AND ",
+    );
+    let found = session.fetch(named(kind, "", name)).await?;
+    let Some(row) = found.first() else {
+        return Ok(None);
+    };
+    let engine = text(row, 1).unwrap_or_default();
+    if !engine.eq_ignore_ascii_case("InnoDB") {
+        return Err(DbError {
+            class: ErrorClass::Other,
+            summary: format!(
+                "table {name} is stored by {engine}, whose writes cannot be taken back: ALTER TABLE {name} ENGINE=InnoDB"
+            ),
+            source: sqlx::Error::RowNotFound,
+        });
+    }
+    let mut table = Table {
+        name: name.to_owned(),
+        canonical: text(row, 0).unwrap_or_default(),
+        columns: columns(dialect, session, name).await?,
+        ..Table::default()
+    };
+    indexes(dialect, session, &mut table).await?;
+    references(dialect, session, &mut table).await?;
+    Ok(Some(table))
+}
+
+/// A condition on a table's name, which may begin with its database's.
+fn named<'d>(statement: Statement<'d>, alias: &str, name: &str) -> Statement<'d> {
+    let (schema, name) = match name.split_once('.') {
+        Some((schema, name)) => (Some(schema), name),
+        None => (None, name),
+    };
+    let statement = statement.sql(&format!("{alias}table_schema = "));
+    match schema {
+        Some(schema) => statement.text(schema),
+        None => statement.sql("database()"),
+    }
+    .sql(&format!(" AND {alias}table_name = "))
+    .text(name)
+}
+
+async fn columns(
+    dialect: &Mariadb,
+    session: &mut dyn Session,
+    name: &str,
+) -> Result<Vec<Column>, DbError> {
+    let statement = Statement::of(
+        dialect,
+        "SELECT column_name, data_type, column_type, is_nullable, column_default, extra, is_generated, \
+                collation_name FROM information_schema.columns WHERE ",
+    );
+    let statement = named(statement, "", name).sql(" ORDER BY ordinal_position");
+    let rows = session.fetch(statement).await?;
+    Ok(rows
+        .iter()
+        .map(|row| {
+            let of = |index| text(row, index).unwrap_or_default();
+            let (full_type, mut sql_type) = (of(2), of(1).to_ascii_lowercase());
+            if full_type.contains("unsigned") && sql_type.ends_with("int") {
+                sql_type.push_str(" unsigned");
+            }
+            let collation = of(7);
+            Column {
+                name: of(0),
+                sql_type,
+                stored_type: full_type.clone(),
+                full_type,
+                not_null: of(3) == "NO",
+                // The word, where the default is no value.
+                default: text(row, 4).filter(|default| default != "NULL"),
+                generated: of(5).contains("auto_increment"),
+                computed: of(6) == "ALWAYS",
+                // Any other collation takes texts for equal that differ, if only by spaces at the end.
+                blurred: !(collation.is_empty() || collation.ends_with("nopad_bin")),
+            }
+        })
+        .collect())
+}
+
+async fn indexes(
+    dialect: &Mariadb,
+    session: &mut dyn Session,
+    table: &mut Table,
+) -> Result<(), DbError> {
+    // An index over a part of a column says nothing about the whole.
+    let statement = Statement::of(
+        dialect,
+        "SELECT index_name, non_unique, column_name, sub_part IS NOT NULL FROM information_schema.statistics \
+         WHERE index_type = 'BTREE' AND ",
+    );
+    let statement = named(statement, "", &table.name)
+        .sql(" ORDER BY index_name <> 'PRIMARY', index_name, seq_in_index");
+    let mut found: Vec<(String, bool, bool, Vec<String>)> = Vec::new();
+    for row in session.fetch(statement).await? {
+        let of = |index| text(&row, index).unwrap_or_default();
+        let yes = |index: usize| row.get(index).map_or(0, integer) == 1;
+        let (name, unique, part) = (of(0), !yes(1), yes(3));
+        match found.last_mut() {
+            Some(last) if last.0 == name => {
+                last.2 |= part;
+                last.3.push(of(2));
+            }
+            _ => found.push((name, unique, part, vec![of(2)])),
+        }
+    }
+    for (name, unique, part, columns) in found {
+        if part {
+            continue;
+        }
+        if unique {
+            table.unique.push(Unique {
+                columns: columns.clone(),
+                primary: name == "PRIMARY",
+            });
+        }
+        table.indexes.push(columns);
+    }
+    Ok(())
+}
+
+async fn references(
+    dialect: &Mariadb,
+    session: &mut dyn Session,
+    table: &mut Table,
+) -> Result<(), DbError> {
+    let select = "SELECT concat(k.constraint_schema, '.', k.constraint_name, '.', k.table_name), \
+                concat(k.table_schema, '.', k.table_name), k.table_name, \
+                concat(k.referenced_table_schema, '.', k.referenced_table_name), k.referenced_table_name, \
+                k.column_name, k.referenced_column_name, \
+                r.delete_rule IN ('CASCADE', 'SET NULL', 'SET DEFAULT') OR r.update_rule IN ('CASCADE', 'SET NULL', 'SET DEFAULT') \
+         FROM information_schema.key_column_usage k JOIN information_schema.referential_constraints r \
+           ON r.constraint_schema = k.constraint_schema AND r.constraint_name = k.constraint_name AND r.table_name = k.table_name \
+         WHERE k.referenced_table_name IS NOT NULL AND ";
+    let canonical = table.canonical.clone();
+    let statement = Statement::of(dialect, select)
+        .sql("(concat(k.table_schema, '.', k.table_name) = ")
+        .text(&canonical)
+        .sql(" OR concat(k.referenced_table_schema, '.', k.referenced_table_name) = ")
+        .text(&canonical)
+        .sql(") ORDER BY 1, k.ordinal_position");
+    let mut found: Vec<(String, Reference)> = Vec::new();
+    for row in session.fetch(statement).await? {
+        let of = |index| text(&row, index).unwrap_or_default();
+        if found.last().is_none_or(|(name, _)| *name != of(0)) {
+            let reference = Reference {
+                from: of(1),
+                from_name: of(2),
+                to: of(3),
+                to_name: of(4),
+                cascades: row.get(7).map_or(0, integer) == 1,
+                columns: Vec::new(),
+                to_columns: Vec::new(),
+                to_part: false,
+            };
+            found.push((of(0), reference));
+        }
+        if let Some((_, reference)) = found.last_mut() {
+            reference.columns.push(of(5));
+            reference.to_columns.push(of(6));
+        }
+    }
+    for (_, reference) in found {
+        if reference.from == canonical {
+            table.references.push(reference);
+        } else {
+            table.referenced_by.push(reference);
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn durability(
+    dialect: &Mariadb,
+    session: &mut dyn Session,
+) -> Result<Vec<BadSetting>, DbError> {
+    let statement = Statement::of(
+        dialect,
+        "SELECT 'innodb_flush_log_at_trx_commit', concat('is ', @@global.innodb_flush_log_at_trx_commit, ', so acknowledged writes can be lost'), 'set it to 1' \
+           FROM DUAL WHERE @@global.innodb_flush_log_at_trx_commit NOT IN (1, 3) \
+         UNION ALL SELECT 'sync_binlog', concat('is ', @@global.sync_binlog, ' with the binary log on, so acknowledged writes can be lost'), 'set it to 1' \
+           FROM DUAL WHERE @@global.log_bin = 1 AND @@global.sync_binlog <> 1 \
+         UNION ALL SELECT 'the server', 'is read-only', 'connect to the primary' FROM DUAL WHERE @@global.read_only = 1 \
+         UNION ALL SELECT 'wsrep_on', 'is on: a cluster''s other nodes may commit what this one certifies too late', 'connect to a server that is no node of a cluster' \
+           FROM information_schema.global_variables WHERE variable_name = 'WSREP_ON' AND variable_value = 'ON'",
+    );
+    let rows = session.fetch(statement).await?;
+    Ok(rows
+        .iter()
+        .filter_map(|row| {
+            Some(BadSetting {
+                setting: text(row, 0)?,
+                problem: text(row, 1)?,
+                remedy: text(row, 2)?,
+            })
+        })
+        .collect())
+}
+
+/// One server process and one database: two names of a host are one server.
+pub(super) async fn identity(
+    dialect: &Mariadb,
+    session: &mut dyn Session,
+) -> Result<String, DbError> {
+    let sql = "SELECT concat('mariadb ', @@hostname, ' ', @@port, ' ', @@datadir, ' ', database())";
+    let rows = session.fetch(Statement::of(dialect, sql)).await?;
+    Ok(rows
+        .first()
+        .and_then(|row| text(row, 0))
+        .unwrap_or_default())
+}
+
+/// Who has a transaction open. Statements are not shown: they hold values.
+pub(super) async fn blockers(
+    dialect: &Mariadb,
+    session: &mut dyn Session,
+) -> Result<Vec<String>, DbError> {
+    let sql = "SELECT concat('connection ', p.id, ' (user ', p.user, ', ', lower(p.command), ', its transaction began ', \
+                 timestampdiff(SECOND, t.trx_started, now()), ' s ago); to end it: KILL ', p.id) \
+               FROM information_schema.innodb_trx t JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id \
+               WHERE p.id <> connection_id() ORDER BY t.trx_started LIMIT 10";
+    super::probe::texts(dialect, session, sql).await
+}
+
+fn text(row: &[Value], index: usize) -> Option<String> {
+    match row.get(index) {
+        Some(Value::Text(text)) => Some(text.clone()),
+        _ => None,
+    }
+}

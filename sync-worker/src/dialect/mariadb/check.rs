@@ -1,0 +1,58 @@
+//! Consistency checks on MariaDB, and how loaded it is.
+
+use std::time::Duration;
+
+use changeover_shadow::Value;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::Mariadb;
+use crate::dialect::Dialect;
+use crate::dialect::catalog::{Column, Table};
+use crate::dialect::check::Checks;
+use crate::dialect::load::Load;
+use crate::dialect::session::{DbError, Session};
+
+impl Checks for Mariadb {
+    fn connect_reading(&self, limit: Duration) -> BoxFuture<'_, Result<Box<dyn Session>, DbError>> {
+        async move {
+            let mut session = self.connect().await?;
+            if let Some(limit) = self.statement_limit(limit) {
+                session.script(&limit).await?;
+            }
+            session.script(self.begin_snapshot()).await?;
+            Ok(session)
+        }
+        .boxed()
+    }
+
+    /// As a subquery, nothing but a query is understood. The line breaks end a comment.
+    fn first_rows(&self, sql: &str, rows: usize) -> String {
+        format!("SELECT * FROM (\n{sql}\n) AS c LIMIT {rows}")
+    }
+
+    fn referenced(&self, name: &str) -> String {
+        self.table(name)
+    }
+
+    /// A column counts on from its greatest id, whoever gave it.
+    fn sequence_behind<'a>(
+        &'a self,
+        _session: &'a mut dyn Session,
+        _table: &'a Table,
+        _column: &'a Column,
+    ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, DbError>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+}
+
+/// What a user without the right PROCESS is shown is its own sessions alone.
+pub(super) const fn load(load: Load) -> Option<&'static str> {
+    match load {
+        Load::ActiveSessions => Some(
+            "SELECT count(*) FROM information_schema.processlist \
+             WHERE command NOT IN ('Sleep', 'Daemon') AND db = database() AND id <> connection_id()",
+        ),
+        Load::ReplicaLagSeconds | Load::ReplicaLagBytes | Load::SlotBytes | Load::WalBytes => None,
+    }
+}

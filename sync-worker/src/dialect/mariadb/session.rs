@@ -1,0 +1,441 @@
+//! A MariaDB connection: numbers and times cross as the server stores them, everything else as text.
+
+use std::fmt::Write as _;
+
+use changeover_shadow::Value;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use sqlx::mysql::{
+    MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlRow,
+    MySqlTypeInfo,
+};
+use sqlx::{
+    Arguments, AssertSqlSafe, Column as _, ConnectOptions, Either, Executor, Row, SqlSafeStr,
+    Statement as _, TypeInfo, ValueRef,
+};
+
+use super::COPY_ON_AUTHORITY;
+use crate::dialect::session::{DbError, ErrorClass, Session};
+use crate::dialect::statement::{Arg, Statement};
+
+/// What the worker's statements, and the triggers that it installs, are written in: quotes and
+/// backslashes as in the SQL standard, and no value that is bent to fit.
+pub(super) const SQL_MODE: &str =
+    "ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO";
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct MariadbSession {
+    connection: MySqlConnection,
+}
+
+impl MariadbSession {
+    /// A new connection.
+    pub(super) async fn open(options: &MySqlConnectOptions) -> Result<MariadbSession, DbError> {
+        let connection = options.connect().await.map_err(error)?;
+        let mut session = MariadbSession { connection };
+        session
+            .script(&format!(
+                "SET SESSION sql_mode = '{SQL_MODE}', time_zone = '+00:00', \
+                 tx_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = 1, lock_wait_timeout = 2, \
+                 idle_transaction_timeout = 60, group_concat_max_len = 1048576"
+            ))
+            .await?;
+        Ok(session)
+    }
+}
+
+impl Session for MariadbSession {
+    fn execute<'a>(&'a mut self, statement: Statement<'a>) -> BoxFuture<'a, Result<u64, DbError>> {
+        let (sql, args, reusable) = statement.into_parts();
+        async move {
+            let query = sqlx::query_with(AssertSqlSafe(sql), arguments(args)?).persistent(reusable);
+            let done = self.connection.execute(query).await.map_err(error)?;
+            Ok(done.rows_affected())
+        }
+        .boxed()
+    }
+
+    fn fetch<'a>(
+        &'a mut self,
+        statement: Statement<'a>,
+    ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, DbError>> {
+        let (sql, args, reusable) = statement.into_parts();
+        async move {
+            let query = sqlx::query_with(AssertSqlSafe(sql), arguments(args)?).persistent(reusable);
+            let rows = self.connection.fetch_all(query).await.map_err(error)?;
+            rows.iter().map(values).collect()
+        }
+        .boxed()
+    }
+
+    fn script<'a>(&'a mut self, sql: &'a str) -> BoxFuture<'a, Result<(), DbError>> {
+        let sql = sql.to_owned();
+        async move {
+            self.connection
+                .execute(sqlx::raw_sql(AssertSqlSafe(sql)))
+                .await
+                .map_err(error)?;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn describe<'a>(
+        &'a mut self,
+        sql: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<(String, String)>, DbError>> {
+        let sql = AssertSqlSafe(sql.to_owned()).into_sql_str();
+        async move {
+            let statement = self.connection.prepare(sql).await.map_err(error)?;
+            if !matches!(
+                statement.parameters(),
+                None | Some(Either::Left([]) | Either::Right(0))
+            ) {
+                let why = "it has parameters, such as ?: write values as literals";
+                return Err(DbError::odd(why));
+            }
+            Ok(statement
+                .columns()
+                .iter()
+                .map(|column| {
+                    (
+                        column.name().to_owned(),
+                        kind_of(column.type_info()).to_ascii_lowercase(),
+                    )
+                })
+                .collect())
+        }
+        .boxed()
+    }
+}
+
+fn arguments(args: Vec<Arg>) -> Result<MySqlArguments, DbError> {
+    let mut bound = MySqlArguments::default();
+    for arg in args {
+        match arg {
+            Arg::Value(value) => add(&mut bound, value)?,
+            Arg::Column(values) => {
+                for value in values {
+                    add(&mut bound, value)?;
+                }
+            }
+        }
+    }
+    Ok(bound)
+}
+
+fn add(bound: &mut MySqlArguments, value: Value) -> Result<(), DbError> {
+    match value {
+        Value::Null => bound.add(None::<String>),
+        Value::Boolean(value) => bound.add(i64::from(value)),
+        Value::Integer(value) => bound.add(value),
+        Value::Float(value) => bound.add(value),
+        Value::Decimal(value) | Value::Text(value) => bound.add(value),
+        Value::Bytes(value) => bound.add(value),
+        Value::List(_) | Value::Record(_) => Err("a list or record".into()),
+    }
+    .map_err(|cause| error(sqlx::Error::Encode(cause)))
+}
+
+fn values(row: &MySqlRow) -> Result<Vec<Value>, DbError> {
+    (0..row.len()).map(|index| value(row, index)).collect()
+}
+
+/// One value, from its form in the binary protocol
+/// (<https://mariadb.com/kb/en/resultset-row/#binary-resultset-row>).
+fn value(row: &MySqlRow, index: usize) -> Result<Value, DbError> {
+    let raw = row.try_get_raw(index).map_err(error)?;
+    let kind = kind_of(&raw.type_info());
+    // Not `raw.is_null()`: the driver takes a zero date for null.
+    let Ok(bytes) = <&[u8] as sqlx::Decode<'_, sqlx::MySql>>::decode(raw) else {
+        return Ok(Value::Null);
+    };
+    read(&kind, bytes).ok_or_else(|| {
+        DbError::odd(&format!(
+            "the server sent a {kind} in a form that is not known"
+        ))
+    })
+}
+
+/// The type's name. To the driver text that is compared byte by byte is binary.
+fn kind_of(info: &MySqlTypeInfo) -> String {
+    let name = info.name();
+    if !<str as sqlx::Type<sqlx::MySql>>::compatible(info) {
+        return name.to_owned();
+    }
+    name.replace("BINARY", "CHAR").replace("BLOB", "TEXT")
+}
+
+fn read(kind: &str, bytes: &[u8]) -> Option<Value> {
+    let text = || Some(String::from_utf8(bytes.to_vec()).ok()?);
+    Some(match kind {
+        "BOOLEAN" | "TINYINT" | "SMALLINT" | "INT" | "MEDIUMINT" | "BIGINT" => {
+            Value::Integer(signed(bytes)?)
+        }
+        "TINYINT UNSIGNED" | "SMALLINT UNSIGNED" | "INT UNSIGNED" | "MEDIUMINT UNSIGNED"
+        | "BIGINT UNSIGNED" | "YEAR" => {
+            let number = little(bytes)?;
+            match i64::try_from(number) {
+                Ok(number) => Value::Integer(number),
+                Err(_) => Value::Decimal(number.to_string()),
+            }
+        }
+        "BIT" => {
+            let number = bytes
+                .iter()
+                .fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+            match i64::try_from(number) {
+                Ok(number) => Value::Integer(number),
+                Err(_) => Value::Decimal(number.to_string()),
+            }
+        }
+        "FLOAT" => Value::Float(f32::from_le_bytes(bytes.try_into().ok()?).into()),
+        "DOUBLE" => Value::Float(f64::from_le_bytes(bytes.try_into().ok()?)),
+        "DECIMAL" => Value::Decimal(text()?),
+        "DATE" => Value::Text(date(bytes)?),
+        "DATETIME" => Value::Text(moment(bytes)?),
+        // The session's time zone is UTC.
+        "TIMESTAMP" => Value::Text(format!("{}+00", moment(bytes)?)),
+        "TIME" => Value::Text(time(bytes)?),
+        "BINARY" | "VARBINARY" | "TINYBLOB" | "BLOB" | "MEDIUMBLOB" | "LONGBLOB" | "GEOMETRY" => {
+            Value::Bytes(bytes.to_vec())
+        }
+        _ => Value::Text(text()?),
+    })
+}
+
+fn little(bytes: &[u8]) -> Option<u64> {
+    if bytes.is_empty() || bytes.len() > 8 {
+        return None;
+    }
+    Some(
+        bytes
+            .iter()
+            .rev()
+            .fold(0, |number, byte| number << 8 | u64::from(*byte)),
+    )
+}
+
+fn signed(bytes: &[u8]) -> Option<i64> {
+    let unused = u32::try_from(8_usize.checked_sub(bytes.len())?).ok()? * 8;
+    // Moved to the top and back, so that the sign is spread.
+    Some((little(bytes)? << unused).cast_signed() >> unused)
+}
+
+/// A length, then year (2 bytes), month, day; the length is 0 for zero dates.
+fn date(bytes: &[u8]) -> Option<String> {
+    match *bytes {
+        [0] | [] => Some("0000-00-00".to_owned()),
+        [_, low, high, month, day, ..] => Some(format!(
+            "{:04}-{month:02}-{day:02}",
+            u16::from_le_bytes([low, high])
+        )),
+        _ => None,
+    }
+}
+
+/// A date, then hour, minute, second, then microseconds (4 bytes), what is zero at the end left out.
+fn moment(bytes: &[u8]) -> Option<String> {
+    let mut text = date(bytes)?;
+    match *bytes.get(5..).unwrap_or_default() {
+        [] => text.push_str(" 00:00:00"),
+        [hour, minute, second, ref rest @ ..] => {
+            let _ = write!(text, " {hour:02}:{minute:02}:{second:02}");
+            fraction(&mut text, rest)?;
+        }
+        _ => return None,
+    }
+    Some(text)
+}
+
+/// A length, whether it is negative, days (4 bytes), hour, minute, second, then microseconds.
+fn time(bytes: &[u8]) -> Option<String> {
+    match *bytes {
+        [0] | [] => Some("00:00:00".to_owned()),
+        [_, negative, a, b, c, d, hour, minute, second, ref rest @ ..] => {
+            let hours = u32::from_le_bytes([a, b, c, d]).checked_mul(24)? + u32::from(hour);
+            let sign = if negative == 1 { "-" } else { "" };
+            let mut text = format!("{sign}{hours:02}:{minute:02}:{second:02}");
+            fraction(&mut text, rest)?;
+            Some(text)
+        }
+        _ => None,
+    }
+}
+
+fn fraction(text: &mut String, bytes: &[u8]) -> Option<()> {
+    match *bytes {
+        [] => {}
+        [a, b, c, d] => {
+            let _ = write!(text, ".{:06}", u32::from_le_bytes([a, b, c, d]));
+            let kept = text.trim_end_matches('0').trim_end_matches('.').len();
+            text.truncate(kept);
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+/// What a driver's error means. Codes: mariadb.com/kb/en/mariadb-error-codes.
+pub(super) fn error(source: sqlx::Error) -> DbError {
+    use sqlx::Error as E;
+    let (class, summary) = match &source {
+        E::Database(db) => {
+            let number = db
+                .try_downcast_ref::<MySqlDatabaseError>()
+                .map_or(0, MySqlDatabaseError::number);
+            let state = db.code().unwrap_or_default().into_owned();
+            let (class, what) = class_of(number, &state);
+            let class = match number == 1146 && db.message().contains("changeover_") {
+                true => ErrorClass::NotInstalled,
+                false => class,
+            };
+            let detail = match shows(number) {
+                true => format!(": {}", db.message()),
+                false => String::new(),
+            };
+            (class, format!("{what} (error {number}{detail})"))
+        }
+        E::Io(_)
+        | E::Tls(_)
+        | E::Protocol(_)
+        | E::PoolClosed
+        | E::PoolTimedOut
+        | E::WorkerCrashed => (ErrorClass::Connection, "the connection failed".to_owned()),
+        E::ColumnDecode { .. } => (
+            ErrorClass::Data,
+            "a text is not valid in its encoding".to_owned(),
+        ),
+        E::Encode(_) => (
+            ErrorClass::Data,
+            "a list or record has no form in MariaDB".to_owned(),
+        ),
+        _ => (ErrorClass::Other, "the driver refused".to_owned()),
+    };
+    DbError {
+        class,
+        summary,
+        source,
+    }
+}
+
+fn class_of(number: u16, state: &str) -> (ErrorClass, &'static str) {
+    match number {
+        1062 | 1586 | 1859 => (ErrorClass::Unique, "a unique value is taken"),
+        1216 | 1217 | 1451 | 1452 => (ErrorClass::ForeignKey, "a referenced row is not there"),
+        1048 | 1364 => (ErrorClass::Data, "a column that must not be null is null"),
+        4025 => (ErrorClass::Data, "a check constraint refuses the row"),
+        1205 | 1213 | 1020 | 1317 | 1969 | 1478 | 1099 | 1100 => {
+            (ErrorClass::Busy, "lost against other work")
+        }
+        1040 | 1203 | 1226 => (ErrorClass::Busy, "the server takes no more connections"),
+        1365 => (ErrorClass::Data, "a division by zero"),
+        1264 | 1690 | 1292 | 1411 | 1367 => {
+            (ErrorClass::Data, "a value is out of its type's range")
+        }
+        1242 => (ErrorClass::Data, "more than one row where one is expected"),
+        1265 | 1366 | 1406 | 3140 | 4037..=4044 => {
+            (ErrorClass::Data, "the column's type refuses the value")
+        }
+        1644 => (
+            ErrorClass::Data,
+            "a trigger or procedure of the database refuses the row",
+        ),
+        COPY_ON_AUTHORITY => (ErrorClass::Other, "a guard refused"),
+        1021 | 1114 => (ErrorClass::Connection, "the disk is full: make room on it"),
+        1053 | 1152..=1161 | 1927 | 4031 => (ErrorClass::Connection, "the connection failed"),
+        1045 | 1698 => (
+            ErrorClass::Other,
+            "the user or its password is refused: correct the URL's user and password",
+        ),
+        1049 => (
+            ErrorClass::Other,
+            "there is no such database: correct the URL, or create it",
+        ),
+        1044 | 1142 | 1143 | 1227 | 1370 | 1419 => (
+            ErrorClass::Rights,
+            "the user lacks a right: grant it, or connect as one that has it",
+        ),
+        1290 | 1792 | 1836 => (
+            ErrorClass::Other,
+            "the server takes no writes: connect to the primary",
+        ),
+        _ if state.starts_with("08") => (ErrorClass::Connection, "the connection failed"),
+        _ if state.starts_with("22") || state.starts_with("23") => {
+            (ErrorClass::Data, "the column's type refuses the value")
+        }
+        _ => (ErrorClass::Other, "the database refused"),
+    }
+}
+
+/// Whether a message names objects alone, and no value of a row.
+fn shows(number: u16) -> bool {
+    matches!(
+        number,
+        1044 | 1045
+            | 1048
+            | 1049
+            | 1054
+            | 1059
+            | 1064
+            | 1072
+            | 1142
+            | 1143
+            | 1146
+            | 1227
+            | 1267
+            | 1305
+            | 1364
+            | 1370
+            | 1419
+            | 1698
+            | 4025
+            | 1235
+            | 1356
+            | 1442
+            | 1415
+            | COPY_ON_AUTHORITY
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_their_sign_and_all_their_digits() {
+        assert_eq!(read("TINYINT", &[0xff]), Some(Value::Integer(-1)));
+        assert_eq!(read("SMALLINT", &[0, 0x80]), Some(Value::Integer(-32_768)));
+        assert_eq!(read("BIGINT", &[0xff; 8]), Some(Value::Integer(-1)));
+        assert_eq!(
+            read("BIGINT UNSIGNED", &[0xff; 8]),
+            Some(Value::Decimal(u64::MAX.to_string()))
+        );
+        assert_eq!(read("BIT", &[1, 0]), Some(Value::Integer(256)));
+        assert_eq!(read("BIGINT", &[0; 9]), None);
+    }
+
+    #[test]
+    fn times_are_read_with_every_digit() {
+        let of = |kind: &str, bytes: &[u8]| match read(kind, bytes) {
+            Some(Value::Text(text)) => text,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(of("DATE", &[4, 0xe4, 0x07, 2, 29]), "2020-02-29");
+        assert_eq!(of("DATE", &[0]), "0000-00-00");
+        assert_eq!(
+            of("DATETIME", &[4, 0xe4, 0x07, 2, 29]),
+            "2020-02-29 00:00:00"
+        );
+        assert_eq!(
+            of("TIMESTAMP", &[11, 0xe4, 0x07, 2, 29, 1, 2, 3, 1, 0, 0, 0]),
+            "2020-02-29 01:02:03.000001+00"
+        );
+        assert_eq!(
+            of("TIME", &[12, 1, 34, 0, 0, 0, 22, 59, 59, 0x20, 0xa1, 7, 0]),
+            "-838:59:59.5"
+        );
+        assert_eq!(of("TIME", &[8, 0, 0, 0, 0, 0, 7, 0, 0]), "07:00:00");
+    }
+}
