@@ -10,6 +10,7 @@ use changeover::worker::dialect::catalog::{Column, Table};
 use changeover::worker::dialect::check::Checks;
 use changeover::worker::dialect::install::{Reject, Stamp};
 use changeover::worker::dialect::load::Load;
+use changeover::worker::dialect::mariadb::Mariadb;
 use changeover::worker::dialect::postgres::Postgres;
 use changeover::worker::dialect::probe::Probe;
 use changeover::worker::dialect::session::{Database, DbError, Session};
@@ -26,6 +27,8 @@ pub type Rewrite = fn(&str) -> String;
 pub fn database(url: &str, rewrite: Rewrite) -> Database {
     let shipped: Box<dyn Dialect> = if url.starts_with("sqlite:") {
         Box::new(Sqlite::new(url).unwrap())
+    } else if url.starts_with("mysql:") {
+        Box::new(Mariadb::new(url).unwrap())
     } else {
         Box::new(Postgres::new(url).unwrap())
     };
@@ -109,6 +112,34 @@ impl Dialect for Mutant {
                 rewrite: self.rewrite,
             }) as Box<dyn Session>)
         })
+    }
+
+    fn follows(&self) -> bool {
+        self.shipped.follows()
+    }
+
+    fn transactional_ddl(&self) -> bool {
+        self.shipped.transactional_ddl()
+    }
+
+    fn cascades_fire_triggers(&self) -> bool {
+        self.shipped.cascades_fire_triggers()
+    }
+
+    fn incoming(&self, column: &str) -> String {
+        self.shipped.incoming(column)
+    }
+
+    fn or_update(&self, table: &str, key: &str, set: &[(&str, &str)], when: &str) -> String {
+        self.shipped.or_update(table, key, set, when)
+    }
+
+    fn update_joins(&self) -> bool {
+        self.shipped.update_joins()
+    }
+
+    fn dirty_keys(&self) -> &'static str {
+        self.shipped.dirty_keys()
     }
 
     fn few_keys(&self) -> Option<&'static str> {
