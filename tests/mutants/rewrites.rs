@@ -38,15 +38,15 @@ pub fn mark_without_version(sql: &str) -> String {
 
 pub fn revision_not_checked(sql: &str) -> String {
     sql.replace(
-        "SELECT revision, mapping, incarnation << 44",
-        "SELECT 1, CAST(NULL AS bigint), incarnation << 44",
+        "SELECT revision, mapping, incarnation * 17592186044416",
+        "SELECT 1, CAST(NULL AS bigint), incarnation * 17592186044416",
     )
 }
 
 pub fn fingerprint_not_checked(sql: &str) -> String {
     sql.replace(
-        "SELECT revision, mapping, incarnation << 44",
-        "SELECT revision, CAST(NULL AS bigint), incarnation << 44",
+        "SELECT revision, mapping, incarnation * 17592186044416",
+        "SELECT revision, CAST(NULL AS bigint), incarnation * 17592186044416",
     )
 }
 

@@ -203,9 +203,8 @@ pub trait Dialect: Send + Sync + Debug + 'static {
     /// columns are `set` where `when` holds; an empty `set` changes nothing, an empty `when` always holds. Of the
     /// columns that `when` names, at most one is set, and it is the last.
     fn or_update(&self, table: &str, key: &str, set: &[(&str, &str)], when: &str) -> String {
-        let _ = table;
         if set.is_empty() {
-            return format!(" ON CONFLICT ({key}) DO NOTHING");
+            return self.or_nothing(table, &[key.to_owned()]);
         }
         let set: Vec<String> = set
             .iter()
@@ -219,6 +218,23 @@ pub trait Dialect: Send + Sync + Debug + 'static {
             " ON CONFLICT ({key}) DO UPDATE SET {}{when}",
             set.join(", ")
         )
+    }
+
+    /// What ends an `INSERT` into any `table` whose row of the same `identity`, quoted, may be there,
+    /// and is left as it is.
+    fn or_nothing(&self, table: &str, identity: &[String]) -> String {
+        let _ = table;
+        format!(" ON CONFLICT ({}) DO NOTHING", identity.join(", "))
+    }
+
+    /// A statement that deletes rows `t` of `table`, up to their condition.
+    fn delete_from(&self, table: &str) -> String {
+        format!("DELETE FROM {} AS t WHERE ", self.table(table))
+    }
+
+    /// What stands between two values that are one, or both `NULL`.
+    fn is_same(&self) -> &'static str {
+        "IS NOT DISTINCT FROM"
     }
 
     /// Whether the tables that an `UPDATE` reads stand before its `SET`, and not in a `FROM` after it.

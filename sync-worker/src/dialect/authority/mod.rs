@@ -123,7 +123,7 @@ impl SqlAuthority {
 
     fn base<'d>(&self, statement: Statement<'d>) -> Statement<'d> {
         let statement = statement
-            .sql("(SELECT e.incarnation << 44 FROM ")
+            .sql("(SELECT e.incarnation * 17592186044416 FROM ")
             .table(tables::EPOCH)
             .sql(" e WHERE ");
         self.here(statement, "e.").sql(")")

@@ -144,7 +144,10 @@ impl SqlFollower {
     /// Refuses copies of another mapping revision; answers how the follower stands. Both rows were
     /// locked against changes when the transaction began.
     pub(super) async fn check_revision(&self, session: &mut dyn Session) -> Result<Held, Refusal> {
-        let select = format!("SELECT {}, incarnation << 44, ", HeldMapping::COLUMNS);
+        let select = format!(
+            "SELECT {}, incarnation * 17592186044416, ",
+            HeldMapping::COLUMNS
+        );
         let statement = Statement::of(self.dialect(), &select)
             .sql("(SELECT count(*) FROM ")
             .table(tables::BACKFILL)
@@ -313,6 +316,23 @@ impl SqlFollower {
             RowColumn::new("key", "text"),
             RowColumn::new("version", "bigint"),
         ];
+        let accepted = match self.dialect().update_joins() {
+            true => self.raise_joined(session, &columns, &rows).await?,
+            false => self.raise(session, &columns, &rows).await?,
+        };
+        Ok(accepted
+            .iter()
+            .filter_map(|row| key_at(row, 0))
+            .map(|key| key.as_str().to_owned())
+            .collect())
+    }
+
+    async fn raise(
+        &self,
+        session: &mut dyn Session,
+        columns: &[RowColumn<'_>],
+        rows: &[Vec<Value>],
+    ) -> Result<Vec<Vec<Value>>, DbError> {
         let statement = Statement::of(self.dialect(), "INSERT INTO ")
             .table(tables::KEY)
             .sql(" AS c (entity, place, key, version, synced) SELECT ")
@@ -320,17 +340,58 @@ impl SqlFollower {
             .sql(", ")
             .text(self.place.as_str())
             .sql(", r.key, r.version, r.version FROM ")
-            .rows("r", &columns, &rows)
+            .rows("r", columns, rows)
             .sql(
                 " WHERE true ON CONFLICT (entity, place, key) DO UPDATE \
                  SET version = excluded.version, synced = excluded.version, state = 'ok', reason = NULL \
                  WHERE c.version < excluded.version RETURNING key",
             );
-        let rows = session.fetch(statement).await?;
-        Ok(rows
-            .iter()
-            .filter_map(|row| key_at(row, 0))
-            .map(|key| key.as_str().to_owned())
-            .collect())
+        session.fetch(statement).await
+    }
+
+    /// The same where an `INSERT` cannot tell which rows it changed: it locks them, and makes those
+    /// that are not there; then the older ones are asked for, and raised.
+    async fn raise_joined(
+        &self,
+        session: &mut dyn Session,
+        columns: &[RowColumn<'_>],
+        rows: &[Vec<Value>],
+    ) -> Result<Vec<Vec<Value>>, DbError> {
+        let dialect = self.dialect();
+        let key = dialect.table(tables::KEY);
+        let unchanged = format!("{key}.version");
+        let locked = Statement::of(dialect, "INSERT INTO ")
+            .table(tables::KEY)
+            .sql(" (entity, place, \"key\", version) SELECT ")
+            .text(self.entity.as_str())
+            .sql(", ")
+            .text(self.place.as_str())
+            .sql(", r.key, -1 FROM ")
+            .rows("r", columns, rows)
+            .sql(" ORDER BY r.key")
+            .sql(&dialect.or_update(tables::KEY, "", &[("version", &unchanged)], ""));
+        session.execute(locked).await?;
+        let older = |statement: Statement<'_>, before: &str, after: &str| {
+            let statement = statement
+                .sql(before)
+                .rows("r", columns, rows)
+                .sql(&format!(" CROSS JOIN {key} AS c{after} WHERE "));
+            self.here(statement, "c.")
+                .sql(" AND c.key = r.key AND c.version < r.version")
+                .into_parts()
+        };
+        let select = older(Statement::new(dialect), "SELECT r.key FROM ", "");
+        let accepted = session
+            .fetch(Statement::from_parts(dialect, select))
+            .await?;
+        if !accepted.is_empty() {
+            let set =
+                " SET c.synced = r.version, c.state = 'ok', c.reason = NULL, c.version = r.version";
+            let update = older(Statement::new(dialect), "UPDATE ", set);
+            session
+                .execute(Statement::from_parts(dialect, update))
+                .await?;
+        }
+        Ok(accepted)
     }
 }

@@ -14,7 +14,7 @@ impl SqlFollower {
     pub(super) async fn cursor_in(&self, session: &mut dyn Session) -> Result<Cursor, DbError> {
         let statement = Statement::of(
             self.dialect(),
-            "SELECT e.incarnation << 44, b.cursor, b.passed, b.done, b.loading FROM ",
+            "SELECT e.incarnation * 17592186044416, b.cursor, b.passed, b.done, b.loading FROM ",
         )
         .table(tables::EPOCH)
         .sql(" e LEFT JOIN ")
@@ -48,48 +48,49 @@ impl SqlFollower {
             self.mapping.shape().revision,
             i64::try_from(cursor.passed).unwrap_or(i64::MAX),
         );
-        if cursor.passed > 0 {
+        let done = dialect.boolean(cursor.done);
+        if cursor.passed == 0 {
             // Only a sweep that begins makes the row: where it is gone, so is what was copied.
-            let statement = Statement::of(dialect, "UPDATE ")
+            let statement = Statement::of(dialect, "INSERT INTO ")
                 .table(tables::BACKFILL)
-                .sql(" SET cursor = ")
-                .bind(last, "text")
-                .sql(", passed = ")
-                .int(passed)
-                .sql(&format!(
-                    ", done = {} WHERE NOT done AND NOT loading AND passed <= ",
-                    dialect.boolean(cursor.done)
-                ))
-                .int(passed)
-                .sql(" AND revision = ")
+                .sql(" (entity, place, revision, \"cursor\", passed, done) SELECT ")
+                .text(self.entity.as_str())
+                .sql(", ")
+                .text(self.place.as_str())
+                .sql(", ")
                 .int(revision)
-                .sql(" AND ");
-            let statement = self.here(statement, "").sql(" AND");
-            session
-                .execute(self.at_base(statement, cursor.base))
-                .await?;
-            return Ok(());
+                .sql(", ")
+                .bind(last.clone(), "text")
+                .sql(&format!(", 0, {done} WHERE"));
+            let statement = self.at_base(statement, cursor.base).sql(&dialect.or_update(
+                tables::BACKFILL,
+                "entity, place",
+                &[],
+                "",
+            ));
+            session.execute(statement).await?;
         }
-        let statement = Statement::of(dialect, "INSERT INTO ")
+        // A sweep that begins takes the place of an older revision's.
+        let older = match cursor.passed {
+            0 => format!("revision < {revision} OR "),
+            _ => String::new(),
+        };
+        let statement = Statement::of(dialect, "UPDATE ")
             .table(tables::BACKFILL)
-            .sql(" AS b (entity, place, revision, cursor, passed, done) SELECT ")
-            .text(self.entity.as_str())
-            .sql(", ")
-            .text(self.place.as_str())
-            .sql(", ")
-            .int(revision)
-            .sql(", ")
+            .sql(" SET \"cursor\" = ")
             .bind(last, "text")
-            .sql(", ")
+            .sql(", passed = ")
             .int(passed)
-            .sql(&format!(", {} WHERE", dialect.boolean(cursor.done)));
-        let statement = self.at_base(statement, cursor.base).sql(
-            " ON CONFLICT (entity, place) DO UPDATE SET revision = excluded.revision, \
-             cursor = excluded.cursor, passed = excluded.passed, done = excluded.done \
-             WHERE excluded.revision > b.revision OR (excluded.revision = b.revision \
-             AND NOT b.done AND NOT b.loading AND excluded.passed >= b.passed)",
-        );
-        session.execute(statement).await?;
+            .sql(&format!(
+                ", done = {done}, revision = {revision} WHERE ({older}NOT done AND NOT loading \
+                 AND revision = {revision} AND passed <= "
+            ))
+            .int(passed)
+            .sql(") AND ");
+        let statement = self.here(statement, "").sql(" AND");
+        session
+            .execute(self.at_base(statement, cursor.base))
+            .await?;
         Ok(())
     }
 

@@ -16,7 +16,7 @@ impl SqlFollower {
         after: Option<&Key>,
         limit: u32,
     ) -> Result<Vec<Key>, DbError> {
-        let statement = Statement::of(self.dialect(), "SELECT key FROM ")
+        let statement = Statement::of(self.dialect(), "SELECT \"key\" FROM ")
             .table(tables::KEY)
             .sql(" WHERE ");
         self.listed(session, statement, after, limit).await
@@ -28,9 +28,9 @@ impl SqlFollower {
         after: Option<&Key>,
         limit: u32,
     ) -> Result<Vec<Key>, DbError> {
-        let statement = Statement::of(self.dialect(), "SELECT key FROM ")
+        let statement = Statement::of(self.dialect(), "SELECT \"key\" FROM ")
             .table(tables::KEY)
-            .sql(" WHERE version <> (SELECT e.incarnation << 44 FROM ")
+            .sql(" WHERE version <> (SELECT e.incarnation * 17592186044416 FROM ")
             .table(tables::EPOCH)
             .sql(" e WHERE ");
         let statement = self.here(statement, "e.").sql(") AND ");
@@ -46,7 +46,7 @@ impl SqlFollower {
         limit: u32,
     ) -> Result<Vec<Key>, DbError> {
         let statement = after_key(self.here(statement, ""), after)
-            .sql(" ORDER BY key LIMIT ")
+            .sql(" ORDER BY \"key\" LIMIT ")
             .int(limit.into());
         keys_of(session, statement, 0).await
     }

@@ -65,7 +65,7 @@ impl SqlFollower {
         let statement = Statement::of(dialect, &select)
             .sql("(SELECT 1 FROM ")
             .table(tables::KEY)
-            .sql(" c WHERE c.version <= e.incarnation << 44 AND ");
+            .sql(" c WHERE c.version <= e.incarnation * 17592186044416 AND ");
         let statement = self
             .here(statement, "c.")
             .sql(" LIMIT 1), (SELECT 1 FROM ")
@@ -118,15 +118,24 @@ impl SqlFollower {
         let (yes, no) = (dialect.boolean(true), dialect.boolean(false));
         let cursor = Statement::of(dialect, "INSERT INTO ")
             .table(tables::BACKFILL)
-            .sql(" (entity, place, revision, cursor, passed, done, loading) SELECT ")
+            .sql(" (entity, place, revision, \"cursor\", passed, done, loading) SELECT ")
             .text(self.entity.as_str())
             .sql(", ")
             .text(self.place.as_str())
             .sql(", ")
             .int(self.mapping.shape().revision)
-            .sql(&format!(
-                ", NULL, 0, {no}, {yes} WHERE true ON CONFLICT (entity, place) DO UPDATE \
-                 SET revision = excluded.revision, cursor = NULL, passed = 0, done = {no}, loading = {yes}"
+            .sql(&format!(", NULL, 0, {no}, {yes} WHERE true"))
+            .sql(&dialect.or_update(
+                tables::BACKFILL,
+                "entity, place",
+                &[
+                    ("revision", &dialect.incoming("revision")),
+                    ("\"cursor\"", "NULL"),
+                    ("passed", "0"),
+                    ("done", no),
+                    ("loading", yes),
+                ],
+                "",
             ));
         session.execute(cursor).await?;
         Ok(())
@@ -141,7 +150,7 @@ impl SqlFollower {
             .int(self.mapping.shape().revision)
             .sql(" AND passed = ")
             .int(keys(at.passed))
-            .sql(" AND cursor IS NOT DISTINCT FROM ")
+            .sql(&format!(" AND \"cursor\" {} ", self.dialect().is_same()))
             .bind(last.unwrap_or_default(), "text")
             .sql(" AND");
         self.at_base(statement, at.base)
@@ -180,7 +189,7 @@ impl SqlFollower {
         let given_up = Statement::of(dialect, "UPDATE ")
             .table(tables::BACKFILL)
             .sql(&format!(
-                " SET loading = {}, cursor = NULL, passed = 0 WHERE loading AND NOT done AND ",
+                " SET loading = {}, \"cursor\" = NULL, passed = 0 WHERE loading AND NOT done AND ",
                 dialect.boolean(false)
             ));
         session.execute(self.here(given_up, "")).await?;
@@ -383,7 +392,7 @@ impl SqlFollower {
         let last = to.last.as_ref().map(|key| Value::Text(key.as_str().into()));
         let passed = Statement::of(dialect, "UPDATE ")
             .table(tables::BACKFILL)
-            .sql(" SET cursor = ")
+            .sql(" SET \"cursor\" = ")
             .bind(last.unwrap_or_default(), "text")
             .sql(", passed = ")
             .int(keys(to.passed))

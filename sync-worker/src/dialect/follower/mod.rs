@@ -252,7 +252,7 @@ impl SqlFollower {
                 "c.key",
                 keys.iter().map(Key::as_str).filter(|key| self.names(key)),
             )
-            .sql(" UNION ALL SELECT NULL, e.loaded << 44 FROM ")
+            .sql(" UNION ALL SELECT NULL, e.loaded * 17592186044416 FROM ")
             .table(tables::EPOCH)
             .sql(" e WHERE e.loaded IS NOT NULL AND ");
         let rows = session.fetch(self.here(statement, "e.")).await?;

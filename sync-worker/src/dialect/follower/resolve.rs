@@ -265,7 +265,7 @@ impl SqlFollower {
         for rows in rows.chunks(self.dialect().rows_limit(columns.len())) {
             let statement = Statement::of(self.dialect(), "INSERT INTO ")
                 .table(tables::ID)
-                .sql(" (entity, place, key, target, slot, target_table, id) SELECT ")
+                .sql(" (entity, place, \"key\", target, slot, target_table, id) SELECT ")
                 .text(self.entity.as_str())
                 .sql(", ")
                 .text(self.place.as_str())

@@ -70,7 +70,7 @@ impl SqlFollower {
         // Of loaded keys it is the base's at which they were.
         let statement = self
             .here(statement, "c.")
-            .sql("), (SELECT e.loaded << 44 FROM ")
+            .sql("), (SELECT e.loaded * 17592186044416 FROM ")
             .table(tables::EPOCH)
             .sql(" e WHERE ");
         let statement = self.here(statement, "e.").sql(&format!(")){names} FROM "));

@@ -21,6 +21,9 @@ impl SqlFollower {
         rows: &[Vec<Value>],
         fresh: bool,
     ) -> Result<(), DbError> {
+        if self.dialect().update_joins() && !fresh {
+            return self.put_joined(session, target, columns, rows).await;
+        }
         let dialect = self.dialect();
         let names: Vec<String> = columns.iter().map(|c| dialect.quote(&c.name)).collect();
         let identity: Vec<String> = target
@@ -43,12 +46,14 @@ impl SqlFollower {
         } else {
             ""
         };
-        let guard = self.same_owner(target).filter(|_| !fresh);
+        let new = |column: &str| format!("excluded.{}", dialect.quote(column));
+        let guard = self.same_owner(target, &new).filter(|_| !fresh);
         for rows in rows.chunks(dialect.rows_limit(columns.len())) {
             let statement = Statement::of(dialect, "INSERT INTO ")
                 .table(&target.target.table)
                 .sql(&format!(
-                    " AS t ({}){overriding} SELECT {} FROM ",
+                    "{} ({}){overriding} SELECT {} FROM ",
+                    if fresh { "" } else { " AS t" },
                     names.join(", "),
                     numbered("r", columns.len())
                 ));
@@ -64,14 +69,75 @@ impl SqlFollower {
             }
             let changed = session.execute(statement).await?;
             if guard.is_some() && changed < rows.len() as u64 {
-                return Err(DbError {
-                    class: ErrorClass::Unique,
-                    summary: format!(
-                        "a row of {} with this identity belongs to another key",
-                        target.target.table
-                    ),
-                    source: sqlx::Error::RowNotFound,
-                });
+                return Err(of_another_key(target));
+            }
+        }
+        Ok(())
+    }
+
+    /// The same where an `INSERT` that changes what is there would change it by any unique value, and
+    /// not by its identity alone: what is there is changed, then what is not is inserted.
+    async fn put_joined(
+        &self,
+        session: &mut dyn Session,
+        target: &TargetTable,
+        columns: &[Column],
+        rows: &[Vec<Value>],
+    ) -> Result<(), DbError> {
+        let dialect = self.dialect();
+        let table = dialect.table(&target.target.table);
+        let place = |column: &str| {
+            let found = columns.iter().position(|known| known.name == column);
+            found.map_or_else(|| "NULL".to_owned(), |n| format!("r.c{n}"))
+        };
+        let identified: Vec<String> = target
+            .identity
+            .iter()
+            .map(|c| format!("t.{} = {}", dialect.quote(&c.name), place(&c.name)))
+            .collect();
+        let identified = identified.join(" AND ");
+        let set: Vec<String> = columns
+            .iter()
+            .filter(|column| {
+                !target
+                    .identity
+                    .iter()
+                    .any(|known| known.name == column.name)
+            })
+            .map(|column| {
+                format!(
+                    "t.{} = {}",
+                    dialect.quote(&column.name),
+                    place(&column.name)
+                )
+            })
+            .collect();
+        let names: Vec<String> = columns.iter().map(|c| dialect.quote(&c.name)).collect();
+        let guard = self.same_owner(target, &place);
+        for rows in rows.chunks(dialect.rows_limit(columns.len())) {
+            let mut changed = 0;
+            if !set.is_empty() {
+                let mine = guard.as_ref();
+                let mine = mine.map_or_else(String::new, |guard| format!(" AND {guard}"));
+                let update = bound(Statement::of(dialect, "UPDATE "), columns, rows).sql(&format!(
+                    " CROSS JOIN {table} AS t SET {} WHERE {identified}{mine}",
+                    set.join(", ")
+                ));
+                changed = session.execute(update).await?;
+            }
+            let insert = Statement::of(dialect, "INSERT INTO ")
+                .table(&target.target.table)
+                .sql(&format!(
+                    " ({}) SELECT {} FROM ",
+                    names.join(", "),
+                    numbered("r", columns.len())
+                ));
+            let insert = bound(insert, columns, rows).sql(&format!(
+                " WHERE NOT EXISTS (SELECT 1 FROM {table} AS t WHERE {identified})"
+            ));
+            changed += session.execute(insert).await?;
+            if guard.is_some() && changed < rows.len() as u64 {
+                return Err(of_another_key(target));
             }
         }
         Ok(())
@@ -80,16 +146,14 @@ impl SqlFollower {
     /// What must hold for a row `t` that is there already to be changed: that it belongs to the
     /// key that changes it. `None` where its identity says so by itself. Without it, a copy would
     /// take the row of another key, and leave that key clean without it.
-    fn same_owner(&self, target: &TargetTable) -> Option<String> {
+    /// `new` is what the row is to have in a column.
+    fn same_owner(&self, target: &TargetTable, new: &dyn Fn(&str) -> String) -> Option<String> {
         if target.is_generated() {
             return None;
         }
         let dialect = self.dialect();
         let identity = target.target.identity_columns();
-        let same = |column: &String| {
-            let column = dialect.quote(column);
-            format!("t.{column} = excluded.{column}")
-        };
+        let same = |column: &String| format!("t.{} = {}", dialect.quote(column), new(column));
         match target.belongs()? {
             Belongs::Key(columns) => {
                 let free: Vec<String> = columns
@@ -112,15 +176,27 @@ impl SqlFollower {
                     "({} OR EXISTS (SELECT 1 FROM {map} m JOIN {map} n ON n.entity = m.entity \
                      AND n.place = m.place AND n.target = m.target AND n.key = m.key \
                      WHERE m.place = '{}' AND m.target_table = '{}' AND {} = t.{owner} \
-                     AND {} = excluded.{owner}))",
+                     AND {} = {}))",
                     same(column),
                     self.place,
                     parent.table.name.replace('\'', "''"),
                     dialect.cast("m.id", sql_type),
                     dialect.cast("n.id", sql_type),
+                    new(column),
                     map = dialect.table(tables::ID),
                 ))
             }
         }
+    }
+}
+
+fn of_another_key(target: &TargetTable) -> DbError {
+    DbError {
+        class: ErrorClass::Unique,
+        summary: format!(
+            "a row of {} with this identity belongs to another key",
+            target.target.table
+        ),
+        source: sqlx::Error::RowNotFound,
     }
 }

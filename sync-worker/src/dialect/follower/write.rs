@@ -117,10 +117,9 @@ impl SqlFollower {
                     names.join(", "),
                     numbered("r", names.len())
                 ));
-            let statement = bound(statement, &target.columns, rows).sql(&format!(
-                " WHERE true ON CONFLICT ({}) DO NOTHING",
-                identity.join(", ")
-            ));
+            let statement = bound(statement, &target.columns, rows)
+                .sql(" WHERE true")
+                .sql(&dialect.or_nothing(&target.target.table, &identity));
             session.execute(statement).await?;
         }
         let missing = self
@@ -172,9 +171,7 @@ impl SqlFollower {
                     .collect()
             })
             .collect();
-        let statement = Statement::of(dialect, "DELETE FROM ")
-            .table(&target.target.table)
-            .sql(" AS t WHERE ");
+        let statement = Statement::of(dialect, &dialect.delete_from(&target.target.table));
         let mut statement = self.belonging(statement, target, &images);
         if !identities.is_empty() {
             let same: Vec<String> = target

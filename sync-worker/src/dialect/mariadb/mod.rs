@@ -242,7 +242,22 @@ impl Dialect for Mariadb {
     }
 
     fn or_update(&self, table: &str, _key: &str, set: &[(&str, &str)], when: &str) -> String {
-        rows::or_update(&self.table(table), set, when)
+        match set.is_empty() {
+            true => self.or_nothing(table, &["entity".to_owned()]),
+            false => rows::or_update(&self.table(table), set, when),
+        }
+    }
+
+    fn or_nothing(&self, table: &str, identity: &[String]) -> String {
+        rows::or_nothing(&self.table(table), identity)
+    }
+
+    fn delete_from(&self, table: &str) -> String {
+        format!("DELETE t FROM {} AS t WHERE ", self.table(table))
+    }
+
+    fn is_same(&self) -> &'static str {
+        "<=>"
     }
 
     fn update_joins(&self) -> bool {

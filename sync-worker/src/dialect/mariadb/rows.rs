@@ -72,9 +72,15 @@ pub(super) fn or_update(table: &str, set: &[(&str, &str)], when: &str) -> String
             when => format!("{table}.{column} = IF({when}, {value}, {table}.{column})"),
         })
         .collect();
-    match assigned.is_empty() {
-        // A change of nothing.
-        true => format!(" ON DUPLICATE KEY UPDATE {table}.entity = {table}.entity"),
-        false => format!(" ON DUPLICATE KEY UPDATE {}", assigned.join(", ")),
-    }
+    format!(" ON DUPLICATE KEY UPDATE {}", assigned.join(", "))
+}
+
+/// What ends an `INSERT`: the row that is there stays as it is. Not `INSERT IGNORE`, which also takes
+/// values that do not fit.
+pub(super) fn or_nothing(table: &str, identity: &[String]) -> String {
+    let same: Vec<String> = identity
+        .iter()
+        .map(|column| format!("{table}.{column} = {table}.{column}"))
+        .collect();
+    format!(" ON DUPLICATE KEY UPDATE {}", same.join(", "))
 }
