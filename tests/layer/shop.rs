@@ -155,7 +155,7 @@ impl Shop {
             }
             Call::Create(title) => {
                 let sql = format!(
-                    "INSERT INTO listings (tenant_id, title, status) VALUES (1, '{title}', 'ACTIVE') RETURNING CAST(id AS text)"
+                    "INSERT INTO listings (tenant_id, title, status) VALUES (1, '{title}', 'ACTIVE') RETURNING '' || id"
                 );
                 let id = self
                     .tables

@@ -134,6 +134,22 @@ impl Dialect for Mutant {
         self.shipped.or_update(table, key, set, when)
     }
 
+    fn or_nothing(&self, table: &str, identity: &[String]) -> String {
+        self.shipped.or_nothing(table, identity)
+    }
+
+    fn delete_from(&self, table: &str) -> String {
+        self.shipped.delete_from(table)
+    }
+
+    fn is_same(&self) -> &'static str {
+        self.shipped.is_same()
+    }
+
+    fn swaps_equal_columns(&self) -> bool {
+        self.shipped.swaps_equal_columns()
+    }
+
     fn update_joins(&self) -> bool {
         self.shipped.update_joins()
     }

@@ -18,8 +18,8 @@ macro_rules! everywhere {
 }
 pub(crate) use everywhere;
 
-/// Runs a scenario on pairs of engines.
-macro_rules! on_pairs {
+/// Runs a scenario between PostgreSQL and SQLite.
+macro_rules! between_postgres_and_sqlite {
     ($($name:ident),* $(,)?) => { mod pairs { $(mod $name {
         use super::super::{Topology, scenario};
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -27,6 +27,21 @@ macro_rules! on_pairs {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn sqlite_to_postgres() { scenario::$name(Topology::SqliteToPostgres).await }
     })* } };
+}
+pub(crate) use between_postgres_and_sqlite;
+
+/// Runs a scenario on all pairs of engines.
+macro_rules! on_pairs {
+    ($($name:ident),* $(,)?) => {
+        crate::protocol::lifecycle::between_postgres_and_sqlite!($($name),*);
+        mod from_mariadb { $(mod $name {
+            use super::super::{Topology, scenario};
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn mariadb_to_postgres() { scenario::$name(Topology::MariadbToPostgres).await }
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn mariadb_to_sqlite() { scenario::$name(Topology::MariadbToSqlite).await }
+        })* }
+    };
 }
 pub(crate) use on_pairs;
 

@@ -12,7 +12,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::lifecycle::everywhere_and_on_pairs;
-use super::market::{Market, Topology, backfill, drain};
+use super::market::{Engine, Market, Topology, backfill, drain};
 use super::stock::{Stock, found, verify_by};
 use crate::support;
 
@@ -283,9 +283,10 @@ mod scenario {
     pub(super) async fn what_cannot_be_moved_as_it_is_comes_as_images(topology: Topology) {
         let stock = Stock::start(topology).await;
         stock.fill(12).await;
-        let only = match stock.market.legacy.is_postgres() {
-            true => "CASE WHEN things.tableoid > 0 THEN 'here' END",
-            false => "CASE WHEN rowid > 0 THEN 'here' END",
+        let only = match topology.legacy_engine() {
+            Engine::Postgres => "CASE WHEN things.tableoid > 0 THEN 'here' END",
+            Engine::Sqlite => "CASE WHEN rowid > 0 THEN 'here' END",
+            Engine::Mariadb => "CASE WHEN id > 0 THEN 'here' END",
         };
         let mapping = Stock::mapping(topology).replacen(
             "thing_id = \"id\"\n",

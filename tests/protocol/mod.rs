@@ -12,6 +12,7 @@ mod isolation;
 mod keys;
 pub mod lifecycle;
 mod loads;
+mod mariadb;
 mod moved;
 mod notes;
 mod out_of_band;

@@ -27,15 +27,21 @@ impl Engine {
     }
 
     /// `sql` with what a column is declared as: `{id}` numbers itself, `{chosen}` does, too, but the
-    /// application may choose, and `{word}` is text that can be indexed.
+    /// application may choose, `{word}` is text that can be indexed, and `{exact}` text that can be a
+    /// key.
     pub fn schema(self, sql: &str) -> String {
         let (id, word) = match self {
             Engine::Sqlite => ("INTEGER PRIMARY KEY NOT NULL", "text"),
             Engine::Postgres => ("bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "text"),
             Engine::Mariadb => ("bigint NOT NULL AUTO_INCREMENT PRIMARY KEY", "varchar(190)"),
         };
+        let exact = match self {
+            Engine::Mariadb => "varchar(190) COLLATE utf8mb4_nopad_bin".to_owned(),
+            _ => word.to_owned(),
+        };
         sql.replace("{id}", id)
             .replace("{chosen}", &id.replace("ALWAYS", "BY DEFAULT"))
+            .replace("{exact}", &exact)
             .replace("{word}", word)
     }
 

@@ -12,7 +12,7 @@ use changeover::worker::verify::{Class, VerifyOptions};
 
 use super::installers::{ONE_TRY, holding};
 use super::lifecycle::{everywhere, on_pairs};
-use super::market::{MAPPING, Market, Topology, backfill, drain, verify};
+use super::market::{Engine, MAPPING, Market, Topology, backfill, drain, verify};
 use super::races::{key, ready, settle};
 
 everywhere!(
@@ -98,14 +98,13 @@ mod scenario {
             .texts(market.legacy.engine().installed())
             .await;
         installed.retain(|one| one.starts_with("trigger changeover_stamp_legacy_listings_"));
-        assert!(
-            installed.iter().any(|one| one.contains("listings_1")),
-            "{installed:?}"
-        );
-        assert!(
-            !installed.iter().any(|one| one.contains("listings_2")),
-            "{installed:?}"
-        );
+        if market.legacy.engine() == Engine::Mariadb {
+            // One for each event of each of the two tables.
+            assert_eq!(installed.len(), 6, "{installed:?}");
+        } else {
+            let of = |name| installed.iter().any(|one: &String| one.contains(name));
+            assert!(of("listings_1") && !of("listings_2"), "{installed:?}");
+        }
         assert!(market.new.try_run("DELETE FROM variants").await.is_err());
         backfill(&new).await;
         drain(&new).await;

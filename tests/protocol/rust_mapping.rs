@@ -121,10 +121,10 @@ async fn start(topology: Topology) -> (Market, Migration) {
     let market = Market::start(topology).await;
     market
         .legacy
-        .run(
-            "CREATE TABLE notes (owner text NOT NULL, name text NOT NULL, body text, PRIMARY KEY (owner, name));
-             CREATE TABLE marks (id bigint PRIMARY KEY NOT NULL, owner text, name text, word text);",
-        )
+        .run(&market.legacy.engine().schema(
+            "CREATE TABLE notes (owner {exact} NOT NULL, name {exact} NOT NULL, body text, PRIMARY KEY (owner, name));
+             CREATE TABLE marks (id bigint PRIMARY KEY NOT NULL, owner {exact}, name {exact}, word text);",
+        ))
         .await;
     market
         .new

@@ -237,6 +237,12 @@ pub trait Dialect: Send + Sync + Debug + 'static {
         "IS NOT DISTINCT FROM"
     }
 
+    /// Whether the planner puts one of two equal columns for the other, even into a `CASE` whose
+    /// condition is that they are equal: it is then asked of rows where they are not.
+    fn swaps_equal_columns(&self) -> bool {
+        false
+    }
+
     /// Whether the tables that an `UPDATE` reads stand before its `SET`, and not in a `FROM` after it.
     fn update_joins(&self) -> bool {
         false

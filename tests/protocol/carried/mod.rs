@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::lifecycle::everywhere_and_on_pairs;
+use super::lifecycle::{between_postgres_and_sqlite, everywhere};
 use super::market::{Engine, Market, Plain, Topology};
 use crate::operate::command::Desk;
 use kinds::{Kind, POSTGRES, POSTGRES_TO_SQLITE, SQLITE, SQLITE_TO_POSTGRES};
@@ -126,7 +126,8 @@ async fn bits(side: &Plain, table: &str, kind: &Kind, tried: &Tried) -> String {
     .await
 }
 
-everywhere_and_on_pairs!(values_arrive_or_are_named, keys_that_look_alike_are_apart);
+everywhere!(values_arrive_or_are_named, keys_that_look_alike_are_apart);
+between_postgres_and_sqlite!(values_arrive_or_are_named, keys_that_look_alike_are_apart);
 
 mod scenario {
     use super::*;

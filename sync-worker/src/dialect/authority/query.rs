@@ -45,10 +45,17 @@ impl Query {
             .map(|(index, e)| format!("({e}) = changeover_keys.changeover_c{index}"))
             .collect();
         let matches = matches.join(" AND ");
+        let same = match dialect.swaps_equal_columns() {
+            true => format!(
+                "{} = changeover_keys.changeover_key",
+                dialect.key_text(&inspect::key(dialect, root, query))
+            ),
+            false => matches.clone(),
+        };
         let (filter, own_filter) = query.filter.as_ref().map_or_else(
             || (String::new(), String::new()),
             |filter| {
-                let own = format!(" AND CASE WHEN {matches} THEN ({filter}) END");
+                let own = format!(" AND CASE WHEN {same} THEN ({filter}) END");
                 (format!(" AND ({filter})"), own)
             },
         );

@@ -260,6 +260,10 @@ impl Dialect for Mariadb {
         "<=>"
     }
 
+    fn swaps_equal_columns(&self) -> bool {
+        true
+    }
+
     fn update_joins(&self) -> bool {
         true
     }

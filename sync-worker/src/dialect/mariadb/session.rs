@@ -160,7 +160,10 @@ fn value(row: &MySqlRow, index: usize) -> Result<Value, DbError> {
 
 /// The type's name. To the driver text that is compared byte by byte is binary.
 fn kind_of(info: &MySqlTypeInfo) -> String {
-    let name = info.name();
+    let name = match info.name() {
+        "BOOLEAN" => "TINYINT",
+        name => name,
+    };
     if !<str as sqlx::Type<sqlx::MySql>>::compatible(info) {
         return name.to_owned();
     }
@@ -170,9 +173,7 @@ fn kind_of(info: &MySqlTypeInfo) -> String {
 fn read(kind: &str, bytes: &[u8]) -> Option<Value> {
     let text = || Some(String::from_utf8(bytes.to_vec()).ok()?);
     Some(match kind {
-        "BOOLEAN" | "TINYINT" | "SMALLINT" | "INT" | "MEDIUMINT" | "BIGINT" => {
-            Value::Integer(signed(bytes)?)
-        }
+        "TINYINT" | "SMALLINT" | "INT" | "MEDIUMINT" | "BIGINT" => Value::Integer(signed(bytes)?),
         "TINYINT UNSIGNED" | "SMALLINT UNSIGNED" | "INT UNSIGNED" | "MEDIUMINT UNSIGNED"
         | "BIGINT UNSIGNED" | "YEAR" => {
             let number = little(bytes)?;

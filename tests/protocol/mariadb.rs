@@ -1,0 +1,246 @@
+//! What sets MariaDB apart as the authority: each trap of its own is refused, covered, or named.
+
+use changeover::flags::Key;
+use changeover::worker::dialect::install::Patience;
+use changeover::worker::dialect::session::Database;
+use changeover::worker::migration::Migration;
+use changeover::worker::verify::Class;
+use sqlx::{Connection as _, Executor as _};
+
+use super::market::{MAPPING, Market, Topology, backfill, drain, verify};
+use super::races::settle;
+
+async fn ready(rows: u32) -> (Market, Migration) {
+    let market = Market::start(Topology::MariadbToSqlite).await;
+    market.fill(rows).await;
+    let migration = market.installed().await;
+    backfill(&migration).await;
+    (market, migration)
+}
+
+/// Why no migration of `market` with this mapping can begin.
+async fn refused(market: &Market, mapping: &str) -> String {
+    let [legacy, new] =
+        [&market.legacy_url, &market.new_url].map(|url| Database::open(url).unwrap());
+    let opened = Migration::open(Market::entity(), Market::mapping(mapping), legacy, new).await;
+    let error = opened.expect_err("it was not refused");
+    let source = std::error::Error::source(&error).map(ToString::to_string);
+    format!("{error}; {}", source.unwrap_or_default())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_way_to_write_a_row_is_stamped() {
+    let (market, migration) = ready(20).await;
+    for (sql, stamped) in [
+        // Takes out row 3, which holds the unique value, and puts itself in its place.
+        (
+            "REPLACE INTO listings (id, tenant_id, title, status, sku) VALUES (2, 1, 'r', 'ACTIVE', 'sku-3')",
+            &["2", "3"][..],
+        ),
+        (
+            "INSERT INTO listings (id, tenant_id, title, status, sku) VALUES (90, 1, 'u', 'ACTIVE', 'sku-5') \
+             ON DUPLICATE KEY UPDATE title = 'changed instead'",
+            &["5"],
+        ),
+        (
+            "INSERT IGNORE INTO listings (id, tenant_id, title, status) VALUES (6, 1, 'i', 'ACTIVE'), (91, 1, 'i', 'ACTIVE')",
+            &["91"],
+        ),
+        (
+            "UPDATE listings l JOIN photos p ON p.listing_id = l.id SET l.title = 'joined', p.url = 'joined' WHERE l.id = 8",
+            &["8"],
+        ),
+        (
+            "DELETE l, p FROM listings l JOIN photos p ON p.listing_id = l.id WHERE l.id = 12",
+            &["12"],
+        ),
+        ("UPDATE listings SET id = 95 WHERE id = 7", &["7", "95"]),
+    ] {
+        market.legacy.run(sql).await;
+        let dirty = market.dirty().await;
+        let keys: Vec<&str> = dirty
+            .iter()
+            .filter_map(|line| line.split(' ').next())
+            .collect();
+        assert_eq!(keys, stamped, "{sql}");
+        settle(&market, &migration).await;
+    }
+}
+
+/// Its snapshot is older than the raise, so a plain read in the trigger would find the old base.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_with_an_old_snapshot_stamps_above_a_raised_base() {
+    let (market, _) = ready(8).await;
+    let mut writer = sqlx::MySqlConnection::connect(&market.legacy_url)
+        .await
+        .unwrap();
+    for sql in [
+        "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+        "START TRANSACTION WITH CONSISTENT SNAPSHOT",
+        "SELECT * FROM tenants",
+    ] {
+        writer.execute(sql).await.unwrap();
+    }
+    // The same mapping under a later number: nothing of the tables' own changes, so no object of
+    // theirs has to wait for the snapshot's end.
+    market
+        .legacy
+        .run("UPDATE changeover_guard SET incarnation = 3; UPDATE changeover_epoch SET incarnation = 3")
+        .await;
+    writer
+        .execute("UPDATE listings SET title = 'late' WHERE id = 1")
+        .await
+        .unwrap();
+    writer.execute("COMMIT").await.unwrap();
+    let above = format!(
+        "SELECT CAST(version > {} AS text) FROM changeover_key WHERE \"key\" = '1'",
+        3_i64 << 44
+    );
+    assert_eq!(market.legacy.text(&above).await, "1");
+}
+
+/// Whoever holds the row that switches the triggers on is waited for: after it was changed, no write
+/// is left that did not see it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_raise_waits_for_writers_in_flight() {
+    let (market, migration) = ready(8).await;
+    let mut writer = sqlx::MySqlConnection::connect(&market.legacy_url)
+        .await
+        .unwrap();
+    writer.execute("START TRANSACTION").await.unwrap();
+    writer
+        .execute("UPDATE listings SET title = 'in flight' WHERE id = 1")
+        .await
+        .unwrap();
+    let later = MAPPING.replace("revision = 1", "revision = 2");
+    let later = market.open_with(Market::mapping(&later)).await;
+    let later = later.with_patience(Patience {
+        tries: 1,
+        ..Patience::default()
+    });
+    let waited = later.raise_revision().await.unwrap_err();
+    let source = std::error::Error::source(&waited).unwrap().to_string();
+    assert!(source.contains("to end it: KILL"), "{waited}: {source}");
+    writer.execute("COMMIT").await.unwrap();
+    later.raise_revision().await.unwrap();
+    backfill(&later).await;
+    settle(&market, &later).await;
+    drop(migration);
+}
+
+/// `TRUNCATE` fires no trigger, and nothing refuses it: a verify names what it leaves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_truncate_leaves_behind_are_found() {
+    let (market, migration) = ready(10).await;
+    market.legacy.run("TRUNCATE TABLE photos").await;
+    let report = verify(&migration).await;
+    assert!(!report.clean());
+    assert_eq!(report.count(Class::Divergent), 2, "{report:?}");
+    migration
+        .copier()
+        .authority()
+        .touch(&[Key::new("4"), Key::new("8")])
+        .await
+        .unwrap();
+    drain(&migration).await;
+    assert!(verify(&migration).await.clean());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_would_leave_no_stamp_is_refused() {
+    let refers = "ALTER TABLE photos ADD FOREIGN KEY (listing_id) REFERENCES listings (id)";
+    let market = Market::start(Topology::MariadbToSqlite).await;
+    market.legacy.run(refers).await;
+    market.open().await;
+    let market = Market::start(Topology::MariadbToSqlite).await;
+    let cascades = format!("{refers} ON DELETE CASCADE");
+    market.legacy.run(&cascades).await;
+    let why = refused(&market, MAPPING).await;
+    assert!(why.contains("fires no trigger on MariaDB"), "{why}");
+    let market = Market::start(Topology::MariadbToSqlite).await;
+    market.legacy.run("ALTER TABLE photos ENGINE=MyISAM").await;
+    let why = refused(&market, MAPPING).await;
+    assert!(why.contains("ENGINE=InnoDB"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_whose_texts_are_not_one_value_is_refused() {
+    let mapping = "revision = 1\nroot = { table = 'codes', key = ['code'] }\n[[target]]\nname = 'label'\n\
+        table = 'labels'\nowned_by = { key = ['code'] }\nidentity = ['code']\ncolumns = { code = 'code' }";
+    for (sql_type, says) in [
+        ("varchar(40)", "collation"),
+        // Trailing spaces do not count in it.
+        ("varchar(40) COLLATE utf8mb4_bin", "collation"),
+        (
+            "varchar(700) COLLATE utf8mb4_nopad_bin",
+            "at most 600 characters",
+        ),
+        ("decimal(10,0)", "must be an integer"),
+    ] {
+        let sql = format!("CREATE TABLE codes (code {sql_type} NOT NULL PRIMARY KEY)");
+        let market = Market::start(Topology::MariadbToSqlite).await;
+        market.legacy.run(&sql).await;
+        market
+            .new
+            .run("CREATE TABLE labels (code text PRIMARY KEY NOT NULL)")
+            .await;
+        let why = refused(&market, mapping).await;
+        assert!(why.contains(says), "{sql_type}: {why}");
+    }
+}
+
+/// The driver takes a zero date for NULL.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_zero_date_is_never_carried_as_nothing() {
+    let market = Market::start(Topology::MariadbToPostgres).await;
+    market
+        .legacy
+        .run("CREATE TABLE days (id bigint NOT NULL PRIMARY KEY, day date, at datetime); \
+              INSERT INTO days VALUES (1, '2024-02-29', '2024-02-29 10:00:00'), (2, '0000-00-00', NULL), (3, NULL, '0000-00-00 00:00:00'), (4, NULL, NULL)")
+        .await;
+    market
+        .new
+        .run("CREATE TABLE dates (id bigint PRIMARY KEY, day date, at timestamp)")
+        .await;
+    let mapping = "revision = 1\nroot = { table = 'days', key = ['id'] }\n[[target]]\nname = 'date'\n\
+        table = 'dates'\nowned_by = { key = ['id'] }\nidentity = ['id']\ncolumns = { id = 'id', day = 'day', at = 'at' }";
+    let migration = market.open_with(Market::mapping(mapping)).await;
+    migration.install().await.unwrap();
+    migration.start_copying().await.unwrap();
+    backfill(&migration).await;
+    let arrived = "SELECT CAST(id AS text) FROM dates ORDER BY id";
+    assert_eq!(market.new.texts(arrived).await, ["1", "4"]);
+    let held = market.dirty().await;
+    assert!(
+        held.len() == 2 && held.iter().all(|line| line.contains(" blocked ")),
+        "{held:?}"
+    );
+}
+
+/// A database whose triggers a half-done installation left does nothing with them, and a new
+/// installation is whole.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_left_of_an_installation_does_nothing() {
+    let (market, migration) = ready(8).await;
+    // As a crash leaves it: the rows are gone, the triggers are not.
+    market
+        .legacy
+        .run("DELETE FROM changeover_guard; DELETE FROM changeover_epoch; DELETE FROM changeover_key")
+        .await;
+    market
+        .legacy
+        .run("UPDATE listings SET title = 'free'")
+        .await;
+    let stamps = "SELECT CAST(count(*) AS text) FROM changeover_key";
+    assert_eq!(market.legacy.text(stamps).await, "0");
+    migration.uninstall().await.unwrap();
+    let left = market
+        .legacy
+        .texts(market.legacy.engine().installed())
+        .await;
+    let left: Vec<&String> = left
+        .iter()
+        .filter(|one| !one.contains("changeover_past"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
