@@ -70,7 +70,8 @@ pub struct Config {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Side {
-    /// `postgres://…` or `sqlite:path`, the path from the working directory.
+    /// `postgres://…`, `mysql://…` (MariaDB, on the legacy side) or `sqlite:path`, the path from the working
+    /// directory.
     pub url: Option<String>,
     /// The environment variable that holds the URL.
     pub url_from: Option<String>,

@@ -9,7 +9,7 @@
 //! 1. Writes through the layers run in a unit of work that their caller cannot cancel, so no
 //!    `begin` is dropped half-way.
 //! 2. These hooks roll back whatever a connection was left in before the pool hands it out again.
-//!    They cost one round trip per release on PostgreSQL, and cover calls that bypass the layers.
+//!    They cost one round trip per release (none on SQLite), and cover calls that bypass the layers.
 //!
 //! ```no_run
 //! # async fn f() -> Result<(), sqlx::Error> {
@@ -21,6 +21,7 @@
 //! ```
 
 use sqlx::Pool;
+use sqlx::mysql::MySqlPoolOptions;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::SqlitePoolOptions;
 
@@ -34,6 +35,19 @@ pub fn postgres(options: PgPoolOptions) -> PgPoolOptions {
             // this only a connection inside a transaction is warned of; inside one that has failed,
             // `BEGIN` is an error, and the connection is closed.
             sqlx::raw_sql("BEGIN; ROLLBACK")
+                .execute(connection)
+                .await
+                .map(|_| true)
+        })
+    })
+}
+
+/// As [`postgres`], for MariaDB.
+#[must_use]
+pub fn mariadb(options: MySqlPoolOptions) -> MySqlPoolOptions {
+    options.after_release(|connection, _| {
+        Box::pin(async move {
+            sqlx::raw_sql("ROLLBACK")
                 .execute(connection)
                 .await
                 .map(|_| true)

@@ -244,3 +244,24 @@ async fn what_is_left_of_an_installation_does_nothing() {
         .collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guarded_pool_hands_no_transaction_on() {
+    let market = Market::start(Topology::MariadbToSqlite).await;
+    let pool = changeover::worker::guard::mariadb(sqlx::mysql::MySqlPoolOptions::new())
+        .max_connections(1)
+        .connect(&market.legacy_url)
+        .await
+        .unwrap();
+    let mut left = pool.acquire().await.unwrap();
+    left.execute("START TRANSACTION").await.unwrap();
+    left.execute("DELETE FROM tenants").await.unwrap();
+    drop(left);
+    sqlx::query("INSERT INTO tenants VALUES (3, 'Cy')")
+        .execute(&pool)
+        .await
+        .unwrap();
+    pool.close().await;
+    let tenants = "SELECT name FROM tenants ORDER BY id";
+    assert_eq!(market.legacy.texts(tenants).await, ["Ada", "Bo", "Cy"]);
+}

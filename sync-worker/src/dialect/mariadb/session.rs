@@ -171,7 +171,7 @@ fn kind_of(info: &MySqlTypeInfo) -> String {
 }
 
 fn read(kind: &str, bytes: &[u8]) -> Option<Value> {
-    let text = || Some(String::from_utf8(bytes.to_vec()).ok()?);
+    let text = || String::from_utf8(bytes.to_vec()).ok();
     Some(match kind {
         "TINYINT" | "SMALLINT" | "INT" | "MEDIUMINT" | "BIGINT" => Value::Integer(signed(bytes)?),
         "TINYINT UNSIGNED" | "SMALLINT UNSIGNED" | "INT UNSIGNED" | "MEDIUMINT UNSIGNED"
@@ -191,7 +191,11 @@ fn read(kind: &str, bytes: &[u8]) -> Option<Value> {
                 Err(_) => Value::Decimal(number.to_string()),
             }
         }
-        "FLOAT" => Value::Float(f32::from_le_bytes(bytes.try_into().ok()?).into()),
+        // It stands for the shortest decimal that reads as it.
+        "FLOAT" => {
+            let number = f32::from_le_bytes(bytes.try_into().ok()?);
+            Value::Float(number.to_string().parse().ok()?)
+        }
         "DOUBLE" => Value::Float(f64::from_le_bytes(bytes.try_into().ok()?)),
         "DECIMAL" => Value::Decimal(text()?),
         "DATE" => Value::Text(date(bytes)?),
