@@ -339,7 +339,7 @@ mod scenario {
         let market = Market::start(topology).await;
         market
             .legacy
-            .run("CREATE TABLE codes (code varchar(9) PRIMARY KEY NOT NULL, label varchar(9)); INSERT INTO codes VALUES ('007', 'agent'), ('8', 'eight')")
+            .run(&market.legacy.engine().schema("CREATE TABLE codes (code {exact} PRIMARY KEY NOT NULL, label varchar(9)); INSERT INTO codes VALUES ('007', 'agent'), ('8', 'eight')"))
             .await;
         market
             .new
