@@ -160,6 +160,10 @@ impl Plain {
 
     /// Runs statements, or says why not.
     pub async fn try_run(&self, sql: &str) -> Result<(), sqlx::Error> {
+        // To MariaDB no statement is an error.
+        if sql.is_empty() {
+            return Ok(());
+        }
         let sql = sqlx::raw_sql(AssertSqlSafe(self.said(sql)));
         on_pool!(self, |pool| sql.execute(pool).await.map(drop))
     }

@@ -331,9 +331,7 @@ fn class_of(number: u16, state: &str) -> (ErrorClass, &'static str) {
         1216 | 1217 | 1451 | 1452 => (ErrorClass::ForeignKey, "a referenced row is not there"),
         1048 | 1364 => (ErrorClass::Data, "a column that must not be null is null"),
         4025 => (ErrorClass::Data, "a check constraint refuses the row"),
-        1205 | 1213 | 1020 | 1317 | 1969 | 1478 | 1099 | 1100 => {
-            (ErrorClass::Busy, "lost against other work")
-        }
+        1205 | 1213 | 1020 | 1317 | 1412 | 1969 => (ErrorClass::Busy, "lost against other work"),
         1040 | 1203 | 1226 => (ErrorClass::Busy, "the server takes no more connections"),
         1365 => (ErrorClass::Data, "a division by zero"),
         1264 | 1690 | 1292 | 1411 | 1367 => {
