@@ -54,14 +54,18 @@ mod scenario {
 fn wrong_urls_say_what_to_write() {
     for (url, says) in [
         (
-            "mysql://root@localhost/shop",
-            "starts with postgres: or sqlite:",
+            "oracle://root@localhost/shop",
+            "starts with postgres:, mysql: or sqlite:",
         ),
-        ("shop.db", "starts with postgres: or sqlite:"),
-        ("", "starts with postgres: or sqlite:"),
+        ("shop.db", "starts with postgres:, mysql: or sqlite:"),
+        ("", "starts with postgres:, mysql: or sqlite:"),
         (
             "postgres://u:secret@host:port/x",
             "postgres://user:password@host:port/database",
+        ),
+        (
+            "mysql://u:secret@localhost",
+            "mysql://user:password@host:port/database",
         ),
         ("sqlite:x?mode=nonsense", "sqlite:path/to/file.db"),
         ("sqlite::memory:", "a database in memory cannot be migrated"),

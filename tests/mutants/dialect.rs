@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use changeover::flags::Key;
+use changeover::flags::{Key, Version};
 use changeover::shadow::Value;
 use changeover::worker::dialect::bulk::Bulk;
 use changeover::worker::dialect::catalog::{Column, Table};
@@ -144,6 +144,22 @@ impl Dialect for Mutant {
 
     fn is_same(&self) -> &'static str {
         self.shipped.is_same()
+    }
+
+    fn lift_base(&self, entity: &str, place: &str, base: Version) -> Option<String> {
+        self.shipped.lift_base(entity, place, base)
+    }
+
+    fn unwaited<'a>(&'a self, session: &'a mut dyn Session) -> BoxFuture<'a, Result<(), DbError>> {
+        self.shipped.unwaited(session)
+    }
+
+    fn key_length_problem(&self, columns: &[&Column]) -> Option<String> {
+        self.shipped.key_length_problem(columns)
+    }
+
+    fn note_problem(&self, column: &Column) -> Option<String> {
+        self.shipped.note_problem(column)
     }
 
     fn swaps_equal_columns(&self) -> bool {

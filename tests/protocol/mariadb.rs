@@ -121,6 +121,16 @@ async fn a_raise_waits_for_writers_in_flight() {
     let waited = later.raise_revision().await.unwrap_err();
     let source = std::error::Error::source(&waited).unwrap().to_string();
     assert!(source.contains("to end it: KILL"), "{waited}: {source}");
+    // Until the raise is done, stamps are of the incarnation that the follower no longer takes.
+    market
+        .legacy
+        .run("UPDATE listings SET title = 'meanwhile' WHERE id = 2")
+        .await;
+    let below = format!(
+        "SELECT CAST(version < {} AS text) FROM changeover_key WHERE \"key\" = '2'",
+        1_i64 << 44
+    );
+    assert_eq!(market.legacy.text(&below).await, "1");
     writer.execute("COMMIT").await.unwrap();
     later.raise_revision().await.unwrap();
     backfill(&later).await;
@@ -176,6 +186,8 @@ async fn a_key_whose_texts_are_not_one_value_is_refused() {
             "at most 600 characters",
         ),
         ("decimal(10,0)", "must be an integer"),
+        // Its text is 00007, and the number's is 7.
+        ("int(5) unsigned zerofill", "must be an integer"),
     ] {
         let sql = format!("CREATE TABLE codes (code {sql_type} NOT NULL PRIMARY KEY)");
         let market = Market::start(Topology::MariadbToSqlite).await;
@@ -264,4 +276,94 @@ async fn a_guarded_pool_hands_no_transaction_on() {
     pool.close().await;
     let tenants = "SELECT name FROM tenants ORDER BY id";
     assert_eq!(market.legacy.texts(tenants).await, ["Ada", "Bo", "Cy"]);
+}
+
+/// Creating a trigger does not wait for it, and it commits without a stamp.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_installation_passes_a_prepared_transaction() {
+    let market = Market::start(Topology::MariadbToSqlite).await;
+    market.fill(4).await;
+    let mut writer = sqlx::MySqlConnection::connect(&market.legacy_url)
+        .await
+        .unwrap();
+    let name = format!(
+        "XA {{}} '{}'",
+        market.legacy_url.rsplit('/').next().unwrap()
+    );
+    let xa = |what: &str| name.replace("{}", what);
+    for sql in [
+        xa("START"),
+        "UPDATE listings SET title = 'prepared' WHERE id = 1".to_owned(),
+        xa("END"),
+        xa("PREPARE"),
+    ] {
+        writer
+            .execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql)))
+            .await
+            .unwrap();
+    }
+    drop(writer);
+    let migration = market.open().await.with_patience(Patience {
+        tries: 1,
+        ..Patience::default()
+    });
+    let refused = migration.install().await.unwrap_err();
+    let mut text = refused.to_string();
+    let mut cause = std::error::Error::source(&refused);
+    while let Some(error) = cause {
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    assert!(text.contains("XA RECOVER"), "{text}");
+    market.legacy.run(&xa("ROLLBACK")).await;
+    // What the server lists of transactions may be a moment old.
+    market.open().await.install().await.unwrap();
+}
+
+/// What a note says of its row is what was written, the empty text included.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_note_keeps_the_empty_text() {
+    let by_name = MAPPING.replace(
+        "SELECT id FROM listings WHERE tenant_id = $row.id",
+        "SELECT l.id FROM listings l JOIN tenants t ON t.id = l.tenant_id WHERE t.name = $row.name",
+    );
+    let market = Market::start(Topology::MariadbToSqlite).await;
+    market.fill(4).await;
+    let migration = market.open_with(Market::mapping(&by_name)).await;
+    migration.install().await.unwrap();
+    migration.start_copying().await.unwrap();
+    backfill(&migration).await;
+    let mut writer = sqlx::MySqlConnection::connect(&market.legacy_url)
+        .await
+        .unwrap();
+    // Under REPEATABLE READ the trigger's query locks what it reads, and the row waits.
+    writer
+        .execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        .await
+        .unwrap();
+    writer.execute("START TRANSACTION").await.unwrap();
+    writer
+        .execute("UPDATE tenants SET name = '' WHERE id = 2")
+        .await
+        .unwrap();
+    // Neither sees the other.
+    market
+        .legacy
+        .run("INSERT INTO listings (id, tenant_id, status) VALUES (50, 2, 'ACTIVE')")
+        .await;
+    drain(&migration).await;
+    writer.execute("COMMIT").await.unwrap();
+    settle(&market, &migration).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_note_cannot_say_is_refused() {
+    let market = Market::start(Topology::MariadbToSqlite).await;
+    market
+        .legacy
+        .run("ALTER TABLE tenants ADD COLUMN seen timestamp NULL")
+        .await;
+    let by_time = MAPPING.replace("tenant_id = $row.id", "$row.seen IS NOT NULL");
+    let why = refused(&market, &by_time).await;
+    assert!(why.contains("depends on the writer's session"), "{why}");
 }

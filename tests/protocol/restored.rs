@@ -24,6 +24,7 @@ everywhere!(
 
 on_pairs!(
     a_legacy_side_from_before_its_installation,
+    a_legacy_side_at_a_lower_incarnation_overwrites_nothing,
     a_new_side_from_before_it_was_filled_again,
     stamps_outlive_their_row,
 );

@@ -363,6 +363,7 @@ impl Side<'_> {
         for sql in dialect.create_tables() {
             session.script(&sql).await?;
         }
+        dialect.unwaited(session).await?;
         // Before the script, where it is not taken back with the rest.
         if !dialect.transactional_ddl() && self.stands_at(session, base).await? == Some(false) {
             return Err(overtaken());
@@ -386,6 +387,7 @@ impl Side<'_> {
             .sql(&format!(", {no}, {no} WHERE true"))
             .sql(&dialect.or_update(tables::EPOCH, "entity, place", &[], ""));
         session.execute(epoch).await?;
+        self.lift_base(session, base).await?;
         // Asked again under the locks.
         if self.stands_at(session, base).await? != Some(true) {
             return Err(overtaken());

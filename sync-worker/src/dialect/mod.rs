@@ -13,8 +13,9 @@
 
 use std::fmt::Debug;
 
-use changeover_flags::Key;
+use changeover_flags::{Key, Version};
 use changeover_shadow::Value;
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 pub mod authority;
@@ -235,6 +236,30 @@ pub trait Dialect: Send + Sync + Debug + 'static {
     /// What stands between two values that are one, or both `NULL`.
     fn is_same(&self) -> &'static str {
         "IS NOT DISTINCT FROM"
+    }
+
+    /// What lifts the base at which an entity's triggers stamp, where it is no part of them.
+    fn lift_base(&self, entity: &str, place: &str, base: Version) -> Option<String> {
+        let _ = (entity, place, base);
+        None
+    }
+
+    /// Fails as busy while a writer may be in flight for which creating a trigger does not wait.
+    fn unwaited<'a>(&'a self, session: &'a mut dyn Session) -> BoxFuture<'a, Result<(), DbError>> {
+        let _ = session;
+        async { Ok(()) }.boxed()
+    }
+
+    /// Why the text of a key of these columns may be longer than the product's tables take.
+    fn key_length_problem(&self, columns: &[&Column]) -> Option<String> {
+        let _ = columns;
+        None
+    }
+
+    /// Why a column that a source's query takes from the written row cannot be noted exactly.
+    fn note_problem(&self, column: &Column) -> Option<String> {
+        let _ = column;
+        None
     }
 
     /// Whether the planner puts one of two equal columns for the other, even into a `CASE` whose

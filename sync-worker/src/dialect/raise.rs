@@ -307,6 +307,22 @@ fn below_the_base(side: &Side<'_>, incarnation: i64) -> String {
     )
 }
 
+impl Side<'_> {
+    /// From here on every writer stamps at `base`, whoever began before.
+    pub(super) async fn lift_base(
+        &self,
+        session: &mut dyn Session,
+        base: Version,
+    ) -> Result<(), DbError> {
+        let dialect = self.database.dialect();
+        let (entity, place) = (self.entity.as_str(), self.place.as_str());
+        if let Some(lift) = dialect.lift_base(entity, place, base) {
+            session.script(&lift).await?;
+        }
+        dialect.unwaited(session).await
+    }
+}
+
 async fn raise_authority(
     side: &Side<'_>,
     revision: i64,
@@ -339,6 +355,7 @@ async fn raise_authority(
     } else if !would_rise(side, session, revision, incarnation, &forget).await? {
         return Err(overtaken());
     }
+    dialect.unwaited(session).await?;
     for sql in &script {
         session.script(sql).await?;
     }
@@ -349,6 +366,7 @@ async fn raise_authority(
     {
         return Err(overtaken());
     }
+    side.lift_base(session, base).await?;
     session.script(&below_the_base(side, incarnation)).await?;
     // Notes about lookups name the old objects; their keys are copied again like all others.
     if let Some(forget) = dialect.forget_notes(side.entity.as_str(), side.place.as_str()) {

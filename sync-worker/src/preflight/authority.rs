@@ -1,7 +1,7 @@
 //! What must be true of the authority's side.
 
 use super::Check;
-use crate::dialect::catalog::Table;
+use crate::dialect::catalog::{Column, Table};
 use crate::dialect::inspect;
 use crate::dialect::install::row_columns;
 use crate::dialect::session::{Database, DbError, ErrorClass, Session};
@@ -38,6 +38,7 @@ impl Check<'_> {
                 let known = self.columns(&format!("{field}.{word}"), &table, &named);
                 match &source.key {
                     KeyExpression::Query(query) if known => {
+                        self.notable(database, &format!("{field}.keys"), &table, &named);
                         self.key_query(database, session, &field, &table, query)
                             .await?;
                     }
@@ -102,6 +103,19 @@ impl Check<'_> {
                     reference.to_name
                 ),
             );
+        }
+    }
+
+    /// What a source's query takes from the written row is noted by its trigger.
+    fn notable(&mut self, database: &Database, field: &str, table: &Table, named: &[String]) {
+        for column in named.iter().filter_map(|name| table.column(name)) {
+            if let Some(problem) = database.dialect().note_problem(column) {
+                self.problem(
+                    field,
+                    format!("column {:?}: {problem}", column.name),
+                    "write the query with the table's key instead",
+                );
+            }
         }
     }
 
@@ -292,6 +306,14 @@ impl Check<'_> {
                     "name another key",
                 );
             }
+        }
+        let columns: Vec<&Column> = key.iter().filter_map(|name| table.column(name)).collect();
+        if let Some(problem) = database.dialect().key_length_problem(&columns) {
+            self.problem(
+                "root.key",
+                problem,
+                "declare its columns shorter, or name another key",
+            );
         }
         if table.is_unique(&key) {
             return Ok(());

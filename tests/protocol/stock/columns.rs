@@ -174,6 +174,7 @@ pub(super) const MARIADB: Columns = &[
     ("code", "varchar(20)", TEXTS),
     ("fixed", "char(5)", &["NULL", "''", "'a'", "'abcde'"]),
     ("flag", "tinyint(1)", &["NULL", "0", "1"]),
+    ("tiny", "tinyint(1) unsigned", &["NULL", "0", "200"]),
     (
         "at",
         "timestamp(6) NULL",
@@ -229,6 +230,7 @@ pub(super) const MARIADB_TO_POSTGRES: &[(&str, &str, &str)] = &[
     ("fixed", "varchar(8)", "fixed"),
     ("flag", "boolean", "flag"),
     ("flag_number", "integer", "flag"),
+    ("tiny", "integer", "tiny"),
     ("at", "timestamptz", "at"),
     ("moment", "timestamp(3)", "moment"),
     ("day", "date", "day"),

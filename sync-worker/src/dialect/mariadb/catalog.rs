@@ -45,13 +45,18 @@ pub(super) async fn describe(
 ) -> Result<Option<Table>, DbError> {
     let kind = Statement::of(
         dialect,
-        "SELECT concat(table_schema, '.', table_name), engine FROM information_schema.tables \
+        "SELECT concat(table_schema, '.', table_name), engine, table_schema = database() FROM information_schema.tables \
          WHERE table_type = 'BASE TABLE' AND ",
     );
     let found = session.fetch(named(kind, "", name)).await?;
     let Some(row) = found.first() else {
         return Ok(None);
     };
+    if row.get(2).map_or(0, integer) != 1 {
+        return Err(DbError::odd(&format!(
+            "table {name} is in another database, where this one's triggers cannot be: name that database in the URL"
+        )));
+    }
     let engine = text(row, 1).unwrap_or_default();
     if !engine.eq_ignore_ascii_case("InnoDB") {
         return Err(DbError {
@@ -229,6 +234,8 @@ pub(super) async fn durability(
          UNION ALL SELECT 'sync_binlog', concat('is ', @@global.sync_binlog, ' with the binary log on, so acknowledged writes can be lost'), 'set it to 1' \
            FROM DUAL WHERE @@global.log_bin = 1 AND @@global.sync_binlog <> 1 \
          UNION ALL SELECT 'the server', 'is read-only', 'connect to the primary' FROM DUAL WHERE @@global.read_only = 1 \
+         UNION ALL SELECT 'innodb_snapshot_isolation', 'is on, so a transaction of the application fails when one of its keys is marked as copied meanwhile', 'set it to OFF' \
+           FROM information_schema.global_variables WHERE variable_name = 'INNODB_SNAPSHOT_ISOLATION' AND variable_value = 'ON' \
          UNION ALL SELECT 'wsrep_on', 'is on: a cluster''s other nodes may commit what this one certifies too late', 'connect to a server that is no node of a cluster' \
            FROM information_schema.global_variables WHERE variable_name = 'WSREP_ON' AND variable_value = 'ON'",
     );
@@ -243,6 +250,21 @@ pub(super) async fn durability(
             })
         })
         .collect())
+}
+
+/// A transaction that was prepared for two phases and whose connection is gone holds no lock of a table's
+/// definition: creating a trigger does not wait for it, and what it wrote has no stamp when it commits.
+pub(super) async fn unwaited(dialect: &Mariadb, session: &mut dyn Session) -> Result<(), DbError> {
+    let sql = "SELECT 1 FROM information_schema.innodb_trx WHERE trx_mysql_thread_id = 0 AND trx_rows_modified > 0 LIMIT 1";
+    if session.fetch(Statement::of(dialect, sql)).await?.is_empty() {
+        return Ok(());
+    }
+    let why = "a prepared XA transaction waits for its end: XA RECOVER lists it; commit it or roll it back";
+    Err(DbError {
+        class: ErrorClass::Busy,
+        summary: why.to_owned(),
+        source: sqlx::Error::Protocol(why.to_owned()),
+    })
 }
 
 /// One server process and one database: two names of a host are one server.

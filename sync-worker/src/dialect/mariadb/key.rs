@@ -38,12 +38,51 @@ pub(super) fn type_problem(column: &Column) -> Option<String> {
     }
 }
 
+/// Why a key of these columns is too long, if it may be.
+pub(super) fn length_problem(columns: &[&Column]) -> Option<String> {
+    let most: u32 = columns
+        .iter()
+        .map(|column| match kind(column) {
+            // In a key of several, commas and backslashes have one more before them.
+            Some("text") if columns.len() > 1 => 2 * length(column).unwrap_or(LONGEST),
+            Some("text") => length(column).unwrap_or(LONGEST),
+            Some("uuid") => 36,
+            _ => 20,
+        })
+        .sum::<u32>()
+        + u32::try_from(columns.len()).unwrap_or(LONGEST)
+        - 1;
+    (most > LONGEST).then(|| {
+        format!("its text may take {most} characters, and a key has at most {LONGEST}: a longer one would fail the write of its row")
+    })
+}
+
+/// Why the triggers cannot note a row's value in `column` exactly, if they cannot.
+pub(super) fn note_problem(column: &Column) -> Option<String> {
+    let noted = match column.sql_type.trim_end_matches(" unsigned") {
+        "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "decimal" | "double" | "char"
+        | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" | "uuid" | "date"
+        | "datetime" | "time" | "year" | "enum" => !column.full_type.contains("zerofill"),
+        _ => false,
+    };
+    (!noted).then(|| {
+        format!(
+            "its type is {}, whose text depends on the writer's session or is none",
+            column.full_type
+        )
+    })
+}
+
 /// Whether equal components have equal texts in both columns.
 pub(super) fn same_text(a: &Column, b: &Column) -> bool {
     kind(a).is_some() && kind(a) == kind(b)
 }
 
 fn kind(column: &Column) -> Option<&'static str> {
+    // Its text has zeros that the number has not.
+    if column.full_type.contains("zerofill") {
+        return None;
+    }
     match column.sql_type.trim_end_matches(" unsigned") {
         "tinyint" | "smallint" | "mediumint" | "int" | "bigint" => Some("integer"),
         "char" | "varchar" => Some("text"),
@@ -60,9 +99,11 @@ fn length(column: &Column) -> Option<u32> {
 
 /// Whether `column` can hold this component.
 pub(super) fn fits(component: &str, column: &Column) -> bool {
-    let Some("integer") = kind(column) else {
-        return true;
-    };
+    match kind(column) {
+        Some("integer") => {}
+        Some("uuid") => return dashed(component).is_some(),
+        _ => return true,
+    }
     let (name, unsigned) = match column.sql_type.strip_suffix(" unsigned") {
         Some(name) => (name, true),
         None => (column.sql_type.as_str(), false),
@@ -87,8 +128,27 @@ pub(super) fn canonical(component: &str, column: &Column) -> String {
         Some("integer") => {
             number(component).map_or_else(|| component.to_owned(), |number| number.to_string())
         }
-        Some("uuid") => component.to_ascii_lowercase(),
+        Some("uuid") => dashed(component).unwrap_or_else(|| component.to_owned()),
         _ => component.to_owned(),
+    }
+}
+
+/// A uuid as the server prints it. It reads one with dashes anywhere between its digits, or none.
+fn dashed(text: &str) -> Option<String> {
+    let digits: String = text.chars().filter(|c| *c != '-').collect();
+    let digits = digits.to_ascii_lowercase();
+    let known = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let part = |from: usize, to: usize| digits.get(from..to);
+    match known {
+        true => Some(format!(
+            "{}-{}-{}-{}-{}",
+            part(0, 8)?,
+            part(8, 12)?,
+            part(12, 16)?,
+            part(16, 20)?,
+            part(20, 32)?
+        )),
+        false => None,
     }
 }
 
@@ -121,6 +181,30 @@ mod tests {
     }
 
     #[test]
+    fn a_uuid_has_one_text() {
+        let uuid = column("uuid", "uuid", false);
+        let dashed = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11";
+        for text in [
+            dashed,
+            "A0EEBC999C0B4EF8BB6D6BB9BD380A11",
+            "a0eebc99-9c0b4ef8-bb6d6bb9bd380a11",
+        ] {
+            assert!(fits(text, &uuid));
+            assert_eq!(canonical(text, &uuid), dashed);
+        }
+        assert!(!fits("a0eebc99", &uuid) && !fits("", &uuid));
+    }
+
+    #[test]
+    fn keys_of_several_columns_have_room_for_their_escapes() {
+        let of = |length: u32| column("varchar", &format!("varchar({length})"), false);
+        let (short, long, wide) = (of(100), of(300), of(600));
+        assert_eq!(length_problem(&[&wide]), None);
+        assert_eq!(length_problem(&[&short, &short]), None);
+        assert!(length_problem(&[&long, &short]).is_some());
+    }
+
+    #[test]
     fn a_key_is_one_text() {
         assert_eq!(
             type_problem(&column("bigint unsigned", "bigint(20) unsigned", false)),
@@ -132,6 +216,7 @@ mod tests {
             column("varchar", "varchar(601)", false),
             column("text", "text", false),
             column("decimal", "decimal(10,0)", false),
+            column("int unsigned", "int(5) unsigned zerofill", false),
         ] {
             assert!(type_problem(&bad).is_some(), "{bad:?}");
         }

@@ -16,7 +16,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use changeover_flags::Key;
+use changeover_flags::{Key, Version};
 use changeover_shadow::Value;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -258,6 +258,22 @@ impl Dialect for Mariadb {
 
     fn is_same(&self) -> &'static str {
         "<=>"
+    }
+
+    fn lift_base(&self, entity: &str, place: &str, base: Version) -> Option<String> {
+        Some(triggers::lift(entity, place, base))
+    }
+
+    fn unwaited<'a>(&'a self, session: &'a mut dyn Session) -> BoxFuture<'a, Result<(), DbError>> {
+        catalog::unwaited(self, session).boxed()
+    }
+
+    fn key_length_problem(&self, columns: &[&Column]) -> Option<String> {
+        key::length_problem(columns)
+    }
+
+    fn note_problem(&self, column: &Column) -> Option<String> {
+        key::note_problem(column)
     }
 
     fn swaps_equal_columns(&self) -> bool {

@@ -67,12 +67,14 @@ mod tests {
     #[test]
     fn a_name_is_never_longer_than_the_server_takes() {
         let long = "e".repeat(200);
-        let name = format!(
-            "{}{}_insert",
-            prefix("dependants", "legacy", &long),
-            of_table(&long)
-        );
-        assert!(name.len() <= 64, "{name}");
+        for (kind, event) in [("stamp", "_insert"), ("dependants", "")] {
+            let name = format!(
+                "{}{}{event}",
+                prefix(kind, "legacy", &long),
+                of_table(&long)
+            );
+            assert!(name.len() <= 64, "{name}");
+        }
         assert_ne!(
             prefix("stamp", "new", &long),
             prefix("stamp", "new", &"e".repeat(201))

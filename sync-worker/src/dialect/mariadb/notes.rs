@@ -60,7 +60,7 @@ pub(super) async fn noted(
                 |row| matches!(row.first(), Some(Value::Text(key)) if asked.contains(key.as_str())),
             )),
             // Which keys depend on it cannot be told: it may be any.
-            Err(error) if error.class == ErrorClass::Data => {
+            Err(error) if untold(&error) => {
                 let text = |key: &Key| vec![Value::Text(key.as_str().to_owned())];
                 return Ok(keys.iter().map(text).collect());
             }
@@ -123,8 +123,8 @@ async fn expand_one(
         }
         // A dependant is being written, or the query fails on one: the note stays, and the next
         // ones are worked on.
-        Err(error) if matches!(error.class, ErrorClass::Busy | ErrorClass::Data) => {
-            if error.class == ErrorClass::Data {
+        Err(error) if error.class == ErrorClass::Busy || untold(&error) => {
+            if untold(&error) {
                 tracing::warn!(entity = of.0, place = of.1, %error, "the keys that depend on a changed row cannot be told");
             }
             session.script("ROLLBACK").await?;
@@ -173,6 +173,12 @@ async fn stamp(
              version = greatest({table}.version, VALUES(version) - 1) + 1, state = 'ok', reason = NULL"
         ));
     session.execute(statement).await.map(drop)
+}
+
+/// Whether the query fails, on a row or because its procedure is gone, say after a backup without
+/// routines was restored.
+const fn untold(error: &DbError) -> bool {
+    matches!(error.class, ErrorClass::Data | ErrorClass::Other)
 }
 
 fn note(row: Vec<Value>) -> Option<Note> {

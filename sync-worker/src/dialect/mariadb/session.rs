@@ -19,9 +19,9 @@ use crate::dialect::session::{DbError, ErrorClass, Session};
 use crate::dialect::statement::{Arg, Statement};
 
 /// What the worker's statements, and the triggers that it installs, are written in: quotes and
-/// backslashes as in the SQL standard, and no value that is bent to fit.
-pub(super) const SQL_MODE: &str =
-    "ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO";
+/// backslashes as in the SQL standard, an `UPDATE` whose assignments all see the row as it was, and no
+/// value that is bent to fit.
+pub(super) const SQL_MODE: &str = "ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,SIMULTANEOUS_ASSIGNMENT,STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO";
 
 /// One connection.
 #[derive(Debug)]
@@ -161,6 +161,8 @@ fn value(row: &MySqlRow, index: usize) -> Result<Value, DbError> {
 /// The type's name. To the driver text that is compared byte by byte is binary.
 fn kind_of(info: &MySqlTypeInfo) -> String {
     let name = match info.name() {
+        // Whatever its sign.
+        "BOOLEAN" if <u8 as sqlx::Type<sqlx::MySql>>::compatible(info) => "TINYINT UNSIGNED",
         "BOOLEAN" => "TINYINT",
         name => name,
     };
@@ -292,7 +294,7 @@ pub(super) fn error(source: sqlx::Error) -> DbError {
                 .map_or(0, MySqlDatabaseError::number);
             let state = db.code().unwrap_or_default().into_owned();
             let (class, what) = class_of(number, &state);
-            let class = match number == 1146 && db.message().contains("changeover_") {
+            let class = match number == 1146 && db.message().contains(".changeover_") {
                 true => ErrorClass::NotInstalled,
                 false => class,
             };
@@ -331,14 +333,16 @@ fn class_of(number: u16, state: &str) -> (ErrorClass, &'static str) {
         1216 | 1217 | 1451 | 1452 => (ErrorClass::ForeignKey, "a referenced row is not there"),
         1048 | 1364 => (ErrorClass::Data, "a column that must not be null is null"),
         4025 => (ErrorClass::Data, "a check constraint refuses the row"),
-        1205 | 1213 | 1020 | 1317 | 1412 | 1969 => (ErrorClass::Busy, "lost against other work"),
+        1205 | 1213 | 1020 | 1317 | 1412 | 1615 | 1969 => {
+            (ErrorClass::Busy, "lost against other work")
+        }
         1040 | 1203 | 1226 => (ErrorClass::Busy, "the server takes no more connections"),
         1365 => (ErrorClass::Data, "a division by zero"),
         1264 | 1690 | 1292 | 1411 | 1367 => {
             (ErrorClass::Data, "a value is out of its type's range")
         }
         1242 => (ErrorClass::Data, "more than one row where one is expected"),
-        1265 | 1366 | 1406 | 3140 | 4037..=4044 => {
+        1139 | 1265 | 1366 | 1406 | 3140 | 4035..=4044 => {
             (ErrorClass::Data, "the column's type refuses the value")
         }
         1644 => (

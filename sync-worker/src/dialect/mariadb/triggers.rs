@@ -88,10 +88,11 @@ pub(super) fn stamp(dialect: &Mariadb, stamp: &Stamp<'_>) -> Vec<String> {
     let Stamp { entity, place, .. } = *stamp;
     let table = dialect.table(&stamp.table.name);
     let source = names::of_table(&stamp.table.name);
-    let incarnation = stamp.base >> Version::COUNTER_BITS;
+    // Below the base until all of them are there: what is copied meanwhile is refused as from below it.
+    let below = ((stamp.base >> Version::COUNTER_BITS) - 1).max(0);
     let mut script = vec![format!(
-        "INSERT INTO {GUARD} (entity, place, incarnation) VALUES ('{entity}', '{place}', {incarnation}) \
-         ON DUPLICATE KEY UPDATE incarnation = greatest(incarnation, VALUES(incarnation))"
+        "INSERT INTO {GUARD} (entity, place, incarnation) VALUES ('{entity}', '{place}', {below}) \
+         ON DUPLICATE KEY UPDATE incarnation = {GUARD}.incarnation"
     )];
     if let KeyExpression::Query(query) = stamp.key {
         script.push(dependants(dialect, stamp, query));
@@ -136,6 +137,16 @@ END",
     script
 }
 
+/// Lifts the base of an entity's triggers, in the transaction of its epoch row: it waits for every
+/// writer whose trigger has read the old one.
+pub(super) fn lift(entity: &str, place: &str, base: Version) -> String {
+    let incarnation = base.0 >> Version::COUNTER_BITS;
+    format!(
+        "UPDATE {GUARD} SET incarnation = greatest(incarnation, {incarnation}) \
+         WHERE entity = '{entity}' AND place = '{place}'"
+    )
+}
+
 /// The keys of one record, as a query of one column named `key`.
 fn keys(dialect: &Mariadb, stamp: &Stamp<'_>, record: &str) -> String {
     let field = |column: &str| format!("{record}.{}", dialect.quote(column));
@@ -166,7 +177,13 @@ fn note(dialect: &Mariadb, stamp: &Stamp<'_>, record: &str) -> String {
     let fields: Vec<String> = row_columns(query)
         .iter()
         .enumerate()
-        .map(|(n, column)| format!("'c{n}', CAST({record}.{} AS CHAR)", dialect.quote(column)))
+        .map(|(n, column)| {
+            // Never empty: `JSON_VALUE` answers NULL for that.
+            format!(
+                "'c{n}', concat('=', CAST({record}.{} AS CHAR))",
+                dialect.quote(column)
+            )
+        })
         .collect();
     format!(
         "
@@ -186,7 +203,9 @@ fn dependants(dialect: &Mariadb, stamp: &Stamp<'_>, query: &str) -> String {
         .enumerate()
         .map(|(n, column)| {
             let column = dialect.quote(column);
-            format!("  SET changeover_row.{column} = JSON_VALUE(source_row, '$.c{n}');\n")
+            format!(
+                "  SET changeover_row.{column} = SUBSTR(JSON_VALUE(source_row, '$.c{n}'), 2);\n"
+            )
         })
         .collect();
     format!(
