@@ -36,7 +36,7 @@ impl Engine {
             Engine::Mariadb => ("bigint NOT NULL AUTO_INCREMENT PRIMARY KEY", "varchar(190)"),
         };
         let exact = match self {
-            Engine::Mariadb => "varchar(190) COLLATE utf8mb4_nopad_bin".to_owned(),
+            Engine::Mariadb => "varchar(120) COLLATE utf8mb4_nopad_bin".to_owned(),
             _ => word.to_owned(),
         };
         sql.replace("{id}", id)
