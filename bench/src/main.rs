@@ -12,6 +12,8 @@ mod rounds;
 #[allow(dead_code, unused_imports, reason = "the tests use more of it")]
 #[path = "../../tests/support"]
 mod support {
+    pub mod mariadb;
+    mod mariadb_install;
     pub mod postgres;
     mod postgres_install;
     mod server;
@@ -71,7 +73,8 @@ enum Part {
     Writes,
     /// Dual writes and reads for a while, by 1,000 callers.
     Load,
-    /// A backfill and a verify, beside COPY, INSERT … SELECT and a loop.
+    /// A backfill and a verify, beside COPY, INSERT … SELECT, a loop and reladiff; from MariaDB, beside
+    /// pt-archiver.
     History,
 }
 

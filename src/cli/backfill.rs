@@ -125,6 +125,7 @@ impl Backfill {
         let opened = self.which.open().await?;
         let (migration, copier) = (&opened.migration, opened.migration.copier());
         let epoch = opened.copying().await?;
+        migration.triggers_stand().await?;
         let mut options = opened.options();
         let signals = opened.config.signals()?;
         let pacing = &mut options.pacing;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::Write as _;
 use std::time::Duration;
 
+use changeover_sync_worker::migration::MigrationError;
 use changeover_sync_worker::store::StoreError;
 use clap::Args;
 use serde::Serialize;
@@ -101,6 +102,13 @@ impl Drain {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let opened = self.which.open().await?;
         opened.copying().await?;
+        // What is dirty can be copied all the same.
+        if let Err(error @ MigrationError::Triggers { .. }) =
+            opened.migration.triggers_stand().await
+        {
+            // A closed stderr is nobody's loss.
+            let _ = writeln!(std::io::stderr(), "warning: {error}");
+        }
         let drain = opened.migration.drain(opened.moved.drain.options());
         if self.follow {
             return follow(&opened.name, &drain).await;

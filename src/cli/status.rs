@@ -69,6 +69,8 @@ struct Installed {
     waiting: u64,
     blocked: u64,
     held: Vec<Held>,
+    /// Tables, each with its side, whose triggers are gone or switched off.
+    bare_tables: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -122,6 +124,14 @@ impl fmt::Display for Standing {
                 "  dirty              {}, of them {} waiting, {} blocked",
                 here.dirty, here.waiting, here.blocked
             )?;
+            if !here.bare_tables.is_empty() {
+                let tables = here.bare_tables.join(", ");
+                writeln!(
+                    f,
+                    "  TRIGGERS ARE GONE or switched off on {tables}: writes there leave no stamp; \
+                     changeover install puts them back"
+                )?;
+            }
             for held in &here.held {
                 writeln!(f, "    {} {}: {}", held.kind, held.key, held.reason)?;
             }
@@ -215,5 +225,6 @@ async fn standing(migration: &Migration, epoch: &Epoch) -> Result<Installed, Fai
         waiting: progress.lag.waiting,
         blocked: progress.lag.blocked,
         held,
+        bare_tables: migration.bare_tables().await?,
     })
 }

@@ -100,6 +100,13 @@ impl fmt::Display for Verified {
         if let Some(why_not) = self.report.recorded.why_not() {
             writeln!(f, "not recorded: {why_not}")?;
         }
+        if !self.report.bare_tables.is_empty() {
+            writeln!(
+                f,
+                "triggers are gone or switched off on {}: writes there leave no stamp",
+                self.report.bare_tables.join(", ")
+            )?;
+        }
         if !self.report.backfilled {
             writeln!(
                 f,
@@ -249,6 +256,10 @@ impl Verified {
             (true, None) => return Ok(()),
             // Nobody asked for more.
             (true, Some(_)) if self.report.recorded == Recorded::Part => return Ok(()),
+            (false, _) if !self.report.bare_tables.is_empty() => (
+                "writes may have left no stamp",
+                "changeover install puts the triggers back, and changeover backfill then copies every key again",
+            ),
             (false, _) => (
                 "the sides are not proved to agree",
                 "changeover status shows what is held; changeover repair copies keys again",

@@ -11,6 +11,7 @@
 //! ```
 
 mod error;
+mod evidence;
 
 use std::sync::Arc;
 
@@ -22,9 +23,9 @@ use crate::copy::Copier;
 use crate::dialect::authority::SqlAuthority;
 use crate::dialect::follower::SqlFollower;
 use crate::dialect::held_mapping::HeldMapping;
-use crate::dialect::home::{Evidence, Home, Row};
+use crate::dialect::home::{Home, Row};
 use crate::dialect::install::{Patience, Side};
-use crate::dialect::raise::{raise, row_of};
+use crate::dialect::raise::{raise, raise_anew, row_of};
 use crate::dialect::session::Database;
 use crate::dialect::sums::Sums;
 use crate::dialect::uninstall::unused_base;
@@ -33,7 +34,6 @@ use crate::mapping::Mapping;
 use crate::preflight::{self, Catalog, PreflightError};
 use crate::repair::Repair;
 use crate::store::StoreError;
-use crate::verify::{Recorded, Verify, VerifyOptions, VerifyProgress, VerifyReport};
 
 /// One entity between its two databases.
 #[derive(Clone)]
@@ -193,8 +193,8 @@ impl Migration {
     }
 
     /// Installs tables and triggers on both sides. Installing again changes nothing, unless one side
-    /// has lost what it held, or came back from before the other's last incarnation: then every key
-    /// is copied again, and no evidence stands. An entity whose legacy side came back from a
+    /// has lost what it held, triggers included, or came back from before the other's last incarnation: then every
+    /// key is copied again, and no evidence stands. An entity whose legacy side came back from a
     /// backup, without its installation or from before copies that the new side holds, is in stage
     /// `legacy` again, until somebody starts the copying.
     ///
@@ -220,7 +220,15 @@ impl Migration {
         }
         match (led, held) {
             // Every start of an application comes here: it takes no lock that writers wait for.
-            (Some(led), Some(held)) if led.epoch.base == held.epoch.base => Ok(()),
+            (Some(led), Some(held)) if led.epoch.base == held.epoch.base => {
+                let bare = self.bare_tables().await?;
+                if bare.is_empty() {
+                    return Ok(());
+                }
+                let (entity, tables) = (&self.entity, bare.join(", "));
+                tracing::warn!(%entity, tables, "triggers were gone or switched off: every key is copied again");
+                Ok(raise_anew(&authority, &follower, self.patience).await?)
+            }
             (_, Some(_)) => {
                 let entity = &self.entity;
                 tracing::warn!(%entity, "a side has lost what it held: every key is copied again");
@@ -344,7 +352,8 @@ impl Migration {
     ///
     /// # Errors
     ///
-    /// [`MigrationError::Illegal`] for every other move.
+    /// [`MigrationError::Illegal`] for every other move, [`MigrationError::Triggers`] where copying would
+    /// begin while writes leave no stamp.
     pub async fn step(&self, to: Stage) -> Result<Epoch, MigrationError> {
         let from = self.epoch_of_mine().await?;
         let next = match from.step(to) {
@@ -352,6 +361,9 @@ impl Migration {
             Err(IllegalMove::AlreadyThere { .. }) => return Ok(from),
             Err(error) => return Err(error.into()),
         };
+        if next.copying {
+            self.triggers_stand().await?;
+        }
         if self.home.replace(&from, &next).await? {
             Ok(next)
         } else {
@@ -395,56 +407,5 @@ impl Migration {
     #[must_use]
     pub fn repair(&self, dry_run: bool) -> Repair {
         Repair::new(self.copier.clone(), dry_run)
-    }
-
-    /// Records that a backfill that began at `epoch` reached the end.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the database does not answer.
-    pub async fn record_backfill(&self, epoch: &Epoch) -> Result<bool, MigrationError> {
-        self.same_mapping(HeldMapping::of_revision(epoch.revision))?;
-        Ok(self.home.record(epoch, Evidence::Backfilled).await?)
-    }
-
-    /// Compares everything, and records whether it was clean: a percentage above 0 needs one
-    /// clean verify, of all keys, by which as many agreed as lagged at the least. What is not recorded says
-    /// so in [`VerifyReport::recorded`].
-    ///
-    /// # Errors
-    ///
-    /// [`MigrationError`] when a database did not answer; nothing is recorded then.
-    pub async fn verify(&self, options: VerifyOptions) -> Result<VerifyReport, MigrationError> {
-        self.verify_telling(options, |_| ()).await
-    }
-
-    /// The same, with the same errors; `told` hears after each page and span how far it has come.
-    pub async fn verify_telling(
-        &self,
-        options: VerifyOptions,
-        told: impl FnMut(VerifyProgress) + Send,
-    ) -> Result<VerifyReport, MigrationError> {
-        let Row {
-            epoch,
-            held,
-            doubts,
-        } = self.row().await?;
-        self.same_mapping(held)?;
-        let verify = Verify::new(self.copier.clone(), options);
-        let mut report = verify.run_telling(told).await?;
-        let evidence = match (report.clean(), report.proves_too_little()) {
-            (true, Some(why)) => {
-                report.recorded = why;
-                return Ok(report);
-            }
-            (true, None) => Evidence::Verified { doubts },
-            (false, _) => Evidence::NotVerified,
-        };
-        report.recorded = match self.home.record(&epoch, evidence).await? {
-            true => Recorded::Yes,
-            false if !epoch.copying => Recorded::NotCopied,
-            false => Recorded::Moved,
-        };
-        Ok(report)
     }
 }

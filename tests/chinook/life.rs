@@ -1,7 +1,7 @@
 //! Chinook from install to uninstall.
 
 use super::shop::{Shop, data};
-use crate::protocol::market::{Plain, Topology, verify};
+use crate::protocol::market::{Engine, Plain, Topology, verify};
 
 /// Customers, orders, entries and songs in [`Shop::migrations`].
 const ORDERS: usize = 1;
@@ -119,12 +119,18 @@ async fn writes_follow(shop: &Shop, topology: Topology) {
 
 /// Every object of a database, with its definition where the engine tells it.
 async fn catalog(side: &Plain) -> Vec<String> {
-    let sql = if side.is_postgres() {
-        "SELECT 'class ' || relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace
-         UNION ALL SELECT 'function ' || oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace
-         UNION ALL SELECT 'trigger ' || tgname::text FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1"
-    } else {
-        "SELECT type || ' ' || name FROM sqlite_schema ORDER BY 1"
+    let sql = match side.engine() {
+        Engine::Postgres => {
+            "SELECT 'class ' || relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace
+             UNION ALL SELECT 'function ' || oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+             UNION ALL SELECT 'trigger ' || tgname::text FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1"
+        }
+        Engine::Sqlite => "SELECT type || ' ' || name FROM sqlite_schema ORDER BY 1",
+        Engine::Mariadb => {
+            "SELECT concat_ws(' ', 'column', table_name, column_name, column_type) FROM information_schema.columns WHERE table_schema = database()
+             UNION ALL SELECT 'routine ' || routine_name FROM information_schema.routines WHERE routine_schema = database()
+             UNION ALL SELECT 'trigger ' || trigger_name FROM information_schema.triggers WHERE trigger_schema = database() ORDER BY 1"
+        }
     };
     side.texts(sql).await
 }
@@ -142,4 +148,6 @@ in_every_topology!(
     postgres_one_database: PostgresOneDatabase,
     postgres_to_sqlite: PostgresToSqlite,
     sqlite_to_postgres: SqliteToPostgres,
+    mariadb_to_postgres: MariadbToPostgres,
+    mariadb_to_sqlite: MariadbToSqlite,
 );

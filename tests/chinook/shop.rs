@@ -1,7 +1,7 @@
 //! The shop on any topology: its old and new tables, its four mappings, plain SQL on both sides.
 //!
 //! The same text serves all engines: `@customer_id` stands for `customer_id` on PostgreSQL and
-//! for `CustomerId` on SQLite, whose Chinook names its tables and columns so.
+//! for `CustomerId` on SQLite and MariaDB, whose Chinook names its tables and columns so.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -273,7 +273,7 @@ impl Shop {
     /// `entity key state reason` of every dirty key.
     pub async fn dirty(&self) -> Vec<String> {
         self.legacy
-            .texts("SELECT entity || ' ' || key || ' ' || state || ' ' || coalesce(reason, '') FROM changeover_key WHERE place = 'legacy' AND synced < version ORDER BY entity, key")
+            .texts("SELECT entity || ' ' || \"key\" || ' ' || state || ' ' || coalesce(reason, '') FROM changeover_key WHERE place = 'legacy' AND synced < version ORDER BY entity, \"key\"")
             .await
     }
 
@@ -332,10 +332,11 @@ fn script(engine: Engine) -> Option<&'static str> {
     }
 }
 
-/// Replaces every `@snake_case` by the engine's name, and divides whole numbers.
+/// Replaces every `@snake_case` by the engine's name, and divides whole numbers. MariaDB's Chinook
+/// declares `NVARCHAR`, which there has no room for characters beyond three bytes.
 fn names(engine: Engine, text: &str) -> String {
     let text = match engine {
-        Engine::Mariadb => text.replace(" / 1000", " DIV 1000"),
+        Engine::Mariadb => text.replace(" / 1000", " DIV 1000").replace('🎵', "♫"),
         _ => text.to_owned(),
     };
     let mut parts = text.split('@');

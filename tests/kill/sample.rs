@@ -15,22 +15,26 @@ use crate::protocol::plain::on_pool;
 
 /// Rows as text, without the tenant's name: a change of it is stamped for rows that are inserted at
 /// the same moment only after it, by what the drain does first.
-const LEGACY: &str = "
-SELECT coalesce(k.key, CAST(l.id AS text)) AS key, coalesce(k.version, 0), coalesce(k.synced, -1),
+const LEGACY: &str = r#"
+SELECT k."key", k.version, k.synced,
   CASE WHEN l.id IS NULL THEN 'no row' ELSE coalesce(l.title, '-') || '|' || lower(trim(l.status)) || '|'
   || coalesce(trim(l.house), '-') || '|' || coalesce(l.sku, '-') || '|' || CAST(l.stock AS text) || '|'
   || coalesce((SELECT min(p.url) FROM photos p WHERE p.listing_id = l.id), '-') END
-FROM (SELECT * FROM changeover_key WHERE entity = 'listings' AND place = 'legacy') k
-FULL JOIN listings l ON l.id = CAST(k.key AS bigint)";
+FROM (SELECT "key", version, synced FROM changeover_key WHERE entity = 'listings' AND place = 'legacy' UNION ALL
+  SELECT CAST(o.id AS text), 0, -1 FROM listings o WHERE NOT EXISTS (SELECT 1 FROM changeover_key s
+  WHERE s.entity = 'listings' AND s.place = 'legacy' AND s."key" = CAST(o.id AS text))) k
+LEFT JOIN listings l ON l.id = CAST(k."key" AS bigint)"#;
 
-const NEW: &str = "
-SELECT coalesce(k.key, CAST(s.legacy_id AS text)) AS key, coalesce(k.version, -1), coalesce(k.synced, -1),
+const NEW: &str = r#"
+SELECT k."key", k.version, k.synced,
   CASE WHEN s.id IS NULL THEN 'no row' ELSE coalesce(s.title, '-') || '|' || s.status || '|'
   || coalesce((SELECT a.house FROM addresses a WHERE a.id = s.address_id), '-') || '|' || coalesce(s.sku, '-') || '|'
   || coalesce((SELECT CAST(v.stock AS text) FROM variants v WHERE v.listing_id = s.id), 'no variant') || '|'
   || coalesce((SELECT min(i.url) FROM pictures i WHERE i.listing_id = s.id), '-') END
-FROM (SELECT * FROM changeover_key WHERE entity = 'listings' AND place = 'new') k
-FULL JOIN service_listings s ON s.legacy_id = CAST(k.key AS bigint)";
+FROM (SELECT "key", version, synced FROM changeover_key WHERE entity = 'listings' AND place = 'new' UNION ALL
+  SELECT CAST(o.legacy_id AS text), -1, -1 FROM service_listings o WHERE NOT EXISTS (SELECT 1 FROM changeover_key c
+  WHERE c.entity = 'listings' AND c.place = 'new' AND c."key" = CAST(o.legacy_id AS text))) k
+LEFT JOIN service_listings s ON s.legacy_id = CAST(k."key" AS bigint)"#;
 
 /// What was seen so far.
 #[derive(Debug, Default, Clone)]
@@ -100,7 +104,7 @@ pub async fn look(legacy_side: &Plain, new: &Plain, seen: &mut Seen) {
 async fn side(plain: &Plain, sql: &str) -> Result<HashMap<String, One>, sqlx::Error> {
     macro_rules! rows {
         ($pool:expr) => {
-            sqlx::query(AssertSqlSafe(sql.to_owned()))
+            sqlx::query(AssertSqlSafe(plain.said(sql)))
                 .fetch_all($pool)
                 .await?
                 .iter()

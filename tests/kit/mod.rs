@@ -20,6 +20,11 @@ mod mappings;
 
 everywhere!(a_sound_contract_holds);
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sound_contract_holds_from_mariadb() {
+    scenario::a_sound_contract_holds(Topology::MariadbToSqlite).await;
+}
+
 #[derive(Debug, Error)]
 enum ShopError {
     #[error("the database: {0}")]

@@ -41,7 +41,7 @@ mod scenario {
                 "DELETE FROM variants WHERE listing_id = {of}; \
                  DELETE FROM pictures WHERE listing_id = {of}; \
                  DELETE FROM service_listings WHERE legacy_id = 4; \
-                 DELETE FROM changeover_key WHERE place = 'new' AND key = '4'"
+                 DELETE FROM changeover_key WHERE place = 'new' AND \"key\" = '4'"
             ))
             .await;
         let totals = compared(&market).await.handle.compared();

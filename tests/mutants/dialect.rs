@@ -114,10 +114,6 @@ impl Dialect for Mutant {
         })
     }
 
-    fn follows(&self) -> bool {
-        self.shipped.follows()
-    }
-
     fn transactional_ddl(&self) -> bool {
         self.shipped.transactional_ddl()
     }
@@ -156,6 +152,10 @@ impl Dialect for Mutant {
 
     fn key_length_problem(&self, columns: &[&Column]) -> Option<String> {
         self.shipped.key_length_problem(columns)
+    }
+
+    fn search_problem(&self, column: &Column) -> Option<String> {
+        self.shipped.search_problem(column)
     }
 
     fn note_problem(&self, column: &Column) -> Option<String> {
@@ -240,6 +240,9 @@ impl Dialect for Mutant {
     }
     fn same_key_text(&self, a: &Column, b: &Column) -> bool {
         self.shipped.same_key_text(a, b)
+    }
+    fn triggers(&self) -> &'static str {
+        self.shipped.triggers()
     }
     fn stale_triggers<'a>(
         &'a self,

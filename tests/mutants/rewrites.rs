@@ -56,7 +56,8 @@ pub fn stamp_dropped(sql: &str) -> String {
         "AFTER INSERT OR UPDATE ON",
     );
     if sql.starts_with("CREATE TRIGGER changeover_stamp") && sql.contains(" AFTER delete ON ") {
-        return "SELECT 1".to_owned();
+        // One that is not there is missed before anything is copied.
+        return sql.replacen(" BEGIN", " WHEN 0 BEGIN", 1);
     }
     sql
 }

@@ -66,7 +66,11 @@ async fn built_in_checks_find_what_they_name_and_nothing_else_on_postgres() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn built_in_checks_find_what_they_name_and_nothing_else_between_engines() {
-    for topology in [Topology::PostgresToSqlite, Topology::SqliteToPostgres] {
+    for topology in [
+        Topology::PostgresToSqlite,
+        Topology::SqliteToPostgres,
+        Topology::MariadbToPostgres,
+    ] {
         built_in_checks_find_what_they_name_and_nothing_else(topology).await;
     }
 }

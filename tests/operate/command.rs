@@ -119,7 +119,11 @@ async fn a_migration_by_commands_alone_on_postgres() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_migration_by_commands_alone_between_engines() {
-    for topology in [Topology::PostgresToSqlite, Topology::SqliteToPostgres] {
+    for topology in [
+        Topology::PostgresToSqlite,
+        Topology::SqliteToPostgres,
+        Topology::MariadbToPostgres,
+    ] {
         a_migration_by_commands_alone(topology).await;
     }
 }

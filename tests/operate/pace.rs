@@ -39,29 +39,29 @@ fn slow() -> BackfillOptions {
     }
 }
 
-/// A market with a table `load`, and a desk whose backfills stop while its number is above 10.
+/// A market with a table `pressure`, and a desk whose backfills stop while its number is above 10.
 async fn loaded(topology: Topology) -> (Market, Desk) {
     let market = Market::start(topology).await;
     market.fill(200).await;
-    let load = "CREATE TABLE load (n integer); INSERT INTO load VALUES (0)";
+    let load = "CREATE TABLE pressure (n integer); INSERT INTO pressure VALUES (0)";
     market.legacy.run(load).await;
     let desk = Desk::with(&format!(
         "legacy.url = '{}'\nnew.url = '{}'\n[[pace.signal]]\nname = 'load'\n\
-         sql = 'SELECT n FROM load -- now'\nmost = 10\nevery_ms = 20\nolder_than_seconds = 5\n\
+         sql = 'SELECT n FROM pressure -- now'\nmost = 10\nevery_ms = 20\nolder_than_seconds = 5\n\
          [entity.listings]\nmapping = 'listings.toml'\nbackfill.page = 10\n",
         market.legacy_url, market.new_url
     ));
     (market, desk)
 }
 
-/// Waits until some pages have passed, and, once `load` is high, until none does any more; answers
+/// Waits until some pages have passed, and, once it is high, until none does any more; answers
 /// how many keys have.
 async fn stopped_by_load(market: &Market, desk: &Desk) -> u64 {
     let passed = || async { desk.status().await["backfill_passed"].as_u64().unwrap() };
     while passed().await == 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    market.legacy.run("UPDATE load SET n = 11").await;
+    market.legacy.run("UPDATE pressure SET n = 11").await;
     let mut last = passed().await;
     loop {
         tokio::time::sleep(SECOND).await;
@@ -94,9 +94,9 @@ async fn a_query_stops_a_backfill_until_it_is_well_again(topology: Topology) {
     let child = desk.begin("backfill --json");
     tokio::time::sleep(SECOND).await;
     assert_eq!(desk.status().await["backfill_passed"], passed);
-    market.legacy.run("UPDATE load SET n = 10").await;
+    market.legacy.run("UPDATE pressure SET n = 10").await;
     tokio::time::sleep(SECOND / 2).await;
-    market.legacy.run("UPDATE load SET n = 9").await;
+    market.legacy.run("UPDATE pressure SET n = 9").await;
     let swept = ended(child).await.with(0);
     assert!(swept.err.contains(held), "{swept:?}");
     let json: Json = swept.json();
@@ -119,6 +119,11 @@ async fn a_query_stops_a_backfill_until_it_is_well_again_on_postgres() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_query_stops_a_backfill_until_it_is_well_again_on_sqlite() {
     a_query_stops_a_backfill_until_it_is_well_again(Topology::SqliteTwoFiles).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_stops_a_backfill_until_it_is_well_again_on_mariadb() {
+    a_query_stops_a_backfill_until_it_is_well_again(Topology::MariadbToSqlite).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -30,17 +30,40 @@ macro_rules! between_postgres_and_sqlite {
 }
 pub(crate) use between_postgres_and_sqlite;
 
+/// Runs a scenario from MariaDB to the other engines.
+macro_rules! on_mariadb {
+    ($($name:ident),* $(,)?) => { mod from_mariadb { $(mod $name {
+        use super::super::{Topology, scenario};
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn mariadb_to_postgres() { scenario::$name(Topology::MariadbToPostgres).await }
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn mariadb_to_sqlite() { scenario::$name(Topology::MariadbToSqlite).await }
+    })* } };
+}
+pub(crate) use on_mariadb;
+
+/// Runs a scenario with MariaDB as the new side.
+macro_rules! into_mariadb {
+    ($($name:ident),* $(,)?) => { mod to_mariadb { $(mod $name {
+        use super::super::{Topology, scenario};
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn postgres_to_mariadb() { scenario::$name(Topology::PostgresToMariadb).await }
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn sqlite_to_mariadb() { scenario::$name(Topology::SqliteToMariadb).await }
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn mariadb_two_databases() { scenario::$name(Topology::MariadbTwoDatabases).await }
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn mariadb_one_database() { scenario::$name(Topology::MariadbOneDatabase).await }
+    })* } };
+}
+pub(crate) use into_mariadb;
+
 /// Runs a scenario on all pairs of engines.
 macro_rules! on_pairs {
     ($($name:ident),* $(,)?) => {
         crate::protocol::lifecycle::between_postgres_and_sqlite!($($name),*);
-        mod from_mariadb { $(mod $name {
-            use super::super::{Topology, scenario};
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn mariadb_to_postgres() { scenario::$name(Topology::MariadbToPostgres).await }
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn mariadb_to_sqlite() { scenario::$name(Topology::MariadbToSqlite).await }
-        })* }
+        crate::protocol::lifecycle::on_mariadb!($($name),*);
+        crate::protocol::lifecycle::into_mariadb!($($name),*);
     };
 }
 pub(crate) use on_pairs;

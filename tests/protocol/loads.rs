@@ -13,7 +13,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::lifecycle::everywhere_and_on_pairs;
 use super::market::{Engine, Market, Topology, backfill, drain};
-use super::stock::{Stock, found, verify_by};
+use super::stock::{Stock, found, held, verify_by};
 use crate::support;
 
 everywhere_and_on_pairs!(
@@ -29,30 +29,6 @@ everywhere_and_on_pairs!(
     a_row_of_nobody_is_found_after_a_load,
     a_load_goes_on_wherever_it_was_interrupted,
 );
-
-/// Everything that the new side holds, as its database writes it.
-pub(super) async fn held(stock: &Stock) -> Vec<String> {
-    let columns: Vec<String> = match stock.market.new.is_postgres() {
-        true => vec!["(g.*)::text".into()],
-        false => {
-            let names = "SELECT name FROM pragma_table_info('goods')";
-            let names = stock.market.new.texts(names).await;
-            names
-                .iter()
-                .map(|name| format!("quote(g.{name})"))
-                .collect()
-        }
-    };
-    let goods = format!(
-        "SELECT {} FROM goods g ORDER BY thing_id",
-        columns.join(" || '|' || ")
-    );
-    let mut rows = stock.market.new.texts(&goods).await;
-    let tags = "SELECT thing_id || '|' || position || '|' || coalesce(tag, 'NULL') FROM good_tags \
-                ORDER BY thing_id, position";
-    rows.extend(stock.market.new.texts(tags).await);
-    rows
-}
 
 pub(super) async fn clean(migration: &Migration) {
     for range in [0, 7] {
@@ -272,7 +248,7 @@ mod scenario {
         stock
             .force("DELETE FROM goods WHERE thing_id = 3; DELETE FROM good_tags WHERE thing_id = 3")
             .await;
-        let forget = "DELETE FROM changeover_key WHERE place = 'new' AND key = '3'";
+        let forget = "DELETE FROM changeover_key WHERE place = 'new' AND \"key\" = '3'";
         stock.market.new.run(forget).await;
         backfill(&migration).await;
         drain(&migration).await;

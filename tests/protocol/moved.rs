@@ -5,9 +5,9 @@ use changeover::worker::backfill::BackfillOptions;
 use changeover::worker::store::{Cursor, Loaded, RawPage};
 use tokio::task::block_in_place;
 
-use super::loads::{clean, first_page, held};
+use super::loads::{clean, first_page};
 use super::market::{Market, Topology, backfill};
-use super::stock::Stock;
+use super::stock::{Stock, held};
 use crate::support::postgres::Postgres;
 
 /// Pages need not be on disk before the next one is loaded: a crash takes them back, and the cursor with

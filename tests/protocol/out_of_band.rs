@@ -191,9 +191,10 @@ mod scenario {
 
 /// The new side has key 3 at a version that is later than the one it was loaded at.
 fn later(by: u32) -> String {
+    let entity = Market::entity();
     format!(
-        "INSERT INTO changeover_key (entity, place, key, version) VALUES ('{}', 'new', '3', {by}) \
-         ON CONFLICT (entity, place, key) DO UPDATE SET version = changeover_key.version + {by}",
-        Market::entity()
+        "INSERT INTO changeover_key (entity, place, \"key\", version) SELECT '{entity}', 'new', '3', 0 \
+         WHERE NOT EXISTS (SELECT 1 FROM changeover_key WHERE place = 'new' AND \"key\" = '3'); \
+         UPDATE changeover_key SET version = version + {by} WHERE place = 'new' AND \"key\" = '3'"
     )
 }

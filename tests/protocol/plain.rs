@@ -1,6 +1,8 @@
 //! Plain SQL on one side, as an application or an operator would send it, and what of the tests' own
 //! SQL differs between engines.
 
+use std::time::Duration;
+
 use sqlx::mysql::{MySqlPool, MySqlPoolOptions};
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
@@ -127,17 +129,26 @@ impl Plain {
             let pool = SqlitePoolOptions::new().max_connections(4);
             Plain::Sqlite(pool.connect_with(options).await.unwrap())
         } else if url.starts_with("mysql:") {
-            // The SQL of these tests is the standard's: names in double quotes, texts without escapes.
-            const MODE: &str = "SET SESSION sql_mode = \
-                'ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,STRICT_ALL_TABLES'";
-            let pool = MySqlPoolOptions::new().max_connections(8);
-            let pool = pool.after_connect(|connection, _| {
-                Box::pin(async move { sqlx::query(MODE).execute(connection).await.map(drop) })
-            });
+            let pool = mariadb().max_connections(8);
             Plain::Mariadb(pool.connect(url).await.unwrap())
         } else {
             let pool = PgPoolOptions::new().max_connections(8);
             Plain::Postgres(pool.connect(url).await.unwrap())
+        }
+    }
+
+    /// At most so many connections, opened when they are asked for, and for not longer than a moment: a
+    /// server may be away.
+    pub async fn patient(url: &str, connections: u32) -> Plain {
+        const MOMENT: Duration = Duration::from_millis(500);
+        if url.starts_with("sqlite:") {
+            Plain::open(url).await
+        } else if url.starts_with("mysql:") {
+            let pool = mariadb().max_connections(connections);
+            Plain::Mariadb(pool.acquire_timeout(MOMENT).connect_lazy(url).unwrap())
+        } else {
+            let pool = PgPoolOptions::new().max_connections(connections);
+            Plain::Postgres(pool.acquire_timeout(MOMENT).connect_lazy(url).unwrap())
         }
     }
 
@@ -182,10 +193,19 @@ impl Plain {
     /// Rows of one text column.
     pub async fn texts(&self, sql: &str) -> Vec<String> {
         let query = AssertSqlSafe(self.said(sql));
+        let get = "a query of one text column";
+        // What it makes of a number and a text is binary.
+        if let Plain::Mariadb(pool) = self {
+            let rows = sqlx::query(query).fetch_all(pool).await;
+            let rows = rows.unwrap_or_else(|e| panic!("{sql}\n{e}"));
+            let bytes = rows.iter().map(|row| row.try_get_unchecked(0).expect(get));
+            return bytes
+                .map(|bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned())
+                .collect();
+        }
         on_pool!(self, |pool| {
             let rows = sqlx::query(query).fetch_all(pool).await;
             let rows = rows.unwrap_or_else(|e| panic!("{sql}\n{e}"));
-            let get = "a query of one text column";
             rows.iter().map(|row| row.try_get(0).expect(get)).collect()
         })
     }
@@ -205,11 +225,23 @@ impl Plain {
         self.texts(sql).await.into_iter().next().unwrap_or_default()
     }
 
-    /// `sql` as this engine wants it said: MariaDB calls what a value is cast to `char`.
-    fn said(&self, sql: &str) -> String {
+    /// `sql` as this engine wants it said: MariaDB has other names for what a value is cast to.
+    pub fn said(&self, sql: &str) -> String {
         match self {
-            Plain::Mariadb(_) => sql.replace(" AS text)", " AS char)"),
+            Plain::Mariadb(_) => sql
+                .replace(" AS text)", " AS char)")
+                .replace(" AS bigint)", " AS signed)"),
             _ => sql.to_owned(),
         }
     }
+}
+
+fn mariadb() -> MySqlPoolOptions {
+    // The SQL of these tests is the standard's: names in double quotes, texts without escapes. A query
+    // that recurs further than the limit answers a part of its rows.
+    const MODE: &str = "SET SESSION max_recursive_iterations = 1000000, sql_mode = \
+        'ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,STRICT_ALL_TABLES'";
+    MySqlPoolOptions::new().after_connect(|connection, _| {
+        Box::pin(async move { sqlx::query(MODE).execute(connection).await.map(drop) })
+    })
 }

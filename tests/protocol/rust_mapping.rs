@@ -126,10 +126,8 @@ async fn start(topology: Topology) -> (Market, Migration) {
              CREATE TABLE marks (id bigint PRIMARY KEY NOT NULL, owner {exact}, name {exact}, word text);",
         ))
         .await;
-    market
-        .new
-        .run("CREATE TABLE pages (owner text NOT NULL, name text NOT NULL, words bigint NOT NULL, body text, PRIMARY KEY (owner, name))")
-        .await;
+    let pages = "CREATE TABLE pages (owner {exact} NOT NULL, name {exact} NOT NULL, words bigint NOT NULL, body text, PRIMARY KEY (owner, name))";
+    market.new.run(&market.new.engine().schema(pages)).await;
     for (n, (owner, name)) in HARD.iter().enumerate() {
         market.legacy.run(&format!("INSERT INTO notes VALUES ('{owner}', '{name}', 'body {n}'); INSERT INTO marks VALUES ({n}, '{owner}', '{name}', 'w')")).await;
     }

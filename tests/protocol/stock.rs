@@ -69,7 +69,10 @@ impl Stock {
             (Engine::Postgres, Engine::Sqlite) => POSTGRES_TO_SQLITE,
             (Engine::Sqlite, Engine::Postgres) => SQLITE_TO_POSTGRES,
             (Engine::Mariadb, Engine::Postgres) => MARIADB_TO_POSTGRES,
-            (Engine::Mariadb, _) => MARIADB_TO_SQLITE,
+            (Engine::Mariadb, Engine::Sqlite) => MARIADB_TO_SQLITE,
+            (Engine::Mariadb, _) => MARIADB_NEW,
+            (Engine::Postgres, Engine::Mariadb) => POSTGRES_TO_MARIADB,
+            (Engine::Sqlite, Engine::Mariadb) => SQLITE_TO_MARIADB,
             (Engine::Postgres, _) => POSTGRES_NEW,
             _ => SQLITE_NEW,
         }
@@ -177,6 +180,33 @@ impl Stock {
         migration.copier().authority().touch(keys).await.unwrap();
         drain(migration).await;
     }
+}
+
+/// Everything that the new side holds, as its database writes it.
+pub async fn held(stock: &Stock) -> Vec<String> {
+    let quoted = async |names: &str| -> Vec<String> {
+        let names = stock.market.new.texts(names).await;
+        names
+            .iter()
+            .map(|name| format!("quote(g.{name})"))
+            .collect()
+    };
+    let columns = match stock.market.new.engine() {
+        Engine::Postgres => vec!["(g.*)::text".into()],
+        Engine::Sqlite => quoted("SELECT name FROM pragma_table_info('goods')").await,
+        Engine::Mariadb => {
+            quoted("SELECT column_name FROM information_schema.columns WHERE table_schema = database() AND table_name = 'goods'").await
+        }
+    };
+    let goods = format!(
+        "SELECT {} FROM goods g ORDER BY thing_id",
+        columns.join(" || '|' || ")
+    );
+    let mut rows = stock.market.new.texts(&goods).await;
+    let tags = "SELECT thing_id || '|' || position || '|' || coalesce(tag, 'NULL') FROM good_tags \
+                ORDER BY thing_id, position";
+    rows.extend(stock.market.new.texts(tags).await);
+    rows
 }
 
 /// A verify with pages and spans of so many keys; spans of 0 are none.

@@ -171,9 +171,10 @@ impl Mariadb {
              datadir = {place}/data\nsocket = {place}/socket\npid-file = {place}/pid\n\
              tmpdir = {place}\n\
              bind-address = 127.0.0.1\nport = {port}\nskip-name-resolve\nmax_connections = 100\n\
-             {LOG_SIZE}\ninnodb_buffer_pool_size = 64M\nperformance_schema = OFF\nskip-log-bin\n\
+             {LOG_SIZE}\ninnodb_buffer_pool_size = 64M\nperformance_schema = OFF\ntable_open_cache = 400\nskip-log-bin\n\
              character-set-server = utf8mb4\ncollation-server = utf8mb4_general_ci\n\
-             default-time-zone = '+00:00'\n\
+             # Of no session: one that forgets its own is found.\n\
+             default-time-zone = '+05:30'\n\
              # A COMMIT that was answered is on disk.\n\
              innodb_flush_log_at_trx_commit = 1\n\
              # What makes starts and ends slow, and no test needs.\n\

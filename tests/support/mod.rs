@@ -4,6 +4,7 @@
 
 pub mod mariadb;
 mod mariadb_install;
+mod mysql_wire;
 pub mod postgres;
 mod postgres_install;
 mod server;

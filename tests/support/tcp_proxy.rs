@@ -1,13 +1,16 @@
-//! A TCP proxy between a client and PostgreSQL whose faults are values with names.
+//! A TCP proxy between a client and PostgreSQL or MariaDB whose faults are values with names.
 //!
-//! It reads the wire protocol's message frames, so that it knows a COMMIT from a row that says
+//! It reads the wire protocol's frames, so that it knows a COMMIT from a row that says
 //! "commit", and the answer to it from the answers before it.
 
 use std::{
     collections::HashMap,
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -21,7 +24,10 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-use super::wire::{ClientFrames, ServerFrames};
+use super::{
+    mysql_wire,
+    wire::{Answers, ClientFrames, Requests, ServerFrames},
+};
 
 /// What goes wrong between client and server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +52,11 @@ pub enum Fault {
     /// A COMMIT reaches the server, the server's answer is awaited and kept from the client, and
     /// the connection is cut: it was committed, and the client cannot know.
     LoseCommitAnswer,
+    /// The request of this number is kept from the server, and its connection cut. Numbers begin with 0
+    /// at the switch to this fault, and run on over all connections, logins left out.
+    LoseRequest(u64),
+    /// The same, but the request reaches the server, and its answer is awaited and kept from the client.
+    LoseAnswer(u64),
 }
 
 impl Fault {
@@ -60,6 +71,8 @@ impl Fault {
             Self::CutAfterServerBytes(_) => "cut after server bytes",
             Self::LoseCommit => "lose commit",
             Self::LoseCommitAnswer => "lose commit answer",
+            Self::LoseRequest(_) => "lose request",
+            Self::LoseAnswer(_) => "lose answer",
         }
     }
 }
@@ -72,9 +85,49 @@ pub struct FaultProxy {
     accepting: JoinHandle<()>,
 }
 
+/// Whose protocol is spoken.
+#[derive(Clone, Copy)]
+enum Spoken {
+    Postgres,
+    Mariadb,
+}
+
+impl Spoken {
+    fn frames(self) -> (Box<dyn Requests>, Box<dyn Answers>) {
+        match self {
+            Self::Postgres => (
+                Box::new(ClientFrames::default()),
+                Box::new(ServerFrames::default()),
+            ),
+            Self::Mariadb => {
+                let (client, server) = mysql_wire::conversation();
+                (Box::new(client), Box::new(server))
+            }
+        }
+    }
+}
+
 impl FaultProxy {
-    /// Listens on a free port of 127.0.0.1 and forwards to `127.0.0.1:port`, without a fault.
+    /// Listens on a free port of 127.0.0.1 and forwards to the PostgreSQL at `127.0.0.1:port`, without a
+    /// fault.
     pub async fn to(port: u16) -> Self {
+        Self::speaking(Spoken::Postgres, port).await
+    }
+
+    /// The same before the server of a database's address, and the address [`through`](Self::through) it.
+    pub async fn before(url: &str) -> (Self, String) {
+        let spoken = match url.starts_with("mysql:") {
+            true => Spoken::Mariadb,
+            false => Spoken::Postgres,
+        };
+        let port = url.split_once("@127.0.0.1:").unwrap().1;
+        let port = port.split_once('/').unwrap().0.parse().unwrap();
+        let proxy = Self::speaking(spoken, port).await;
+        let through = proxy.through(url);
+        (proxy, through)
+    }
+
+    async fn speaking(spoken: Spoken, port: u16) -> Self {
         let target = SocketAddr::from(([127, 0, 0, 1], port));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -84,9 +137,10 @@ impl FaultProxy {
                 once: false,
                 generation: 0,
             }),
+            asked: AtomicU64::new(0),
             fired: Mutex::default(),
         });
-        let accepting = tokio::spawn(accept(listener, target, control.clone()));
+        let accepting = tokio::spawn(accept(listener, (spoken, target), control.clone()));
         Self {
             control,
             address,
@@ -150,12 +204,15 @@ struct Armed {
 
 struct Control {
     armed: watch::Sender<Armed>,
+    /// How many requests were made since the switch.
+    asked: AtomicU64,
     fired: Mutex<HashMap<&'static str, u64>>,
 }
 
 impl Control {
     fn arm(&self, fault: Fault, once: bool) {
         self.armed.send_modify(|armed| {
+            self.asked.store(0, Ordering::Relaxed);
             *armed = Armed {
                 fault,
                 once,
@@ -191,7 +248,7 @@ impl Control {
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, control: Arc<Control>) {
+async fn accept(listener: TcpListener, target: (Spoken, SocketAddr), control: Arc<Control>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -210,7 +267,7 @@ async fn accept(listener: TcpListener, target: SocketAddr, control: Arc<Control>
 }
 
 /// Both directions until one of them ends; then both sides are cut.
-async fn connect(client: TcpStream, target: SocketAddr, control: Arc<Control>) {
+async fn connect(client: TcpStream, (spoken, target): (Spoken, SocketAddr), control: Arc<Control>) {
     let Ok(server) = TcpStream::connect(target).await else {
         return;
     };
@@ -219,21 +276,22 @@ async fn connect(client: TcpStream, target: SocketAddr, control: Arc<Control>) {
     let (server_in, server_out) = server.into_split();
     // Subscribed before anything is awaited, so that no switch is missed.
     let faults = control.armed.subscribe();
+    let (asked, answered) = spoken.frames();
     let link = Link {
         control,
         lose: watch::Sender::new(None),
     };
     // A write that waits for one side must not keep bytes of the other from passing.
     tokio::select! {
-        _ = link.requests(faults.clone(), client_in, server_out) => {}
-        _ = link.answers(faults, server_in, client_out) => {}
+        _ = link.requests(faults.clone(), asked, client_in, server_out) => {}
+        _ = link.answers(faults, answered, server_in, client_out) => {}
     }
 }
 
 /// One connection.
 struct Link {
     control: Arc<Control>,
-    /// The answer to be lost: answers are kept back until the server has been ready so many times.
+    /// The answer to be lost: answers are kept back until so many have come to their end.
     lose: watch::Sender<Option<u64>>,
 }
 
@@ -243,10 +301,11 @@ impl Link {
     async fn requests(
         &self,
         mut faults: watch::Receiver<Armed>,
+        mut frames: Box<dyn Requests>,
         mut client: OwnedReadHalf,
         mut server: OwnedWriteHalf,
     ) -> io::Result<()> {
-        let (mut frames, mut bytes_lost) = (ClientFrames::default(), false);
+        let mut bytes_lost = false;
         let mut buffer = vec![0; 16 * 1024];
         loop {
             let armed = *faults.borrow_and_update();
@@ -263,8 +322,19 @@ impl Link {
             if piece.is_empty() {
                 return Ok(());
             }
+            // The login is the first request of all.
+            let before = frames.due().max(1);
             let commit = frames.feed(piece);
+            let more = frames.due().saturating_sub(before);
+            let first = self.control.asked.fetch_add(more, Ordering::Relaxed);
+            let asked = first..first + more;
             match (armed.fault, commit) {
+                (Fault::LoseRequest(n), _) if asked.contains(&n) && self.control.fire(armed) => {
+                    return Ok(());
+                }
+                (Fault::LoseAnswer(n), _) if asked.contains(&n) && self.control.fire(armed) => {
+                    self.lose.send_replace(Some(frames.due()));
+                }
                 (Fault::Blackhole, _) => {
                     bytes_lost = true;
                     continue;
@@ -284,10 +354,11 @@ impl Link {
     async fn answers(
         &self,
         mut faults: watch::Receiver<Armed>,
+        mut frames: Box<dyn Answers>,
         mut server: OwnedReadHalf,
         mut client: OwnedWriteHalf,
     ) -> io::Result<()> {
-        let (mut frames, mut bytes_lost) = (ServerFrames::default(), false);
+        let mut bytes_lost = false;
         let (mut counted, mut passed) = (None, 0);
         let mut buffer = vec![0; 16 * 1024];
         loop {

@@ -149,3 +149,96 @@ async fn answers_are_late_or_end_in_the_middle() {
     assert!(ask(30).fetch_all(&mut client).await.is_err());
     assert_eq!(proxy.fired(Fault::CutAfterServerBytes(0)), 1);
 }
+
+/// The same of MariaDB: its protocol says what a COMMIT is and where an answer ends in another way.
+mod mariadb {
+    use sqlx::{Connection as _, MySqlConnection};
+
+    use super::super::*;
+    use crate::support::mariadb::fresh_one;
+
+    async fn table() -> (FaultProxy, MySqlConnection, MySqlConnection) {
+        let url = fresh_one().await;
+        let mut direct = MySqlConnection::connect(&url).await.unwrap();
+        sqlx::raw_sql("CREATE TABLE t (id bigint)")
+            .execute(&mut direct)
+            .await
+            .unwrap();
+        let (proxy, through) = FaultProxy::before(&url).await;
+        let client = MySqlConnection::connect(&through).await.unwrap();
+        (proxy, client, direct)
+    }
+
+    async fn rows(connection: &mut MySqlConnection) -> Result<i64, sqlx::Error> {
+        sqlx::query_scalar("SELECT count(*) FROM t")
+            .fetch_one(connection)
+            .await
+    }
+
+    async fn write(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+        let mut transaction = connection.begin().await?;
+        sqlx::query("INSERT INTO t VALUES (?)")
+            .bind(1_i64)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await
+    }
+
+    #[tokio::test]
+    async fn a_commit_or_its_answer_is_lost() {
+        for (fault, arrives) in [(Fault::LoseCommitAnswer, 1), (Fault::LoseCommit, 0)] {
+            let (proxy, mut client, mut direct) = table().await;
+            write(&mut client).await.unwrap();
+            proxy.once(fault);
+            assert_eq!(rows(&mut client).await.unwrap(), 1, "a read is no commit");
+            write(&mut client).await.expect_err("it was lost");
+            assert_eq!(rows(&mut direct).await.unwrap(), 1 + arrives, "{fault:?}");
+            assert!(rows(&mut client).await.is_err(), "the connection was cut");
+            assert_eq!(proxy.fired(fault), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_commit_among_other_statements_or_prepared_is_lost_too() {
+        let (proxy, mut client, mut direct) = table().await;
+        proxy.once(Fault::LoseCommitAnswer);
+        let several = "BEGIN; SELECT 1; INSERT INTO t VALUES (1); COMMIT; INSERT INTO t VALUES (2)";
+        let lost = sqlx::raw_sql(several).execute(&mut client).await;
+        lost.expect_err("the answer was lost");
+        assert_eq!(rows(&mut direct).await.unwrap(), 2);
+        assert_eq!(proxy.fired(Fault::LoseCommitAnswer), 1);
+
+        let (proxy, mut client, mut direct) = table().await;
+        for round in 0..2 {
+            for sql in ["START TRANSACTION", "INSERT INTO t VALUES (1)"] {
+                sqlx::raw_sql(sql).execute(&mut client).await.unwrap();
+            }
+            // The second round sends no text any more: the statement is prepared.
+            if round == 1 {
+                proxy.set(Fault::LoseCommitAnswer);
+            }
+            let done = sqlx::query("COMMIT").execute(&mut client).await;
+            assert_eq!(done.is_ok(), round == 0);
+        }
+        assert_eq!(rows(&mut direct).await.unwrap(), 2);
+        assert_eq!(proxy.fired(Fault::LoseCommitAnswer), 1);
+    }
+
+    #[tokio::test]
+    async fn requests_are_lost_by_number() {
+        for (fault, there) in [
+            (Fault::LoseRequest(1), [1, 1]),
+            (Fault::LoseAnswer(1), [1, 2]),
+        ] {
+            let (proxy, mut client, mut direct) = table().await;
+            proxy.once(fault);
+            for (round, there) in there.into_iter().enumerate() {
+                let insert = sqlx::raw_sql("INSERT INTO t VALUES (1)");
+                let done = insert.execute(&mut client).await;
+                assert_eq!(done.is_ok(), round == 0, "{fault:?}");
+                assert_eq!(rows(&mut direct).await.unwrap(), there);
+            }
+            assert_eq!(proxy.fired(fault), 1);
+        }
+    }
+}

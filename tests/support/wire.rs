@@ -3,6 +3,22 @@
 
 use std::collections::HashSet;
 
+/// What a client sends, split into requests: what the server answers as one.
+pub trait Requests: Send {
+    /// Takes the next piece. If it completes a request that runs a COMMIT: the number of the answer to
+    /// it, counted from the connection's first.
+    fn feed(&mut self, piece: &[u8]) -> Option<u64>;
+
+    /// How many answers are due for what was fed so far.
+    fn due(&self) -> u64;
+}
+
+/// What a server sends.
+pub trait Answers: Send {
+    /// Takes the next piece; returns how many answers have come to their end so far.
+    fn feed(&mut self, piece: &[u8]) -> u64;
+}
+
 /// Splits what a client sends. Messages may arrive in any pieces.
 #[derive(Default)]
 pub struct ClientFrames {
@@ -14,10 +30,8 @@ pub struct ClientFrames {
     commits: HashSet<Vec<u8>>,
 }
 
-impl ClientFrames {
-    /// Takes the next piece. If it completes a message that runs a COMMIT: the number of the
-    /// ReadyForQuery, counted from the connection's first, that ends the answer to it.
-    pub fn feed(&mut self, piece: &[u8]) -> Option<u64> {
+impl Requests for ClientFrames {
+    fn feed(&mut self, piece: &[u8]) -> Option<u64> {
         self.rest.extend_from_slice(piece);
         let mut commit = None;
         loop {
@@ -34,6 +48,12 @@ impl ClientFrames {
         commit
     }
 
+    fn due(&self) -> u64 {
+        self.ready_due
+    }
+}
+
+impl ClientFrames {
     fn take(&mut self, message: &[u8]) -> Option<u64> {
         if !self.started {
             // Protocol 3; the other codes ask for encryption or cancel, and are no start.
@@ -81,9 +101,9 @@ pub struct ServerFrames {
     ready: u64,
 }
 
-impl ServerFrames {
-    /// Takes the next piece; returns how often the server has been ready so far.
-    pub fn feed(&mut self, piece: &[u8]) -> u64 {
+/// Each answer ends with a ReadyForQuery.
+impl Answers for ServerFrames {
+    fn feed(&mut self, piece: &[u8]) -> u64 {
         self.rest.extend_from_slice(piece);
         // "N" alone refuses encryption. A session's first message is never a notice, whose letter
         // is the same.
@@ -110,7 +130,7 @@ fn length_at(bytes: &[u8], at: usize) -> Option<usize> {
 }
 
 /// Whether one of the statements in this text is a COMMIT.
-fn says_commit(text: &[u8]) -> bool {
+pub fn says_commit(text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text).to_ascii_uppercase();
     text.trim_end_matches('\0').split(';').any(|statement| {
         let word = statement.split_whitespace().next();

@@ -8,7 +8,6 @@ use changeover::worker::dialect::session::Database;
 use changeover::worker::mapping::toml::TomlMapping;
 use changeover::worker::migration::Migration;
 use changeover::worker::pace::Pacing;
-use changeover::worker::verify::VerifyOptions;
 use futures_util::StreamExt as _;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Row as _};
@@ -16,8 +15,10 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Row as _};
 use crate::report::{Limit, Report, Row};
 use crate::support::postgres::Postgres;
 
+mod mariadb;
 mod shop;
 mod steady;
+mod verify;
 
 /// A mapping that changes nothing.
 const MAPPING: &str = "revision = 1
@@ -102,7 +103,7 @@ pub fn rows(report: &mut Report, rows: u64) {
             "MB",
             Limit::AtMost(100.0),
         ));
-        report.push(history.verify().await);
+        history.verify(report).await;
         let select = history.select().await;
         let (ours, _) = history.backfill(&history.legacy, Pacing::UNLIMITED).await;
         report.push(
@@ -124,6 +125,7 @@ pub fn rows(report: &mut Report, rows: u64) {
         report.push(history.rate(watched).await);
         report.push(history.stamps().await);
         report.push(history.shop(rows / 5).await);
+        history.from_mariadb(report, rows / 5).await;
     });
 }
 
@@ -307,27 +309,6 @@ impl History {
         let per_second = self.per_second(began);
         migration.record_backfill(&epoch).await.expect("recorded");
         (per_second, slowing(&passed, self.rows))
-    }
-
-    /// A verify of equal sides, and of a hundred differences.
-    async fn verify(&self) -> Row {
-        let migration = self.migration(&self.new).await;
-        let began = Instant::now();
-        let report = migration.verify(VerifyOptions::default()).await;
-        assert!(report.expect("an answer").clean());
-        let equal = self.per_second(began);
-        let every = (self.rows / 100).max(1);
-        let forge = format!(
-            "BEGIN; SET LOCAL changeover.copy = 'on'; \
-             UPDATE new_orders SET name = 'other' WHERE id % {every} = 0; COMMIT"
-        );
-        self.run(&self.new, &forge).await;
-        let began = Instant::now();
-        let report = migration.verify(VerifyOptions::default()).await;
-        assert!(!report.expect("an answer").clean());
-        let other = self.per_second(began);
-        Row::orientation("history", "verify, equal sides", equal, "rows/s")
-            .with("hundred_differences_per_s", other)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Tables as the database describes them.
 
+use changeover_shadow::Value;
+
 /// A table.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Table {
@@ -25,6 +27,17 @@ pub struct Table {
     /// Tables whose rows are read as this table's, and whose writes fire none of its triggers
     /// (PostgreSQL's `INHERITS`).
     pub heirs: Vec<String>,
+}
+
+/// A trigger of the product's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trigger {
+    /// Its name.
+    pub name: String,
+    /// The table that it is on, as in [`Table::canonical`].
+    pub table: String,
+    /// Whether it does what it is for in every session.
+    pub fires: bool,
 }
 
 /// A set of columns that is unique.
@@ -130,4 +143,12 @@ impl Table {
 
 fn same_set(a: &[String], b: &[String]) -> bool {
     a.len() == b.len() && a.iter().all(|column| b.contains(column))
+}
+
+/// The text at this place of a catalog's row.
+pub(super) fn text(row: &[Value], index: usize) -> Option<String> {
+    match row.get(index) {
+        Some(Value::Text(text)) => Some(text.clone()),
+        _ => None,
+    }
 }

@@ -45,6 +45,89 @@ impl Decimal {
             false => -self.exponent,
         }
     }
+
+    /// Whether a column of so many digits, so many of them behind the point, holds it as it is.
+    pub(super) fn fits(&self, precision: i64, scale: i64) -> bool {
+        let whole = i64::try_from(self.digits.len())
+            .map_or(i64::MAX, |digits| digits.saturating_add(self.exponent));
+        self.digits.is_empty() || (self.scale() <= scale && whole <= precision - scale)
+    }
+
+    /// The number, if it is a whole one.
+    pub(super) fn whole(&self) -> Option<i128> {
+        if self.digits.is_empty() {
+            return Some(0);
+        }
+        let zeros = 10_i128.checked_pow(u32::try_from(self.exponent).ok()?)?;
+        let number = self.digits.parse::<i128>().ok()?.checked_mul(zeros)?;
+        Some(if self.negative { -number } else { number })
+    }
+}
+
+/// A uuid of 32 hexadecimal digits, as every engine prints it: small letters, hyphens after 8, 12, 16 and 20.
+pub(super) fn uuid(digits: &str) -> Option<String> {
+    let known = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let digits = known.then(|| digits.to_ascii_lowercase())?;
+    let parts = [(0, 8), (8, 12), (12, 16), (16, 20), (20, 32)];
+    let parts: Option<Vec<&str>> = parts
+        .iter()
+        .map(|(from, to)| digits.get(*from..*to))
+        .collect();
+    Some(parts?.join("-"))
+}
+
+/// The numbers in the parentheses of a type.
+pub(super) fn arguments(full_type: &str) -> Vec<i64> {
+    let inner = full_type
+        .split_once('(')
+        .and_then(|(_, rest)| rest.split_once(')'));
+    let numbers = inner.map_or("", |(inner, _)| inner).split(',');
+    numbers
+        .filter_map(|number| number.trim().parse().ok())
+        .collect()
+}
+
+/// The time of day in a text as databases write it: `[date] 10:00:00[.5][+02]`.
+pub(super) struct Clock<'t> {
+    pub(super) dated: bool,
+    time: &'t str,
+    zone: &'t str,
+}
+
+impl<'t> Clock<'t> {
+    /// `None` where there is no time of day in it.
+    pub(super) fn of(text: &'t str) -> Option<Clock<'t>> {
+        let text = text.trim();
+        let text = text.strip_suffix(" BC").unwrap_or(text);
+        let colon = text.find(':')?;
+        let from = text.get(..colon)?.rfind([' ', 'T']).map_or(0, |at| at + 1);
+        let clock = text.get(from..)?;
+        let zone = clock.find(['+', '-', 'Z']).unwrap_or(clock.len());
+        let (time, zone) = clock.split_at_checked(zone)?;
+        time.bytes()
+            .all(|byte| byte.is_ascii_digit() || matches!(byte, b':' | b'.'))
+            .then_some(Clock {
+                dated: from > 0,
+                time,
+                zone,
+            })
+    }
+
+    /// Whether more digits stand behind its seconds than are kept.
+    pub(super) fn finer_than(&self, digits: Option<i64>) -> bool {
+        let part = self.time.split_once('.').map_or("", |(_, part)| part);
+        let part = part.trim_end_matches('0').len();
+        i64::try_from(part).is_ok_and(|part| part > digits.unwrap_or(6))
+    }
+
+    /// Whether its zone is another than that of the sessions, UTC.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        self.zone.bytes().any(|byte| matches!(byte, b'1'..=b'9'))
+    }
+
+    pub(super) fn is_midnight(&self) -> bool {
+        !self.is_elsewhere() && !self.time.bytes().any(|byte| matches!(byte, b'1'..=b'9'))
+    }
 }
 
 /// Whether the decimal `text` and the shortest decimal that reads as `number` are one number. True where
@@ -74,6 +157,13 @@ mod tests {
             assert_eq!(Decimal::read(a), Decimal::read(b), "{a} {b}");
             assert!(Decimal::read(a).is_some());
         }
+        let fits = |text: &str| Decimal::read(text).unwrap().fits(5, 2);
+        assert!(fits("999.99") && fits("-0.01") && fits("0e9") && fits("12e1"));
+        assert!(!fits("1000") && !fits("12345") && !fits("1.006") && !fits("1e3"));
+        let whole = |text: &str| Decimal::read(text).unwrap().whole();
+        assert_eq!(whole("-5.00"), Some(-5));
+        assert_eq!((whole("1e3"), whole("0.0")), (Some(1000), Some(0)));
+        assert_eq!((whole("5.5"), whole("1e40")), (None, None));
         assert_ne!(Decimal::read("-1"), Decimal::read("1"));
         assert_ne!(Decimal::read("10"), Decimal::read("1"));
         for none in ["", ".", "NaN", "Infinity", "1e", "0x10", "1_000", "--1"] {

@@ -16,7 +16,7 @@ use super::held_mapping::{self, HeldMapping};
 use super::session::{Database, DbError, ErrorClass, Session, on_session};
 use super::statement::Statement;
 use super::tables;
-use crate::mapping::{KeyExpression, Ownership, Root, Shape};
+use crate::mapping::{KeyExpression, Root, Shape};
 use crate::store::StoreError;
 
 /// A table whose writes stamp keys.
@@ -129,66 +129,6 @@ pub struct Side<'a> {
 }
 
 impl Side<'_> {
-    /// The statements that make this side the authority, at this base.
-    #[must_use]
-    pub fn authority_script(&self, base: Version) -> Vec<String> {
-        let dialect = self.database.dialect();
-        let root = KeyExpression::Columns(self.shape.root.key.clone());
-        let sources = std::iter::once((&self.shape.root.table, &root)).chain(
-            self.shape
-                .sources
-                .iter()
-                .map(|source| (&source.table, &source.key)),
-        );
-        let mut script = Vec::new();
-        for (index, (name, key)) in sources.enumerate() {
-            if let Some(table) = self.tables.iter().find(|table| table.name == *name) {
-                script.extend(dialect.stamp_objects(&Stamp {
-                    entity: self.entity.as_str(),
-                    place: self.place.as_str(),
-                    table,
-                    index,
-                    key,
-                    root: &self.shape.root,
-                    base: base.0,
-                }));
-            }
-        }
-        script
-    }
-
-    /// The statements that make this side the follower.
-    #[must_use]
-    pub fn follower_script(&self) -> Vec<String> {
-        let dialect = self.database.dialect();
-        let mut script = Vec::new();
-        let mut push = |index: usize, name: &str, guard: Guard<'_>| {
-            if let Some(table) = self.tables.iter().find(|table| table.name == name) {
-                let (entity, place) = (self.entity.as_str(), self.place.as_str());
-                script.extend(dialect.reject_objects(&Reject {
-                    entity,
-                    place,
-                    table,
-                    index,
-                    guard,
-                }));
-            }
-        };
-        for (index, target) in self.shape.targets.iter().enumerate() {
-            match &target.ownership {
-                Ownership::Owned { .. } => push(index, &target.table, Guard::Owned),
-                Ownership::Shared { identity, .. } => {
-                    push(index, &target.table, Guard::Shared(identity));
-                }
-            }
-        }
-        for (index, lookup) in (self.shape.targets.len()..).zip(&self.shape.lookups) {
-            let columns = [lookup.by.clone(), lookup.value.clone()];
-            push(index, &lookup.table, Guard::Lookup(&columns));
-        }
-        script
-    }
-
     /// The first target with generated ids that holds rows, if any does.
     ///
     /// # Errors
@@ -365,8 +305,11 @@ impl Side<'_> {
         }
         dialect.unwaited(session).await?;
         // Before the script, where it is not taken back with the rest.
-        if !dialect.transactional_ddl() && self.stands_at(session, base).await? == Some(false) {
-            return Err(overtaken());
+        if !dialect.transactional_ddl() {
+            if self.stands_at(session, base).await? == Some(false) {
+                return Err(overtaken());
+            }
+            self.drop_strays(session).await?;
         }
         for sql in script {
             session.script(sql).await?;

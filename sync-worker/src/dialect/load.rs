@@ -57,7 +57,10 @@ impl LoadQuery {
         LoadQuery {
             database: database.aside(),
             // A line of its own, for a query that ends in a comment.
-            sql: format!("SELECT CAST((\n{sql}\n) AS text)"),
+            sql: format!(
+                "SELECT {}",
+                database.dialect().key_text(&[format!("(\n{sql}\n)")])
+            ),
             within,
         }
     }

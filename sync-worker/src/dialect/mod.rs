@@ -9,7 +9,7 @@
 //! | [`sums`] | what rows of both sides are summed, and how |
 //! | [`load`] | how loaded a database is, for the worker's pace |
 //! | [`postgres`], [`mariadb`], [`sqlite`] | what differs between the engines |
-//! | [`authority`], [`follower`], [`home`], [`install`], [`raise`] | the protocol's SQL, the same for all |
+//! | [`authority`], [`follower`], [`home`], [`install`], [`standing`], [`raise`] | the protocol's SQL, the same for all |
 
 use std::fmt::Debug;
 
@@ -35,6 +35,7 @@ pub mod probe;
 pub mod raise;
 pub mod session;
 pub mod sqlite;
+pub mod standing;
 pub mod statement;
 pub mod sums;
 pub mod uninstall;
@@ -92,11 +93,6 @@ pub trait Dialect: Send + Sync + Debug + 'static {
     /// How it moves rows that nobody looks into, if it can.
     fn bulk(&self) -> Option<&dyn bulk::Bulk> {
         None
-    }
-
-    /// Whether a database of this engine can be the follower.
-    fn follows(&self) -> bool {
-        true
     }
 
     /// Whether creating a trigger is a part of its transaction. Where it is not, and commits, what an
@@ -256,6 +252,12 @@ pub trait Dialect: Send + Sync + Debug + 'static {
         None
     }
 
+    /// Why no index finds a value in `column`.
+    fn search_problem(&self, column: &Column) -> Option<String> {
+        let _ = column;
+        None
+    }
+
     /// Why a column that a source's query takes from the written row cannot be noted exactly.
     fn note_problem(&self, column: &Column) -> Option<String> {
         let _ = column;
@@ -383,6 +385,10 @@ pub trait Dialect: Send + Sync + Debug + 'static {
         entity: &'a str,
         place: &'a str,
     ) -> BoxFuture<'a, Result<Vec<String>, DbError>>;
+
+    /// A query of the product's triggers in this database: name, table as in [`Table::canonical`], and
+    /// whether it does what it is for in every session. `{entity}` and `{place}` stand for a side's.
+    fn triggers(&self) -> &'static str;
 
     /// What drops the entity's triggers that `script`, which is about to run, does not replace
     /// where they are.

@@ -1,10 +1,13 @@
 //! What the contract's checks ask of an engine: which tables there are, how a row of any of them can
 //! be changed, and which transactions stay open.
 
+use changeover_shadow::Value;
 use futures_util::future::BoxFuture;
 
+use super::Dialect;
 use super::catalog::Column;
 use super::session::{DbError, Session};
+use super::statement::Statement;
 
 /// What differs between engines when somebody else's tables are tried.
 pub trait Probe: Send + Sync {
@@ -28,4 +31,20 @@ pub trait Probe: Send + Sync {
         &'a self,
         session: &'a mut dyn Session,
     ) -> BoxFuture<'a, Result<Vec<String>, DbError>>;
+}
+
+/// The texts that a query of one column answers.
+pub(super) async fn texts(
+    dialect: &dyn Dialect,
+    session: &mut dyn Session,
+    sql: &str,
+) -> Result<Vec<String>, DbError> {
+    let rows = session.fetch(Statement::of(dialect, sql)).await?;
+    let texts = rows.into_iter().flatten();
+    Ok(texts
+        .filter_map(|value| match value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        })
+        .collect())
 }

@@ -47,9 +47,32 @@ pub async fn raise(
     follower: &Side<'_>,
     patience: Patience,
 ) -> Result<(), StoreError> {
+    raise_for(authority, follower, patience, false).await
+}
+
+/// The same though both sides stand: what was written to them meanwhile is not known.
+///
+/// # Errors
+///
+/// As [`raise`].
+pub async fn raise_anew(
+    authority: &Side<'_>,
+    follower: &Side<'_>,
+    patience: Patience,
+) -> Result<(), StoreError> {
+    raise_for(authority, follower, patience, true).await
+}
+
+async fn raise_for(
+    authority: &Side<'_>,
+    follower: &Side<'_>,
+    patience: Patience,
+    mut anew: bool,
+) -> Result<(), StoreError> {
     let mut before = sides(authority, follower).await?;
     for _ in 0..RAISERS {
-        let Err(error) = raise_from(before, authority, follower, patience).await else {
+        let raised = raise_from(before, authority, follower, patience, anew);
+        let Err(error) = raised.await else {
             return Ok(());
         };
         let now = sides(authority, follower).await?;
@@ -58,9 +81,10 @@ pub async fn raise(
         if !matches!(error, StoreError::Refused { .. }) || now == before || another {
             return Err(error);
         }
-        before = now;
+        // Who was first has raised both sides for this one, too.
+        (before, anew) = (now, false);
     }
-    raise_from(before, authority, follower, patience).await
+    raise_from(before, authority, follower, patience, anew).await
 }
 
 /// The rows of (the authority, the follower). The follower's is read first: it is put in last and
@@ -100,6 +124,7 @@ async fn raise_from(
     authority: &Side<'_>,
     follower: &Side<'_>,
     patience: Patience,
+    anew: bool,
 ) -> Result<(), StoreError> {
     let mine = follower.shape.revision;
     let newest = revision((led, held));
@@ -114,7 +139,7 @@ async fn raise_from(
     }
     let base = held.epoch.base;
     let stands = |row: Row| row.epoch.revision == mine && row.epoch.base == base;
-    if stands(held) && led.is_some_and(stands) {
+    if stands(held) && led.is_some_and(stands) && !anew {
         return Ok(());
     }
     let highest = led.map_or(base, |led| led.epoch.base.max(base));
@@ -259,12 +284,23 @@ async fn raise_follower(
     session
         .script(&dialect.begin_install(patience.lock_timeout))
         .await?;
-    // Copies in flight end first; later ones see the new revision.
-    side.wait_for_copies(session, patience).await?;
     let script = side.follower_script();
-    drop_stale(side, session, &script).await?;
-    for sql in script {
-        session.script(&sql).await?;
+    let atomic = dialect.transactional_ddl();
+    // Copies in flight end first; later ones see the new revision.
+    if atomic {
+        side.wait_for_copies(session, patience).await?;
+        drop_stale(side, session, &script).await?;
+    } else if !would_rise(side, session, revision, incarnation, "").await? {
+        return Err(overtaken());
+    } else {
+        side.drop_strays(session).await?;
+    }
+    for sql in &script {
+        session.script(sql).await?;
+    }
+    // What is created does not end with the transaction, but a lock does with what is created.
+    if !atomic {
+        side.wait_for_copies(session, patience).await?;
     }
     if session
         .execute(risen(side, revision, incarnation, ""))
@@ -281,7 +317,14 @@ async fn raise_follower(
         .sql(" AND place = ")
         .text(side.place.as_str());
     session.execute(cursor).await?;
-    session.script("COMMIT").await
+    side.lift_base(session, Version(incarnation << Version::COUNTER_BITS))
+        .await?;
+    session.script("COMMIT").await?;
+    // Until now the old mapping may have needed them.
+    if !atomic {
+        drop_stale(side, session, &script).await?;
+    }
+    Ok(())
 }
 
 /// Records on the authority that versions of keys may lie below the base of this incarnation.
@@ -354,6 +397,8 @@ async fn raise_authority(
         drop_stale(side, session, &script).await?;
     } else if !would_rise(side, session, revision, incarnation, &forget).await? {
         return Err(overtaken());
+    } else {
+        side.drop_strays(session).await?;
     }
     dialect.unwaited(session).await?;
     for sql in &script {

@@ -9,6 +9,7 @@
 use changeover_shadow::Value;
 
 use super::Dialect;
+use super::catalog::Column;
 
 /// SQL text and its arguments.
 #[derive(Debug, Clone)]
@@ -35,6 +36,10 @@ pub struct RowColumn<'a> {
     pub name: &'a str,
     /// SQL type; `None` leaves values as they are bound.
     pub sql_type: Option<&'a str>,
+    /// The table's column whose values these are, if they are one's.
+    pub column: Option<&'a Column>,
+    /// Whether they are to be put into the column, and not to be found in it.
+    pub written: bool,
 }
 
 impl<'a> RowColumn<'a> {
@@ -44,6 +49,26 @@ impl<'a> RowColumn<'a> {
         RowColumn {
             name,
             sql_type: Some(sql_type),
+            column: None,
+            written: false,
+        }
+    }
+
+    /// A column of values to be found in a table's.
+    #[must_use]
+    pub fn of(name: &'a str, column: &'a Column) -> RowColumn<'a> {
+        RowColumn {
+            column: Some(column),
+            ..RowColumn::new(name, &column.sql_type)
+        }
+    }
+
+    /// A column of values to be put into a table's.
+    #[must_use]
+    pub fn into(name: &'a str, column: &'a Column) -> RowColumn<'a> {
+        RowColumn {
+            written: true,
+            ..RowColumn::of(name, column)
         }
     }
 }

@@ -53,6 +53,16 @@ pub enum MigrationError {
         /// The table.
         table: String,
     },
+    /// The triggers of some tables are not as they were installed.
+    #[error(
+        "the triggers of {entity} are gone or switched off on {tables}, so writes there leave no stamp: changeover install (Migration::install) puts them back, and changeover backfill then copies every key again; what was deleted meanwhile, changeover verify names"
+    )]
+    Triggers {
+        /// The entity.
+        entity: Entity,
+        /// The tables, each with its side.
+        tables: String,
+    },
     /// Someone else moved the entity at the same time.
     #[error(
         "{entity} was moved by someone else at the same time: look at its stage, then decide again"

@@ -1,6 +1,9 @@
 //! What must be true of the follower's side.
 
+use changeover_shadow::Value;
+
 use super::Check;
+use crate::dialect::Dialect;
 use crate::dialect::catalog::{Column, Table};
 use crate::dialect::session::{Database, DbError, Session};
 use crate::mapping::{Belongs, Ownership, Target};
@@ -12,14 +15,6 @@ impl Check<'_> {
         session: &mut dyn Session,
     ) -> Result<(), DbError> {
         let dialect = database.dialect();
-        if !dialect.follows() {
-            self.problem(
-                "the new side",
-                format!("{} takes no copies in this version", dialect.engine()),
-                "put the new tables into PostgreSQL or SQLite",
-            );
-            return Ok(());
-        }
         self.durability(database, session, "new").await?;
         let mut described = Vec::new();
         for target in &self.shape.targets {
@@ -44,8 +39,12 @@ impl Check<'_> {
             if self.own_columns(&field, target, &table) && known {
                 self.types(&field, index, target, &table, database.dialect().engine());
                 self.complete(&field, target, &table);
-                self.identity(&field, target, &table);
-                self.belongs(&field, target, &table);
+                self.identity(dialect, &field, target, &table);
+                self.belongs(dialect, &field, target, &table);
+                // A verify asks what the columns make of values, which takes a right of its own.
+                let first: Vec<Column> = table.columns.iter().take(1).cloned().collect();
+                let nothing = vec![vec![Value::Null; first.len()]];
+                dialect.normalise(session, &first, nothing).await?;
                 self.cascades(&field, target, &table);
             }
         }
@@ -54,9 +53,13 @@ impl Check<'_> {
             let Some(table) = self.table(database, session, &field, &lookup.table).await? else {
                 continue;
             };
-            if self.columns(&field, &table, &[lookup.by.clone(), lookup.value.clone()])
-                && !table.is_unique(std::slice::from_ref(&lookup.by))
-            {
+            let by = std::slice::from_ref(&lookup.by);
+            if !self.columns(&field, &table, &[lookup.by.clone(), lookup.value.clone()]) {
+            } else if table.is_unique(by) {
+                // What is asked for `B` is not what `b` says.
+                self.distinct(&format!("{field}.by"), &table, by);
+                self.searchable(dialect, &format!("{field}.by"), &table, by);
+            } else {
                 self.problem(
                     format!("{field}.by"),
                     format!("nothing keeps {:?} unique in {}", lookup.by, lookup.table),
@@ -91,6 +94,19 @@ impl Check<'_> {
         };
         let id = self.columns(&format!("{field}.id"), table, &id);
         self.columns(&format!("{field}.owned_by"), table, &belongs) && id
+    }
+
+    /// Columns in which every copy looks for a value.
+    fn searchable(&mut self, dialect: &dyn Dialect, field: &str, table: &Table, names: &[String]) {
+        for column in names.iter().filter_map(|name| table.column(name)) {
+            if let Some(problem) = dialect.search_problem(column) {
+                self.problem(
+                    field,
+                    format!("column {:?} of {}: {problem}", column.name, table.name),
+                    "give it the character set utf8mb4",
+                );
+            }
+        }
     }
 
     /// Types that can never be turned into each other.
@@ -155,8 +171,9 @@ impl Check<'_> {
         }
     }
 
-    fn identity(&mut self, field: &str, target: &Target, table: &Table) {
+    fn identity(&mut self, dialect: &dyn Dialect, field: &str, target: &Target, table: &Table) {
         let columns = target.identity_columns();
+        self.searchable(dialect, field, table, &columns);
         let missing = columns.iter().any(|name| table.column(name).is_none());
         if missing || !table.is_unique(&columns) {
             self.problem(
@@ -183,8 +200,7 @@ impl Check<'_> {
         }
         if let Some(name) = target.id_column()
             && let Some(column) = table.column(name)
-            && !column.generated
-            && column.default.is_none()
+            && dialect.allocate_ids(table, column, "new", 1).is_none()
             && !target.columns.contains(name_of(column))
         {
             self.problem(
@@ -195,7 +211,7 @@ impl Check<'_> {
         }
     }
 
-    fn belongs(&mut self, field: &str, target: &Target, table: &Table) {
+    fn belongs(&mut self, dialect: &dyn Dialect, field: &str, target: &Target, table: &Table) {
         let Ownership::Owned { belongs, .. } = &target.ownership else {
             return;
         };
@@ -206,6 +222,7 @@ impl Check<'_> {
         if let Belongs::Key(columns) = belongs {
             self.distinct(&format!("{field}.owned_by"), table, columns);
         }
+        self.searchable(dialect, &format!("{field}.owned_by"), table, &columns);
         if !table.is_indexed(&columns) {
             self.problem(
                 format!("{field}.owned_by"),
@@ -301,6 +318,8 @@ fn assignable(from: &str, to: &str, truth_is_number: bool) -> bool {
         ]) && name != "interval"
         {
             "number"
+        } else if is(&["bit", "varbit"]) {
+            "bits"
         } else if is(&["bool"]) {
             "boolean"
         } else if is(&["timestamp", "date"]) {
@@ -322,6 +341,9 @@ fn assignable(from: &str, to: &str, truth_is_number: bool) -> bool {
     match (class(from), class(to)) {
         ("bytes", "text") => false,
         ("number", "boolean") | ("boolean", "number") => truth_is_number,
+        // MariaDB's time is how long something takes, and its bits are a number.
+        ("time", "interval") | ("bits", "number") => truth_is_number,
+        ("bits", "boolean") => true,
         (from, to) => from == to || from == "text" || to == "text",
     }
 }
@@ -350,5 +372,15 @@ mod tests {
             assert!(assignable(from, to, true) && !assignable(from, to, false));
         }
         assert!(!assignable("INTEGER", "timestamp", true));
+    }
+
+    #[test]
+    fn bits_and_times_are_those_of_mariadb_where_it_is_read() {
+        for (from, to) in [("TIME", "interval"), ("BIT", "integer")] {
+            assert!(assignable(from, to, true) && !assignable(from, to, false));
+        }
+        // A number's decimal digits would be read as bits.
+        assert!(!assignable("INT", "bit varying", true) && !assignable("INT4", "bit", false));
+        assert!(assignable("VARBIT", "bit", false) && assignable("BIT", "text", false));
     }
 }

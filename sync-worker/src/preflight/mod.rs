@@ -226,7 +226,7 @@ impl Check<'_> {
                         "column {:?} of {} takes texts that differ for equal (its collation, or its type)",
                         column.name, table.name
                     ),
-                    "give it a collation under which only equal texts are equal (SQLite: BINARY; PostgreSQL: a deterministic one, and text for citext), or name another key",
+                    "give it a collation under which only equal texts are equal (SQLite: BINARY; PostgreSQL: a deterministic one, and text for citext; MariaDB: utf8mb4_nopad_bin), or name another key",
                 );
             }
         }

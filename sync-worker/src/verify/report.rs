@@ -177,6 +177,10 @@ pub struct VerifyReport {
     /// What part of the keys was looked at; `None` for all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub part: Option<PartReport>,
+    /// Tables, each with its side, whose triggers were gone or switched off at the end: what is written to
+    /// them leaves no stamp.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bare_tables: Vec<String>,
     /// Whether both sides were found without any key.
     pub empty: bool,
     /// Whether the backfill was done when the verify began.
@@ -208,13 +212,16 @@ impl VerifyReport {
     }
 
     /// Whether this proves agreement up to recorded lag: something was compared (or there is
-    /// nothing), and no key is of a class that lag does not explain.
+    /// nothing), no key is of a class that lag does not explain, and every write is still stamped.
     #[must_use]
     pub fn clean(&self) -> bool {
         let seen = self.compared > 0 || self.empty;
-        seen && self
-            .classes
-            .iter()
-            .all(|(class, keys)| class.is_clean() || *keys == 0)
+        let stamped = self.bare_tables.is_empty();
+        stamped
+            && seen
+            && self
+                .classes
+                .iter()
+                .all(|(class, keys)| class.is_clean() || *keys == 0)
     }
 }

@@ -1,5 +1,5 @@
 //! SIGKILL at random moments under write load: of the shipped binary at its sweep and at its drain, and
-//! of the PostgreSQL servers under it. Whoever is killed is started again by the same command line.
+//! of the servers under it. Whoever is killed is started again by the same command line.
 //!
 //! | file | what it is |
 //! | --- | --- |
@@ -18,17 +18,23 @@ mod judge;
 mod stand;
 mod writers;
 
-use crate::protocol::lifecycle::everywhere;
-use crate::protocol::market::Topology;
-use stand::{BACKFILL, Stand, Struck};
+use crate::protocol::lifecycle::{everywhere, on_mariadb};
+use crate::protocol::market::{Engine, Topology};
+use stand::{BACKFILL, Lines, Stand, Struck};
 
 everywhere!(the_worker);
+on_mariadb!(the_worker);
 
 mod scenario {
     use super::*;
 
     pub(super) async fn the_worker(topology: Topology) {
         killed(topology, Struck::Worker).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_worker_to_mariadb() {
+        the_worker(Topology::PostgresToMariadb).await;
     }
 }
 
@@ -44,10 +50,28 @@ mod the_server {
     async fn postgres_one_database() {
         killed(Topology::PostgresOneDatabase, Struck::Server).await;
     }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn mariadb_to_postgres() {
+        killed(Topology::MariadbToPostgres, Struck::Server).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn mariadb_two_databases() {
+        killed(Topology::MariadbTwoDatabases, Struck::Server).await;
+    }
 }
 
 async fn killed(topology: Topology, struck: Struck) {
-    let mut stand = Stand::new(topology, struck, BACKFILL).await;
+    // A sweep that is faster than its servers come back leaves nothing to strike.
+    let lines = match (topology.new_engine(), struck) {
+        (Engine::Mariadb, Struck::Server) => Lines {
+            sweep: "backfill --rate 400",
+            ..BACKFILL
+        },
+        _ => BACKFILL,
+    };
+    let mut stand = Stand::new(topology, struck, lines).await;
     let strikes = stand::strikes();
     for strike in 0..strikes / 2 {
         stand.strike_the_sweep(strike, strikes / 2).await;

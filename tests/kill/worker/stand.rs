@@ -13,7 +13,8 @@ use super::writers::Writers;
 use crate::kill::sample::{self, Seen};
 use crate::operate::command::{Desk, Ended, ended};
 use crate::protocol::market::{Market, Topology};
-use crate::support::{self, postgres::Postgres};
+use crate::protocol::plain::Engine;
+use crate::support::{self, mariadb::Mariadb, postgres::Postgres};
 
 /// How the worker is run.
 #[derive(Clone, Copy)]
@@ -67,6 +68,49 @@ pub(super) struct Place {
     pub(super) dirty: i64,
 }
 
+/// A server of a run's own.
+pub(super) enum Server {
+    Postgres(Postgres),
+    Mariadb(Mariadb),
+}
+
+impl Server {
+    fn start(engine: Engine) -> Server {
+        match engine {
+            Engine::Postgres => Server::Postgres(Postgres::start()),
+            Engine::Mariadb => Server::Mariadb(Mariadb::start()),
+            Engine::Sqlite => panic!("SQLite has no server"),
+        }
+    }
+
+    async fn database(&self, name: &str) -> String {
+        match self {
+            Server::Postgres(server) => {
+                server.create_database(name).await;
+                server.url(name)
+            }
+            Server::Mariadb(server) => {
+                server.create_database(name).await;
+                server.url(name)
+            }
+        }
+    }
+
+    fn kill9(&self) {
+        match self {
+            Server::Postgres(server) => server.kill9(),
+            Server::Mariadb(server) => server.kill9(),
+        }
+    }
+
+    fn restart(&self) {
+        match self {
+            Server::Postgres(server) => server.restart(),
+            Server::Mariadb(server) => server.restart(),
+        }
+    }
+}
+
 /// One process, and what was so when it began.
 pub(super) struct Life {
     pub(super) process: Child,
@@ -86,7 +130,7 @@ pub struct Stand {
     pub(super) desk: Desk,
     pub(super) lines: Lines,
     pub(super) struck: Struck,
-    pub(super) servers: Vec<Postgres>,
+    pub(super) servers: Vec<Server>,
     pub(super) rng: SmallRng,
     pub(super) writers: Writers,
     pub(super) sweep: Option<Life>,
@@ -225,7 +269,7 @@ impl Stand {
         if self.struck == Struck::Server {
             let all = self.rng.random_ratio(1, 3);
             let one = self.rng.random_range(0..self.servers.len());
-            let chosen = |(n, _): &(usize, &Postgres)| all || *n == one;
+            let chosen = |(n, _): &(usize, &Server)| all || *n == one;
             let down: Vec<_> = self.servers.iter().enumerate().filter(chosen).collect();
             block_in_place(|| {
                 down.iter().for_each(|(_, server)| server.kill9());
@@ -356,20 +400,20 @@ impl Stand {
 }
 
 /// A marketplace on servers of its own, one for each database.
-async fn on_servers(topology: Topology) -> (Market, Vec<Postgres>) {
-    let count = if topology == Topology::PostgresTwoDatabases {
-        2
-    } else {
-        1
-    };
-    let servers: Vec<_> = (0..count)
-        .map(|_| block_in_place(Postgres::start))
-        .collect();
-    for server in &servers {
-        server.create_database("market").await;
+async fn on_servers(topology: Topology) -> (Market, Vec<Server>) {
+    let mut engines = vec![topology.legacy_engine()];
+    if !topology.is_one_database() {
+        engines.push(topology.new_engine());
     }
-    let urls = [servers.first(), servers.last()].map(|server| server.unwrap().url("market"));
-    let [legacy, new] = urls;
+    let servers: Vec<_> = engines
+        .into_iter()
+        .map(|engine| block_in_place(|| Server::start(engine)))
+        .collect();
+    let mut urls = Vec::new();
+    for server in &servers {
+        urls.push(server.database("market").await);
+    }
+    let (legacy, new) = (urls[0].clone(), urls[urls.len() - 1].clone());
     (Market::on(topology, legacy, new, None).await, servers)
 }
 
@@ -382,23 +426,20 @@ async fn fill(market: &Market, rows: i64) {
     let more = "SELECT n, 'Tenant ' || n FROM n WHERE n > 2";
     market
         .legacy
-        .run(&format!("{tenants} INSERT INTO tenants {more}"))
+        .run(&format!("INSERT INTO tenants {tenants} {more}"))
         .await;
     let more = "SELECT n + 100, n FROM n WHERE n > 2";
     market
         .new
-        .run(&format!("{tenants} INSERT INTO providers {more}"))
+        .run(&format!("INSERT INTO providers {tenants} {more}"))
         .await;
     let rows = upto(rows);
     let listings = format!(
-        "INSERT INTO listings (id, tenant_id, title, status, house, price, stock, sku) \
+        "INSERT INTO listings (id, tenant_id, title, status, house, price, stock, sku) {rows} \
          SELECT n, 1 + n % {TENANTS}, CASE WHEN n % 5 > 0 THEN 'Título ' || n END, 'ACTIVE ', \
          CASE WHEN n % 3 > 0 THEN ' House ' || (n % 17) || ' ' END, n + 0.25, n, 'sku-' || n FROM n"
     );
     let photos = "INSERT INTO photos SELECT id * 2, id, 'u' || id FROM listings WHERE id % 4 = 0; \
                   INSERT INTO photos SELECT id * 2 + 1, id, 'w' || id FROM listings WHERE id % 8 = 0";
-    market
-        .legacy
-        .run(&format!("{rows} {listings}; {photos}"))
-        .await;
+    market.legacy.run(&format!("{listings}; {photos}")).await;
 }

@@ -11,7 +11,6 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sqlx::AssertSqlSafe;
-use sqlx::postgres::PgPoolOptions;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -54,15 +53,8 @@ pub struct Writers {
 impl Writers {
     /// Begins to write at `url`, where ids from 1 to `rows` are.
     pub async fn begin(url: &str, rows: i64, seed: u64) -> Writers {
-        let plain = match url.starts_with("sqlite:") {
-            true => Plain::open(url).await,
-            // Back soon after a restart of the server.
-            false => {
-                let options = PgPoolOptions::new().max_connections(WRITERS as u32);
-                let options = options.acquire_timeout(Duration::from_millis(500));
-                Plain::Postgres(options.connect_lazy(url).unwrap())
-            }
-        };
+        // Back soon after a restart of the server.
+        let plain = Plain::patient(url, WRITERS as u32).await;
         let (near, tally) = (Arc::default(), Arc::default());
         let stop = watch::Sender::new(false);
         let mut writers = JoinSet::new();
@@ -160,7 +152,7 @@ impl Writer {
             ($tx:expr) => {{
                 let mut tx = $tx;
                 for sql in statements {
-                    let sql = sqlx::raw_sql(AssertSqlSafe(sql.clone()));
+                    let sql = sqlx::raw_sql(AssertSqlSafe(self.said(sql)));
                     sql.execute(&mut *tx).await?;
                 }
                 tx.commit().await
@@ -170,6 +162,17 @@ impl Writer {
             Plain::Postgres(pool) => write!(pool.begin().await?),
             Plain::Sqlite(pool) => write!(pool.begin_with("BEGIN IMMEDIATE").await?),
             Plain::Mariadb(pool) => write!(pool.begin().await?),
+        }
+    }
+
+    /// `sql` as this engine wants it said.
+    fn said(&self, sql: &str) -> String {
+        match &self.plain {
+            Plain::Mariadb(_) => match sql.strip_suffix(" ON CONFLICT DO NOTHING") {
+                Some(insert) => insert.replacen("INSERT", "INSERT IGNORE", 1),
+                None => sql.replace("$1", "?").replace("$2", "?"),
+            },
+            _ => sql.to_owned(),
         }
     }
 
@@ -183,16 +186,18 @@ impl Writer {
                 let mut tx = $tx;
                 let mut values: Vec<Option<String>> = Vec::new();
                 for id in [a, b] {
-                    let sku = "SELECT sku FROM listings WHERE id = $1";
-                    let sku = sqlx::query_scalar(sku).bind(id).fetch_optional(&mut *tx);
+                    let sku = self.said("SELECT sku FROM listings WHERE id = $1");
+                    let sku = sqlx::query_scalar(AssertSqlSafe(sku))
+                        .bind(id)
+                        .fetch_optional(&mut *tx);
                     match sku.await? {
                         Some(sku) => values.push(sku),
                         None => return Ok(()),
                     }
                 }
                 for (sku, id) in [(None, a), (values[0].clone(), b), (values[1].clone(), a)] {
-                    let sql = "UPDATE listings SET sku = $1 WHERE id = $2";
-                    sqlx::query(sql)
+                    let sql = self.said("UPDATE listings SET sku = $1 WHERE id = $2");
+                    sqlx::query(AssertSqlSafe(sql))
                         .bind(sku)
                         .bind(id)
                         .execute(&mut *tx)
@@ -221,9 +226,9 @@ impl Writer {
             let code = error.as_database_error().and_then(|error| error.code());
             match code.as_deref() {
                 // Two transactions of the application that took two rows in two orders: they try again.
-                Some("40P01") => tally.deadlocks += 1,
+                Some("40P01" | "40001") => tally.deadlocks += 1,
                 // What a server says that goes down or comes up.
-                Some("57P01" | "57P02" | "57P03") | None => tally.lost += 1,
+                Some("57P01" | "57P02" | "57P03" | "08S01") | None => tally.lost += 1,
                 Some(_) => tally.refused.push(format!("{kind}: {error}")),
             }
         });

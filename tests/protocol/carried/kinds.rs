@@ -30,7 +30,7 @@ const fn same(both: &'static str, bits: &'static str, kept: &'static [&'static s
     }
 }
 
-const fn into(
+pub(super) const fn into(
     (legacy, new): (&'static str, &'static str),
     bits: &'static str,
     kept: &'static [&'static str],
@@ -215,5 +215,6 @@ pub const SQLITE_TO_POSTGRES: &[Kind] = &[
     into(("BLOB", "text"), "textsend($)", &["'text'"], &["x'00ff'"]),
     into(("", "text"), "textsend($)", &["7 => '7'", "0.5 => '0.5'", "'text'"], &["x'00'"]),
     into(("", "integer"), "int4send($)", &["7", "'7' => 7"], &["7.5", "'seven'", "x'37'"]),
+    into(("", "bit(3)"), "bit_send($)", &["'101' => B'101'"], &["101"]),
     into(("INTEGER", "small_number"), "int4send($)", &["7"], &["70"]),
 ];

@@ -263,6 +263,70 @@ pub(super) const MARIADB_TO_SQLITE: &[(&str, &str, &str)] = &[
     ("kind", "TEXT", "kind"),
 ];
 
+/// MariaDB's columns in MariaDB.
+pub(super) const MARIADB_NEW: &[(&str, &str, &str)] = &[
+    ("num", "bigint", "num"),
+    ("num_text", "text", "num"),
+    ("big", "bigint unsigned", "big"),
+    ("amount", "decimal(30,4)", "amount"),
+    ("amount_2", "decimal(12,2)", "amount"),
+    ("ratio", "double", "ratio"),
+    ("small", "float", "small"),
+    ("title", "text", "title"),
+    ("slot", "text", "title"),
+    ("code", "varchar(20)", "code"),
+    ("fixed", "char(8)", "fixed"),
+    ("flag", "tinyint(1)", "flag"),
+    ("tiny", "smallint", "tiny"),
+    ("at", "timestamp(6) NULL", "at"),
+    ("moment", "datetime(6)", "moment"),
+    ("day", "date", "day"),
+    ("hour", "time(2)", "hour"),
+    ("bytes", "varbinary(20)", "bytes"),
+    ("ref", "uuid", "ref"),
+    ("doc", "json", "doc"),
+    ("kind", "enum('c d','B','a')", "kind"),
+];
+
+/// PostgreSQL's columns in MariaDB. What has no form there is held: infinities, `NaN`, years before 1.
+pub(super) const POSTGRES_TO_MARIADB: &[(&str, &str, &str)] = &[
+    ("num", "bigint", "num"),
+    ("num_text", "text", "num"),
+    ("amount", "decimal(40,10)", "amount"),
+    ("amount_text", "varchar(40)", "amount"),
+    ("ratio", "double", "ratio"),
+    ("small", "float", "small"),
+    ("small_double", "double", "small"),
+    ("title", "text", "title"),
+    ("slot", "text", "title"),
+    ("code", "varchar(20)", "code"),
+    ("fixed", "varchar(8)", "fixed"),
+    ("flag", "tinyint(1)", "flag"),
+    ("at", "timestamp(6) NULL", "at"),
+    ("at_text", "varchar(40)", "at"),
+    ("day", "date", "day"),
+    ("bytes", "blob", "blob"),
+    ("ref", "uuid", "ref"),
+    ("ref_text", "char(36)", "ref"),
+    ("doc", "json", "doc"),
+    ("body", "longtext", "body"),
+    ("span", "text", "span"),
+];
+
+/// SQLite's columns in MariaDB. What has no form there is held: words in columns of numbers.
+pub(super) const SQLITE_TO_MARIADB: &[(&str, &str, &str)] = &[
+    ("num", "bigint", "num"),
+    ("num_text", "text", "num"),
+    ("amount", "decimal(20,4)", "amount"),
+    ("amount_double", "double", "amount"),
+    ("ratio", "double", "ratio"),
+    ("title", "text", "title"),
+    ("slot", "varchar(20)", "title"),
+    ("anything", "text", "anything"),
+    ("flag", "tinyint(1)", "flag"),
+    ("bytes", "blob", "blob"),
+];
+
 pub(super) const SQLITE: Columns = &[
     (
         "num",

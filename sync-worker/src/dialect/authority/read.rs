@@ -32,7 +32,7 @@ impl SqlAuthority {
             names
                 .iter()
                 .zip(self.key_columns.iter())
-                .map(|(n, c)| RowColumn::new(n, &c.sql_type)),
+                .map(|(n, c)| RowColumn::of(n, c)),
         );
         let rows: Vec<Vec<Value>> = keys
             .iter()

@@ -197,7 +197,7 @@ impl SqlFollower {
                 } else if let Some(reason) = self
                     .orphan(image)
                     .or_else(|| self.respelt(copy.key.as_str(), image))
-                    .or_else(|| self.altered(image))
+                    .or_else(|| self.altered(copy.key.as_str(), image, resolved))
                 {
                     Applied::Held(Hold {
                         kind: HoldKind::Blocked,
@@ -271,7 +271,7 @@ impl SqlFollower {
     }
 
     /// Why an image cannot be held as it is: a column would change one of its values without a word.
-    fn altered(&self, image: &Image) -> Option<String> {
+    fn altered(&self, key: &str, image: &Image, resolved: &Resolved) -> Option<String> {
         let rows = image.targets.iter().zip(self.targets.iter());
         let mut cells = rows.flat_map(|(rows, target)| {
             let cells = rows
@@ -280,11 +280,21 @@ impl SqlFollower {
             cells.map(move |(cell, column)| (target, cell, column))
         });
         cells.find_map(|(target, cell, column)| match cell {
-            Cell::Value(value) if self.dialect().alters(column, value) => Some(format!(
-                "{} would change the value: let the mapping's expression say how, or let the column take it as it is",
-                target.names(column)
-            )),
-            _ => None,
+            // An id is of the column's own kind.
+            Cell::Row { .. } => None,
+            Cell::Value(_) | Cell::Lookup { .. } => {
+                let changed = |value: &Value| self.dialect().alters(column, value);
+                let altered = match cell {
+                    Cell::Value(value) => changed(value),
+                    other => resolved.value(key, other).as_ref().is_some_and(changed),
+                };
+                altered.then(|| {
+                    format!(
+                        "{} would change the value: let the mapping's expression say how, or let the column take it as it is",
+                        target.names(column)
+                    )
+                })
+            }
         })
     }
 
@@ -375,7 +385,7 @@ impl SqlFollower {
             let statement = statement
                 .sql(before)
                 .rows("r", columns, rows)
-                .sql(&format!(" CROSS JOIN {key} AS c{after} WHERE "));
+                .sql(&format!(" STRAIGHT_JOIN {key} AS c{after} WHERE "));
             self.here(statement, "c.")
                 .sql(" AND c.key = r.key AND c.version < r.version")
                 .into_parts()

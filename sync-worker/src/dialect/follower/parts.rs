@@ -109,6 +109,8 @@ impl SqlFollower {
                     (Err(error), [column]) if error.class == ErrorClass::Data => {
                         return Ok(Some(target.names(column)));
                     }
+                    // To name the column is not worth more than the key.
+                    (Err(error), _) if error.class == ErrorClass::Rights => return Ok(None),
                     (Err(error), _) => return Err(error),
                     _ => {}
                 }

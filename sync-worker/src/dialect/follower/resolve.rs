@@ -20,6 +20,8 @@ pub(super) struct Resolved {
     ids: HashMap<(String, usize, String), Value>,
     /// (key, target) of which a row had an id before this copy.
     known: HashSet<(String, usize)>,
+    /// (target, id) that this copy was given.
+    new: HashSet<(usize, String)>,
 }
 
 /// One copy: its key's text and its image.
@@ -42,6 +44,11 @@ impl Resolved {
         self.ids
             .get(&(key.to_owned(), target, slot.to_owned()))
             .cloned()
+    }
+
+    /// Whether this copy was given the id.
+    pub(super) fn is_new(&self, target: usize, id: &Value) -> bool {
+        self.new.contains(&(target, tag(id)))
     }
 
     /// Whether a row of the key had an id in this target before this copy.
@@ -129,7 +136,7 @@ impl SqlFollower {
                 .collect();
             let columns = [
                 RowColumn::new("position", "bigint"),
-                RowColumn::new("asked", &lookup.by.sql_type),
+                RowColumn::of("asked", &lookup.by),
             ];
             let value = format!("t.{}", dialect.quote(&lookup.value.name));
             let statement = Statement::of(
@@ -253,6 +260,7 @@ impl SqlFollower {
         let mut rows = Vec::with_capacity(new.len());
         for ((key, slot), id) in new.into_iter().zip(ids) {
             rows.push(vec![text(key), text(slot), id.clone()]);
+            resolved.new.insert((index, tag(&id)));
             resolved
                 .ids
                 .insert((key.to_owned(), index, slot.to_owned()), id);
@@ -360,7 +368,7 @@ impl SqlFollower {
             names
                 .iter()
                 .zip(&target.identity)
-                .map(|(n, column)| RowColumn::new(n, &column.sql_type)),
+                .map(|(n, column)| RowColumn::of(n, column)),
         );
         let same: Vec<String> = names
             .iter()

@@ -2,13 +2,21 @@
 
 use changeover_shadow::Value;
 
-use super::write::{bound, numbered};
+use super::write::{numbered, written};
 use super::{SqlFollower, TargetTable};
 use crate::dialect::catalog::Column;
 use crate::dialect::session::{DbError, ErrorClass, Session};
-use crate::dialect::statement::Statement;
+use crate::dialect::statement::{RowColumn, Statement};
 use crate::dialect::tables;
 use crate::mapping::Belongs;
+
+impl TargetTable {
+    /// Whether a row that is found by its identity may hold another value in this column: one of the
+    /// identity's, too, where the database takes texts that differ for equal.
+    fn changes(&self, column: &Column) -> bool {
+        column.blurred || !self.identity.iter().any(|known| known.name == column.name)
+    }
+}
 
 impl SqlFollower {
     /// Inserts rows, or changes those that are there and belong to the same key. With `fresh`, one
@@ -31,9 +39,10 @@ impl SqlFollower {
             .iter()
             .map(|c| dialect.quote(&c.name))
             .collect();
-        let set: Vec<String> = names
+        let set: Vec<String> = columns
             .iter()
-            .filter(|name| !identity.contains(name))
+            .filter(|column| target.changes(column))
+            .map(|column| dialect.quote(&column.name))
             .map(|name| format!("{name} = excluded.{name}"))
             .collect();
         let action = if set.is_empty() {
@@ -57,7 +66,7 @@ impl SqlFollower {
                     names.join(", "),
                     numbered("r", columns.len())
                 ));
-            let mut statement = bound(statement, columns, rows);
+            let mut statement = written(statement, columns, rows);
             if !fresh {
                 statement = statement.sql(&format!(
                     " WHERE true ON CONFLICT ({}) DO {action}{}",
@@ -86,9 +95,10 @@ impl SqlFollower {
     ) -> Result<(), DbError> {
         let dialect = self.dialect();
         let table = dialect.table(&target.target.table);
+        let found = found_by(target, columns);
         let place = |column: &str| {
-            let found = columns.iter().position(|known| known.name == column);
-            found.map_or_else(|| "NULL".to_owned(), |n| format!("r.c{n}"))
+            let place = found.iter().position(|known| known.name == column);
+            place.map_or_else(|| "NULL".to_owned(), |n| format!("r.f{n}"))
         };
         let identified: Vec<String> = target
             .identity
@@ -96,31 +106,21 @@ impl SqlFollower {
             .map(|c| format!("t.{} = {}", dialect.quote(&c.name), place(&c.name)))
             .collect();
         let identified = identified.join(" AND ");
-        let set: Vec<String> = columns
-            .iter()
-            .filter(|column| {
-                !target
-                    .identity
-                    .iter()
-                    .any(|known| known.name == column.name)
-            })
-            .map(|column| {
-                format!(
-                    "t.{} = {}",
-                    dialect.quote(&column.name),
-                    place(&column.name)
-                )
-            })
+        let set: Vec<String> = (0..)
+            .zip(columns)
+            .filter(|(_, column)| target.changes(column))
+            .map(|(n, column): (usize, _)| format!("t.{} = r.c{n}", dialect.quote(&column.name)))
             .collect();
         let names: Vec<String> = columns.iter().map(|c| dialect.quote(&c.name)).collect();
         let guard = self.same_owner(target, &place);
-        for rows in rows.chunks(dialect.rows_limit(columns.len())) {
+        for rows in rows.chunks(dialect.rows_limit(columns.len() + found.len())) {
             let mut changed = 0;
             if !set.is_empty() {
                 let mine = guard.as_ref();
                 let mine = mine.map_or_else(String::new, |guard| format!(" AND {guard}"));
-                let update = bound(Statement::of(dialect, "UPDATE "), columns, rows).sql(&format!(
-                    " CROSS JOIN {table} AS t SET {} WHERE {identified}{mine}",
+                let update = Statement::of(dialect, "UPDATE ");
+                let update = both(update, columns, &found, rows).sql(&format!(
+                    " STRAIGHT_JOIN {table} AS t SET {} WHERE {identified}{mine}",
                     set.join(", ")
                 ));
                 changed = session.execute(update).await?;
@@ -132,11 +132,12 @@ impl SqlFollower {
                     names.join(", "),
                     numbered("r", columns.len())
                 ));
-            let insert = bound(insert, columns, rows).sql(&format!(
+            let insert = both(insert, columns, &found, rows).sql(&format!(
                 " WHERE NOT EXISTS (SELECT 1 FROM {table} AS t WHERE {identified})"
             ));
             changed += session.execute(insert).await?;
-            if guard.is_some() && changed < rows.len() as u64 {
+            // Of two rows with one identity, the second would be passed over in silence.
+            if !set.is_empty() && changed < rows.len() as u64 {
                 return Err(of_another_key(target));
             }
         }
@@ -190,11 +191,53 @@ impl SqlFollower {
     }
 }
 
+/// The columns by which a row that is there is found, and its owner.
+fn found_by(target: &TargetTable, columns: &[Column]) -> Vec<Column> {
+    let owner: &[String] = match target.belongs() {
+        Some(Belongs::Key(names)) => names,
+        Some(Belongs::Row { column, .. }) => std::slice::from_ref(column),
+        None => &[],
+    };
+    let is_asked = |column: &&Column| {
+        owner.contains(&column.name) || target.identity.iter().any(|c| c.name == column.name)
+    };
+    columns.iter().filter(is_asked).cloned().collect()
+}
+
+/// A derived table `r(c0, c1, …, f0, f1, …)` of rows: to be put into `columns`, and to be found by `found`.
+fn both<'d>(
+    statement: Statement<'d>,
+    columns: &[Column],
+    found: &[Column],
+    rows: &[Vec<Value>],
+) -> Statement<'d> {
+    let names = |letter: &str, count: usize| -> Vec<String> {
+        (0..count).map(|n| format!("{letter}{n}")).collect()
+    };
+    let (put, asked) = (names("c", columns.len()), names("f", found.len()));
+    let typed: Vec<RowColumn<'_>> = (put.iter().zip(columns))
+        .map(|(name, column)| RowColumn::into(name, column))
+        .chain((asked.iter().zip(found)).map(|(name, column)| RowColumn::of(name, column)))
+        .collect();
+    let places: Vec<usize> = found
+        .iter()
+        .filter_map(|column| columns.iter().position(|known| known.name == column.name))
+        .collect();
+    let rows: Vec<Vec<Value>> = rows
+        .iter()
+        .map(|row| {
+            let asked = places.iter().filter_map(|place| row.get(*place));
+            row.iter().chain(asked).cloned().collect()
+        })
+        .collect();
+    statement.rows("r", &typed, &rows)
+}
+
 fn of_another_key(target: &TargetTable) -> DbError {
     DbError {
         class: ErrorClass::Unique,
         summary: format!(
-            "a row of {} with this identity belongs to another key",
+            "a row of {} with this identity belongs to another key, or is in the image twice",
             target.target.table
         ),
         source: sqlx::Error::RowNotFound,

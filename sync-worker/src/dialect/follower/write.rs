@@ -70,14 +70,23 @@ impl SqlFollower {
                 continue;
             };
             let columns: Vec<Column> = target.written().into_iter().cloned().collect();
+            // An id that was given out a moment ago is no row's: whoever has it is not the key's.
+            let new = |row: &&Vec<Value>| {
+                row.first()
+                    .is_some_and(|id| target.own_id().is_some() && resolved.is_new(index, id))
+            };
+            let (new, known): (Vec<_>, Vec<_>) = rows.iter().partition(new);
+            let [new, known] =
+                [new, known].map(|rows| rows.into_iter().cloned().collect::<Vec<_>>());
             match kept.get(&index).filter(|kept| !kept.is_empty()) {
                 Some(kept) => {
                     self.insert_keeping(session, target, columns, rows, kept)
                         .await?
                 }
                 None => {
-                    self.put(session, target, &columns, rows, how == How::Insert)
-                        .await?
+                    self.put(session, target, &columns, &known, how != How::Change)
+                        .await?;
+                    self.put(session, target, &columns, &new, true).await?
                 }
             }
         }
@@ -117,7 +126,7 @@ impl SqlFollower {
                     names.join(", "),
                     numbered("r", names.len())
                 ));
-            let statement = bound(statement, &target.columns, rows)
+            let statement = written(statement, &target.columns, rows)
                 .sql(" WHERE true")
                 .sql(&dialect.or_nothing(&target.target.table, &identity));
             session.execute(statement).await?;
@@ -333,8 +342,9 @@ impl SqlFollower {
             }
         }
         let all: Vec<Column> = columns.iter().chain(&target.unmapped).cloned().collect();
-        self.put(session, target, &all, &before, false).await?;
-        self.put(session, target, &columns, &new, false).await
+        // Those of the key are gone: one that is there is another's, or this key's own a moment ago.
+        self.put(session, target, &all, &before, true).await?;
+        self.put(session, target, &columns, &new, true).await
     }
 }
 
@@ -376,17 +386,28 @@ pub(super) fn numbered(alias: &str, count: usize) -> String {
         .join(", ")
 }
 
-/// A derived table `r(c0, c1, …)` of values of these columns.
+/// A derived table `r(c0, c1, …)` of values to be found in these columns.
 pub(super) fn bound<'d>(
     statement: Statement<'d>,
     columns: &[Column],
     rows: &[Vec<Value>],
 ) -> Statement<'d> {
     let names: Vec<String> = (0..columns.len()).map(|n| format!("c{n}")).collect();
-    let typed: Vec<RowColumn<'_>> = names
-        .iter()
-        .zip(columns)
-        .map(|(name, column)| RowColumn::new(name, &column.sql_type))
+    let pairs = names.iter().zip(columns);
+    let typed: Vec<RowColumn<'_>> = pairs.map(|(n, column)| RowColumn::of(n, column)).collect();
+    statement.rows("r", &typed, rows)
+}
+
+/// The same, of values to be put into them.
+pub(super) fn written<'d>(
+    statement: Statement<'d>,
+    columns: &[Column],
+    rows: &[Vec<Value>],
+) -> Statement<'d> {
+    let names: Vec<String> = (0..columns.len()).map(|n| format!("c{n}")).collect();
+    let pairs = names.iter().zip(columns);
+    let typed: Vec<RowColumn<'_>> = pairs
+        .map(|(n, column)| RowColumn::into(n, column))
         .collect();
     statement.rows("r", &typed, rows)
 }

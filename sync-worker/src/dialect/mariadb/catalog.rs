@@ -5,7 +5,8 @@ use changeover_shadow::Value;
 use super::Mariadb;
 use crate::dialect::BadSetting;
 use crate::dialect::authority::integer;
-use crate::dialect::catalog::{Column, Reference, Table, Unique};
+use crate::dialect::catalog::{Column, Reference, Table, Unique, text};
+use crate::dialect::probe::texts;
 use crate::dialect::session::{DbError, ErrorClass, Session};
 use crate::dialect::statement::Statement;
 
@@ -45,19 +46,20 @@ pub(super) async fn describe(
 ) -> Result<Option<Table>, DbError> {
     let kind = Statement::of(
         dialect,
-        "SELECT concat(table_schema, '.', table_name), engine, table_schema = database() FROM information_schema.tables \
+        "SELECT table_schema, table_name, engine, table_schema = database() FROM information_schema.tables \
          WHERE table_type = 'BASE TABLE' AND ",
     );
     let found = session.fetch(named(kind, "", name)).await?;
     let Some(row) = found.first() else {
         return Ok(None);
     };
-    if row.get(2).map_or(0, integer) != 1 {
+    if row.get(3).map_or(0, integer) != 1 {
         return Err(DbError::odd(&format!(
             "table {name} is in another database, where this one's triggers cannot be: name that database in the URL"
         )));
     }
-    let engine = text(row, 1).unwrap_or_default();
+    let of = |index| text(row, index).unwrap_or_default();
+    let (place, engine) = ((of(0), of(1)), of(2));
     if !engine.eq_ignore_ascii_case("InnoDB") {
         return Err(DbError {
             class: ErrorClass::Other,
@@ -69,12 +71,17 @@ pub(super) async fn describe(
     }
     let mut table = Table {
         name: name.to_owned(),
-        canonical: text(row, 0).unwrap_or_default(),
+        canonical: format!("{}.{}", place.0, place.1),
         columns: columns(dialect, session, name).await?,
         ..Table::default()
     };
     indexes(dialect, session, &mut table).await?;
-    references(dialect, session, &mut table).await?;
+    table.references = references(dialect, session, &place).await?;
+    for child in children(dialect, session, &place).await? {
+        let to_it = references(dialect, session, &child).await?.into_iter();
+        let to_it = to_it.filter(|one| one.to == table.canonical && one.from != table.canonical);
+        table.referenced_by.extend(to_it);
+    }
     Ok(Some(table))
 }
 
@@ -101,7 +108,7 @@ async fn columns(
     let statement = Statement::of(
         dialect,
         "SELECT column_name, data_type, column_type, is_nullable, column_default, extra, is_generated, \
-                collation_name FROM information_schema.columns WHERE ",
+                collation_name, character_set_name FROM information_schema.columns WHERE ",
     );
     let statement = named(statement, "", name).sql(" ORDER BY ordinal_position");
     let rows = session.fetch(statement).await?;
@@ -109,15 +116,21 @@ async fn columns(
         .iter()
         .map(|row| {
             let of = |index| text(row, index).unwrap_or_default();
-            let (full_type, mut sql_type) = (of(2), of(1).to_ascii_lowercase());
+            // It doubles the backslash of a label, which no statement of the product's does.
+            let full_type = of(2).replace(r"\\", r"\");
+            let mut sql_type = of(1).to_ascii_lowercase();
             if full_type.contains("unsigned") && sql_type.ends_with("int") {
                 sql_type.push_str(" unsigned");
             }
             let collation = of(7);
+            let stored_type = match collation.is_empty() {
+                true => full_type.clone(),
+                false => format!("{full_type} CHARACTER SET {} COLLATE {collation}", of(8)),
+            };
             Column {
                 name: of(0),
                 sql_type,
-                stored_type: full_type.clone(),
+                stored_type,
                 full_type,
                 not_null: of(3) == "NO",
                 // The word, where the default is no value.
@@ -172,26 +185,32 @@ async fn indexes(
     Ok(())
 }
 
+/// The foreign keys of a table, which its schema and its name say.
+///
+/// Both views are asked by both names: else MariaDB opens every table of every database for them.
 async fn references(
     dialect: &Mariadb,
     session: &mut dyn Session,
-    table: &mut Table,
-) -> Result<(), DbError> {
-    let select = "SELECT concat(k.constraint_schema, '.', k.constraint_name, '.', k.table_name), \
+    (schema, name): &(String, String),
+) -> Result<Vec<Reference>, DbError> {
+    let select = "SELECT k.constraint_name, \
                 concat(k.table_schema, '.', k.table_name), k.table_name, \
                 concat(k.referenced_table_schema, '.', k.referenced_table_name), k.referenced_table_name, \
                 k.column_name, k.referenced_column_name, \
                 r.delete_rule IN ('CASCADE', 'SET NULL', 'SET DEFAULT') OR r.update_rule IN ('CASCADE', 'SET NULL', 'SET DEFAULT') \
-         FROM information_schema.key_column_usage k JOIN information_schema.referential_constraints r \
-           ON r.constraint_schema = k.constraint_schema AND r.constraint_name = k.constraint_name AND r.table_name = k.table_name \
-         WHERE k.referenced_table_name IS NOT NULL AND ";
-    let canonical = table.canonical.clone();
-    let statement = Statement::of(dialect, select)
-        .sql("(concat(k.table_schema, '.', k.table_name) = ")
-        .text(&canonical)
-        .sql(" OR concat(k.referenced_table_schema, '.', k.referenced_table_name) = ")
-        .text(&canonical)
-        .sql(") ORDER BY 1, k.ordinal_position");
+         FROM information_schema.key_column_usage k \
+         JOIN information_schema.referential_constraints r ON r.constraint_name = k.constraint_name \
+         WHERE k.referenced_table_name IS NOT NULL";
+    let mut statement = Statement::of(dialect, select);
+    for (column, value) in [
+        ("k.table_schema", schema),
+        ("k.table_name", name),
+        ("r.constraint_schema", schema),
+        ("r.table_name", name),
+    ] {
+        statement = statement.sql(&format!(" AND {column} = ")).text(value);
+    }
+    let statement = statement.sql(" ORDER BY 1, k.ordinal_position");
     let mut found: Vec<(String, Reference)> = Vec::new();
     for row in session.fetch(statement).await? {
         let of = |index| text(&row, index).unwrap_or_default();
@@ -213,14 +232,36 @@ async fn references(
             reference.to_columns.push(of(6));
         }
     }
-    for (_, reference) in found {
-        if reference.from == canonical {
-            table.references.push(reference);
-        } else {
-            table.referenced_by.push(reference);
-        }
-    }
-    Ok(())
+    Ok(found.into_iter().map(|(_, reference)| reference).collect())
+}
+
+/// The tables whose foreign keys name this one, of whatever database: their schemas and names.
+///
+/// InnoDB's own list has names as it has them on disk, which the character set `filename` reads.
+async fn children(
+    dialect: &Mariadb,
+    session: &mut dyn Session,
+    (schema, name): &(String, String),
+) -> Result<Vec<(String, String)>, DbError> {
+    let read = |part: &str| {
+        format!(
+            "convert(convert(CAST(substring_index(for_name, '/', {part}) AS binary) USING filename) USING utf8mb4)"
+        )
+    };
+    let sql = format!(
+        "SELECT DISTINCT {}, {} FROM information_schema.innodb_sys_foreign \
+         WHERE CAST(ref_name AS binary) = concat(CAST(convert(",
+        read("1"),
+        read("-1")
+    );
+    let statement = Statement::of(dialect, &sql)
+        .text(schema)
+        .sql(" USING filename) AS binary), '/', CAST(convert(")
+        .text(name)
+        .sql(" USING filename) AS binary)) ORDER BY 1, 2");
+    let rows = session.fetch(statement).await?;
+    let of = |row: &[Value], index| text(row, index).unwrap_or_default();
+    Ok(rows.iter().map(|row| (of(row, 0), of(row, 1))).collect())
 }
 
 pub(super) async fn durability(
@@ -233,6 +274,8 @@ pub(super) async fn durability(
            FROM DUAL WHERE @@global.innodb_flush_log_at_trx_commit NOT IN (1, 3) \
          UNION ALL SELECT 'sync_binlog', concat('is ', @@global.sync_binlog, ' with the binary log on, so acknowledged writes can be lost'), 'set it to 1' \
            FROM DUAL WHERE @@global.log_bin = 1 AND @@global.sync_binlog <> 1 \
+         UNION ALL SELECT 'binlog_format', 'is STATEMENT, under which InnoDB refuses the writes of copies', 'set it to ROW or MIXED' \
+           FROM DUAL WHERE @@global.log_bin = 1 AND @@global.binlog_format = 'STATEMENT' \
          UNION ALL SELECT 'the server', 'is read-only', 'connect to the primary' FROM DUAL WHERE @@global.read_only = 1 \
          UNION ALL SELECT 'innodb_snapshot_isolation', 'is on, so a transaction of the application fails when one of its keys is marked as copied meanwhile', 'set it to OFF' \
            FROM information_schema.global_variables WHERE variable_name = 'INNODB_SNAPSHOT_ISOLATION' AND variable_value = 'ON' \
@@ -289,12 +332,5 @@ pub(super) async fn blockers(
                  timestampdiff(SECOND, t.trx_started, now()), ' s ago); to end it: KILL ', p.id) \
                FROM information_schema.innodb_trx t JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id \
                WHERE p.id <> connection_id() ORDER BY t.trx_started LIMIT 10";
-    super::probe::texts(dialect, session, sql).await
-}
-
-fn text(row: &[Value], index: usize) -> Option<String> {
-    match row.get(index) {
-        Some(Value::Text(text)) => Some(text.clone()),
-        _ => None,
-    }
+    texts(dialect, session, sql).await
 }

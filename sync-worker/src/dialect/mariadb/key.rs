@@ -1,6 +1,10 @@
 //! Which columns can be part of a key, and the one text that each component has.
 
+use changeover_shadow::Value;
+
 use crate::dialect::catalog::Column;
+use crate::dialect::exact;
+use crate::dialect::statement::Arg;
 
 /// How the product compares text: byte by byte, trailing spaces included.
 pub(super) const EXACT: &str = "utf8mb4_nopad_bin";
@@ -19,13 +23,22 @@ pub(super) fn text(expressions: &[String]) -> String {
     parts.join(" || ',' || ")
 }
 
-/// Why `column` cannot be part of a key, if it cannot.
+/// A condition: `column` is one of `keys`. As many are bound as the next power of two, the last one
+/// repeated: so there are few texts, and each is prepared once.
+pub(super) fn one_of(column: &str, mut keys: Vec<Value>, args: &mut Vec<Arg>) -> String {
+    let Some(last) = keys.last().cloned() else {
+        return "1 = 0".to_owned();
+    };
+    keys.resize(keys.len().next_power_of_two(), last);
+    let marks = vec!["?"; keys.len()].join(", ");
+    args.push(Arg::Column(keys));
+    format!("{column} IN ({marks})")
+}
+
+/// Why `column` cannot be part of a key, if it cannot. In which texts are equal under its collation is
+/// asked of every engine.
 pub(super) fn type_problem(column: &Column) -> Option<String> {
     match kind(column) {
-        Some("text") if column.blurred => Some(format!(
-            "its type is {} with a collation that takes texts that differ for equal: in a key a text must be one value, as with COLLATE utf8mb4_nopad_bin",
-            column.full_type
-        )),
         Some("text") if length(column).is_none_or(|length| length > LONGEST) => Some(format!(
             "its type is {}; a key has at most {LONGEST} characters",
             column.full_type
@@ -54,6 +67,17 @@ pub(super) fn length_problem(columns: &[&Column]) -> Option<String> {
         - 1;
     (most > LONGEST).then(|| {
         format!("its text may take {most} characters, and a key has at most {LONGEST}: a longer one would fail the write of its row")
+    })
+}
+
+/// Why no index finds a value in `column`: what it is compared with is text of every language, and the
+/// server converts the column's.
+pub(super) fn search_problem(column: &Column) -> Option<String> {
+    let (_, set) = column.stored_type.split_once(" CHARACTER SET ")?;
+    (!set.starts_with("utf8mb4 ")).then(|| {
+        format!(
+            "its character set is {set}, in which every copy would walk through the whole table"
+        )
     })
 }
 
@@ -135,21 +159,7 @@ pub(super) fn canonical(component: &str, column: &Column) -> String {
 
 /// A uuid as the server prints it. It reads one with dashes anywhere between its digits, or none.
 fn dashed(text: &str) -> Option<String> {
-    let digits: String = text.chars().filter(|c| *c != '-').collect();
-    let digits = digits.to_ascii_lowercase();
-    let known = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let part = |from: usize, to: usize| digits.get(from..to);
-    match known {
-        true => Some(format!(
-            "{}-{}-{}-{}-{}",
-            part(0, 8)?,
-            part(8, 12)?,
-            part(12, 16)?,
-            part(16, 20)?,
-            part(20, 32)?
-        )),
-        false => None,
-    }
+    exact::uuid(&text.replace('-', ""))
 }
 
 fn number(text: &str) -> Option<i128> {
@@ -160,18 +170,17 @@ fn number(text: &str) -> Option<i128> {
 mod tests {
     use super::*;
 
-    fn column(sql_type: &str, full_type: &str, blurred: bool) -> Column {
+    fn column(sql_type: &str, full_type: &str) -> Column {
         Column {
             sql_type: sql_type.into(),
             full_type: full_type.into(),
-            blurred,
             ..Column::default()
         }
     }
 
     #[test]
     fn a_number_fits_its_type() {
-        let of = |sql_type| column(sql_type, sql_type, false);
+        let of = |sql_type| column(sql_type, sql_type);
         assert!(fits("-128", &of("tinyint")) && !fits("128", &of("tinyint")));
         assert!(fits("255", &of("tinyint unsigned")) && !fits("-1", &of("tinyint unsigned")));
         assert!(fits("18446744073709551615", &of("bigint unsigned")));
@@ -181,8 +190,24 @@ mod tests {
     }
 
     #[test]
+    fn few_texts_ask_for_any_number_of_keys() {
+        let asked = |keys: usize| {
+            let mut args = Vec::new();
+            let text = one_of("c", vec![Value::Integer(7); keys], &mut args);
+            let Some(Arg::Column(bound)) = args.pop() else {
+                return (text, 0);
+            };
+            (text, bound.len())
+        };
+        assert_eq!(asked(5), asked(8));
+        assert_eq!(asked(3), ("c IN (?, ?, ?, ?)".to_owned(), 4));
+        assert_eq!(asked(1), ("c IN (?)".to_owned(), 1));
+        assert_eq!(asked(0), ("1 = 0".to_owned(), 0));
+    }
+
+    #[test]
     fn a_uuid_has_one_text() {
-        let uuid = column("uuid", "uuid", false);
+        let uuid = column("uuid", "uuid");
         let dashed = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11";
         for text in [
             dashed,
@@ -197,7 +222,7 @@ mod tests {
 
     #[test]
     fn keys_of_several_columns_have_room_for_their_escapes() {
-        let of = |length: u32| column("varchar", &format!("varchar({length})"), false);
+        let of = |length: u32| column("varchar", &format!("varchar({length})"));
         let (short, long, wide) = (of(100), of(300), of(600));
         assert_eq!(length_problem(&[&wide]), None);
         assert_eq!(length_problem(&[&short, &short]), None);
@@ -207,16 +232,15 @@ mod tests {
     #[test]
     fn a_key_is_one_text() {
         assert_eq!(
-            type_problem(&column("bigint unsigned", "bigint(20) unsigned", false)),
+            type_problem(&column("bigint unsigned", "bigint(20) unsigned")),
             None
         );
-        assert_eq!(type_problem(&column("varchar", "varchar(40)", false)), None);
+        assert_eq!(type_problem(&column("varchar", "varchar(40)")), None);
         for bad in [
-            column("varchar", "varchar(40)", true),
-            column("varchar", "varchar(601)", false),
-            column("text", "text", false),
-            column("decimal", "decimal(10,0)", false),
-            column("int unsigned", "int(5) unsigned zerofill", false),
+            column("varchar", "varchar(601)"),
+            column("text", "text"),
+            column("decimal", "decimal(10,0)"),
+            column("int unsigned", "int(5) unsigned zerofill"),
         ] {
             assert!(type_problem(&bad).is_some(), "{bad:?}");
         }

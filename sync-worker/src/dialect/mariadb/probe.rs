@@ -1,14 +1,12 @@
 //! What the contract's checks ask of MariaDB.
 
-use changeover_shadow::Value;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::Mariadb;
 use crate::dialect::catalog::Column;
-use crate::dialect::probe::Probe;
+use crate::dialect::probe::{Probe, texts};
 use crate::dialect::session::{DbError, Session};
-use crate::dialect::statement::Statement;
 
 impl Probe for Mariadb {
     fn tables<'a>(
@@ -64,19 +62,4 @@ impl Probe for Mariadb {
              WHERE p.id <> connection_id() AND p.db = database() AND t.trx_is_read_only = 0 ORDER BY p.id";
         texts(self, session, sql).boxed()
     }
-}
-
-pub(super) async fn texts(
-    dialect: &Mariadb,
-    session: &mut dyn Session,
-    sql: &str,
-) -> Result<Vec<String>, DbError> {
-    let rows = session.fetch(Statement::of(dialect, sql)).await?;
-    let texts = rows.into_iter().flatten();
-    Ok(texts
-        .filter_map(|value| match value {
-            Value::Text(text) => Some(text),
-            _ => None,
-        })
-        .collect())
 }

@@ -14,34 +14,60 @@ use sqlx::{
     Statement as _, TypeInfo, ValueRef,
 };
 
-use super::COPY_ON_AUTHORITY;
+use super::{COPY_ON_AUTHORITY, WRITE_ON_FOLLOWER, rows};
 use crate::dialect::session::{DbError, ErrorClass, Session};
 use crate::dialect::statement::{Arg, Statement};
 
 /// What the worker's statements, and the triggers that it installs, are written in: quotes and
 /// backslashes as in the SQL standard, an `UPDATE` whose assignments all see the row as it was, and no
-/// value that is bent to fit.
-pub(super) const SQL_MODE: &str = "ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,SIMULTANEOUS_ASSIGNMENT,STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO";
+/// value that is bent to fit, or taken for a wish of a new id.
+pub(super) const SQL_MODE: &str = "ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,SIMULTANEOUS_ASSIGNMENT,STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_VALUE_ON_ZERO";
 
 /// One connection.
 #[derive(Debug)]
 pub(super) struct MariadbSession {
     connection: MySqlConnection,
+    /// The longest message that the server takes: it hangs up on a longer one, as if the network had failed.
+    most_bytes: usize,
 }
 
 impl MariadbSession {
     /// A new connection.
     pub(super) async fn open(options: &MySqlConnectOptions) -> Result<MariadbSession, DbError> {
         let connection = options.connect().await.map_err(error)?;
-        let mut session = MariadbSession { connection };
+        let mut session = MariadbSession {
+            connection,
+            most_bytes: usize::MAX,
+        };
         session
             .script(&format!(
                 "SET SESSION sql_mode = '{SQL_MODE}', time_zone = '+00:00', \
                  tx_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = 1, lock_wait_timeout = 2, \
-                 idle_transaction_timeout = 60, group_concat_max_len = 1048576"
+                 idle_transaction_timeout = 60, group_concat_max_len = 1048576, sql_safe_updates = 0"
             ))
             .await?;
+        let asked = sqlx::raw_sql("SELECT CAST(@@max_allowed_packet AS CHAR)");
+        let row = session.connection.fetch_one(asked).await.map_err(error)?;
+        let most: String = row.try_get(0).map_err(error)?;
+        session.most_bytes = most.parse().unwrap_or(usize::MAX);
         Ok(session)
+    }
+}
+
+impl MariadbSession {
+    /// Refuses what the server would hang up on. Fewer rows may do.
+    fn takes(&self, sql: &str, args: &[Arg]) -> Result<(), DbError> {
+        if sql.len().saturating_add(rows::size(args)) <= self.most_bytes {
+            return Ok(());
+        }
+        Err(DbError {
+            class: ErrorClass::Data,
+            summary: format!(
+                "more than the server takes at once: raise its max_allowed_packet ({} bytes)",
+                self.most_bytes
+            ),
+            source: sqlx::Error::RowNotFound,
+        })
     }
 }
 
@@ -49,6 +75,7 @@ impl Session for MariadbSession {
     fn execute<'a>(&'a mut self, statement: Statement<'a>) -> BoxFuture<'a, Result<u64, DbError>> {
         let (sql, args, reusable) = statement.into_parts();
         async move {
+            self.takes(&sql, &args)?;
             let query = sqlx::query_with(AssertSqlSafe(sql), arguments(args)?).persistent(reusable);
             let done = self.connection.execute(query).await.map_err(error)?;
             Ok(done.rows_affected())
@@ -62,6 +89,7 @@ impl Session for MariadbSession {
     ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, DbError>> {
         let (sql, args, reusable) = statement.into_parts();
         async move {
+            self.takes(&sql, &args)?;
             let query = sqlx::query_with(AssertSqlSafe(sql), arguments(args)?).persistent(reusable);
             let rows = self.connection.fetch_all(query).await.map_err(error)?;
             rows.iter().map(values).collect()
@@ -345,13 +373,18 @@ fn class_of(number: u16, state: &str) -> (ErrorClass, &'static str) {
         1139 | 1265 | 1366 | 1406 | 3140 | 4035..=4044 => {
             (ErrorClass::Data, "the column's type refuses the value")
         }
-        1644 => (
+        1118 | 1644 => (
             ErrorClass::Data,
             "a trigger or procedure of the database refuses the row",
         ),
-        COPY_ON_AUTHORITY => (ErrorClass::Other, "a guard refused"),
+        COPY_ON_AUTHORITY | WRITE_ON_FOLLOWER => (ErrorClass::Other, "a guard refused"),
         1021 | 1114 => (ErrorClass::Connection, "the disk is full: make room on it"),
         1053 | 1152..=1161 | 1927 | 4031 => (ErrorClass::Connection, "the connection failed"),
+        // Connections that break off while they are made count against their host.
+        1129 => (
+            ErrorClass::Connection,
+            "the server blocks this host after too many broken connections: FLUSH HOSTS",
+        ),
         1045 | 1698 => (
             ErrorClass::Other,
             "the user or its password is refused: correct the URL's user and password",
@@ -367,6 +400,10 @@ fn class_of(number: u16, state: &str) -> (ErrorClass, &'static str) {
         1290 | 1792 | 1836 => (
             ErrorClass::Other,
             "the server takes no writes: connect to the primary",
+        ),
+        _ if state == "45000" => (
+            ErrorClass::Data,
+            "a trigger or procedure of the database refuses the row",
         ),
         _ if state.starts_with("08") => (ErrorClass::Connection, "the connection failed"),
         _ if state.starts_with("22") || state.starts_with("23") => {
@@ -403,12 +440,32 @@ fn shows(number: u16) -> bool {
             | 1442
             | 1415
             | COPY_ON_AUTHORITY
+            | WRITE_ON_FOLLOWER
     )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_goes_down_or_keeps_away_is_tried_again() {
+        for (number, state) in [
+            (1053, "08S01"),
+            (1927, "70100"),
+            (1129, "HY000"),
+            (1184, "08S01"),
+        ] {
+            assert_eq!(
+                class_of(number, state).0,
+                ErrorClass::Connection,
+                "{number}"
+            );
+        }
+        for number in [1040, 1205, 1213] {
+            assert_eq!(class_of(number, "HY000").0, ErrorClass::Busy, "{number}");
+        }
+    }
 
     #[test]
     fn numbers_keep_their_sign_and_all_their_digits() {

@@ -9,24 +9,36 @@ use std::time::Duration;
 use changeover_flags::Version;
 use changeover_shadow::Value;
 
-use super::{COPY_ON_AUTHORITY, Mariadb, key, names};
+use super::{COPY_ON_AUTHORITY, Mariadb, key, names, rejects};
 use crate::dialect::install::{Stamp, replace_row, row_columns};
+use crate::dialect::probe::texts;
 use crate::dialect::session::{DbError, Session};
 use crate::dialect::statement::Statement;
 use crate::dialect::{Dialect, tables};
 use crate::mapping::KeyExpression;
 
 /// What switches an entity's triggers on.
-const GUARD: &str = "changeover_guard";
+pub(super) const GUARD: &str = "changeover_guard";
 
-/// All of the product's tables but the one that outlives an uninstallation.
-const TABLES: [&str; 5] = [
+/// What an entity's triggers do, as in their names.
+const KINDS: [&str; 3] = ["stamp", "reject", "lookup"];
+
+/// All of the product's tables but the one that outlives an uninstallation. Their rows go in this order,
+/// because copies and writers in flight hold those of the first two; the tables go in the other one: while
+/// the first is there, something is to be taken out.
+const TABLES: [&str; 6] = [
+    tables::EPOCH,
     GUARD,
     tables::KEY,
-    tables::EPOCH,
+    tables::ID,
     tables::BACKFILL,
     tables::EXPAND,
 ];
+
+/// Without the row that switches them on, they do nothing.
+pub(super) const STANDING: &str = "SELECT trigger_name, concat(event_object_schema, '.', event_object_table), EXISTS (SELECT 1 FROM changeover_guard \
+       WHERE entity = '{entity}' AND place = '{place}' AND incarnation >= 0) FROM information_schema.triggers \
+     WHERE trigger_schema = database() AND trigger_name LIKE 'changeover|_%' ESCAPE '|'";
 
 pub(super) fn create_tables() -> Vec<String> {
     let of = named();
@@ -43,6 +55,13 @@ pub(super) fn create_tables() -> Vec<String> {
   copying tinyint NOT NULL, incarnation bigint NOT NULL, revision bigint NOT NULL, mapping bigint,
   backfilled tinyint NOT NULL, verified tinyint NOT NULL, doubts bigint NOT NULL DEFAULT 0,
   load_began bigint, loaded bigint, PRIMARY KEY (entity, place))"#),
+        // The slot is as long as it likes, and an index is not.
+        format!(r#"CREATE TABLE IF NOT EXISTS changeover_id ({of},
+  "key" varchar({longest}) {text} NOT NULL, target varchar(128) {text} NOT NULL, slot longtext {text} NOT NULL,
+  target_table varchar(129) {text} NOT NULL, id varchar(64) {text} NOT NULL,
+  hash binary(32) AS (unhex(sha2(concat(target, char(0), slot), 256))) PERSISTENT,
+  UNIQUE KEY changeover_id (entity, place, "key", hash),
+  UNIQUE KEY changeover_id_of (place, target_table, id))"#),
         format!(r#"CREATE TABLE IF NOT EXISTS changeover_backfill ({of},
   revision bigint NOT NULL, "cursor" longtext {text}, passed bigint NOT NULL, done tinyint NOT NULL,
   loading tinyint NOT NULL DEFAULT 0, PRIMARY KEY (entity, place))"#),
@@ -224,7 +243,7 @@ END",
 async fn installed(dialect: &Mariadb, session: &mut dyn Session) -> Result<Vec<String>, DbError> {
     let sql = "SELECT trigger_name FROM information_schema.triggers \
                WHERE trigger_schema = database() AND trigger_name LIKE 'changeover|_%' ESCAPE '|'";
-    super::probe::texts(dialect, session, sql).await
+    texts(dialect, session, sql).await
 }
 
 /// Triggers of the entity that `script` does not put back.
@@ -235,7 +254,6 @@ pub(super) async fn stale(
     place: &str,
     script: &[String],
 ) -> Result<Vec<String>, DbError> {
-    let prefix = names::prefix("stamp", place, entity);
     let replaced = |name: &String| {
         let created = format!("CREATE OR REPLACE TRIGGER {name} ");
         script.iter().any(|sql| sql.starts_with(&created))
@@ -243,9 +261,15 @@ pub(super) async fn stale(
     let found = installed(dialect, session).await?;
     Ok(found
         .iter()
-        .filter(|name| names::is_of(name, &prefix) && !replaced(name))
+        .filter(|name| is_mine(name, place, entity) && !replaced(name))
         .map(|name| format!("DROP TRIGGER IF EXISTS {name}"))
         .collect())
+}
+
+fn is_mine(name: &str, place: &str, entity: &str) -> bool {
+    KINDS
+        .iter()
+        .any(|kind| names::is_of(name, &names::prefix(kind, place, entity)))
 }
 
 /// The rows go first and together, which switches the triggers off; the triggers before the tables
@@ -259,29 +283,33 @@ pub(super) async fn drop_objects(
     if dialect.describe(session, tables::EPOCH).await?.is_none() {
         return Ok(Vec::new());
     }
+    // Dropping a table commits: some may be gone already.
+    let there = "SELECT table_name FROM information_schema.tables WHERE table_schema = database()";
+    let there = texts(dialect, session, there).await?;
+    let here = |table: &&str| there.iter().any(|name| name == table);
     let mut script: Vec<String> = TABLES
-        .iter()
+        .into_iter()
+        .filter(here)
         .map(|table| format!("DELETE FROM {table} WHERE entity = '{entity}' AND place = '{place}'"))
         .collect();
     script.push("COMMIT".to_owned());
-    let prefix = names::prefix("stamp", place, entity);
     let (mine, others): (Vec<String>, Vec<String>) = installed(dialect, session)
         .await?
         .into_iter()
-        .partition(|name| names::is_of(name, &prefix));
+        .partition(|name| is_mine(name, place, entity));
     for name in mine {
         script.push(format!("DROP TRIGGER IF EXISTS {name}"));
     }
     let routines = "SELECT routine_name FROM information_schema.routines \
                     WHERE routine_schema = database() AND routine_name LIKE 'changeover|_%' ESCAPE '|'";
     let prefix = names::prefix("dependants", place, entity);
-    for name in super::probe::texts(dialect, session, routines).await? {
+    for name in texts(dialect, session, routines).await? {
         if names::is_of(&name, &prefix) {
             script.push(format!("DROP PROCEDURE IF EXISTS {name}"));
         }
     }
     let mut empty = others.is_empty();
-    for table in [GUARD, tables::EPOCH] {
+    for table in [GUARD, tables::EPOCH].into_iter().filter(here) {
         let left = Statement::of(
             dialect,
             &format!("SELECT 1 FROM {table} WHERE NOT (entity = "),
@@ -293,9 +321,11 @@ pub(super) async fn drop_objects(
         empty &= session.fetch(left).await?.is_empty();
     }
     if empty {
+        script.extend(texts(dialect, session, rejects::SEQUENCES).await?);
         script.extend(
             TABLES
                 .iter()
+                .rev()
                 .map(|table| format!("DROP TABLE IF EXISTS {table}")),
         );
     }

@@ -7,7 +7,7 @@ use changeover_shadow::Value;
 
 use super::session::text;
 use crate::dialect::catalog::Column;
-use crate::dialect::exact::{Decimal, reads_as};
+use crate::dialect::exact::{Clock, Decimal, arguments, reads_as};
 
 /// Whether `column` would hold another value than `value`, and nobody would be told.
 pub(super) fn alters(column: &Column, value: &Value) -> bool {
@@ -20,6 +20,12 @@ pub(super) fn alters(column: &Column, value: &Value) -> bool {
     }
     if matches!(value, Value::Null | Value::Boolean(_)) {
         return false;
+    }
+    if matches!(value, Value::Integer(_) | Value::Decimal(_))
+        && column.stored_type.starts_with("bit")
+    {
+        // Its decimal digits would be read as bits.
+        return true;
     }
     let Some(keeps) = Keeps::of(column) else {
         return false;
@@ -138,74 +144,25 @@ fn is_finer_than(scale: i64, text: &str) -> bool {
     Decimal::read(text).is_some_and(|number| number.scale() > scale)
 }
 
-/// The numbers in the parentheses of a type.
-fn arguments(full_type: &str) -> Vec<i64> {
-    let inner = full_type
-        .split_once('(')
-        .and_then(|(_, rest)| rest.split_once(')'));
-    let numbers = inner.map_or("", |(inner, _)| inner).split(',');
-    numbers
-        .filter_map(|number| number.trim().parse().ok())
-        .collect()
-}
-
 fn longer(text: &str, most: Option<i64>) -> bool {
     most.is_some_and(|most| i64::try_from(text.chars().count()).is_ok_and(|length| length > most))
 }
 
-/// The time of day in a text as PostgreSQL writes it: `[date] 10:00:00[.5][+02]`.
-struct Clock<'t> {
-    dated: bool,
-    time: &'t str,
-    zone: &'t str,
-}
-
-impl<'t> Clock<'t> {
-    /// `None` where there is no time of day in it.
-    fn of(text: &'t str) -> Option<Clock<'t>> {
-        let text = text.trim();
-        let text = text.strip_suffix(" BC").unwrap_or(text);
-        let colon = text.find(':')?;
-        let from = text.get(..colon)?.rfind([' ', 'T']).map_or(0, |at| at + 1);
-        let clock = text.get(from..)?;
-        let zone = clock.find(['+', '-', 'Z']).unwrap_or(clock.len());
-        let (time, zone) = clock.split_at_checked(zone)?;
-        time.bytes()
-            .all(|byte| byte.is_ascii_digit() || matches!(byte, b':' | b'.'))
-            .then_some(Clock {
-                dated: from > 0,
-                time,
-                zone,
-            })
-    }
-
-    /// Whether more digits stand behind its seconds than are kept.
-    fn finer_than(&self, digits: Option<i64>) -> bool {
-        let part = self.time.split_once('.').map_or("", |(_, part)| part);
-        let part = part.trim_end_matches('0').len();
-        i64::try_from(part).is_ok_and(|part| part > digits.unwrap_or(6))
-    }
-
-    /// Whether its zone is another than that of the sessions, UTC.
-    fn is_elsewhere(&self) -> bool {
-        self.zone.bytes().any(|byte| matches!(byte, b'1'..=b'9'))
-    }
-
-    fn is_midnight(&self) -> bool {
-        !self.is_elsewhere() && !self.time.bytes().any(|byte| matches!(byte, b'1'..=b'9'))
-    }
-}
-
-/// An interval (`P1Y2M3DT4H5M6.5S`, the style of the sessions) that keeps fewer fields than it is given,
-/// or fewer digits.
+/// An interval (`P1Y2M3DT4H5M6.5S`, the style of the sessions, or `-838:59:59.5`, that of MariaDB) that keeps
+/// fewer fields than it is given, or fewer digits.
 fn span_changes(name: &str, digits: Option<i64>, text: &str) -> bool {
+    let fields = name.rsplit(' ').next().unwrap_or_default();
     let Some((date, time)) = text.strip_prefix('P').map(|text| {
         let (date, time) = text.split_once('T').unwrap_or((text, ""));
         (date, if time == "0S" { "" } else { time })
     }) else {
-        return false;
+        let time = text.strip_prefix('-').unwrap_or(text);
+        return Clock::of(time).is_some_and(|clock| {
+            clock.finer_than(digits)
+                || (fields != "interval" && fields != "second" && !clock.is_midnight())
+        });
     };
-    match name.rsplit(' ').next().unwrap_or_default() {
+    match fields {
         "year" => !time.is_empty() || date.contains(['M', 'D']),
         "month" => !time.is_empty() || date.contains('D'),
         "day" => !time.is_empty(),
@@ -352,6 +309,9 @@ mod tests {
             ("interval(0)", "PT-1S", "PT1.5S"),
             ("interval day to minute", "P1DT2H3M", "PT2H3M4S"),
             ("interval year to month", "P-1Y2M", "P1M1D"),
+            ("interval", "-838:59:59.999999", ""),
+            ("interval(0)", "-12:00:01", "-12:00:00.5"),
+            ("interval day", "00:00:00", "-25:00:00"),
             ("bit(3)", "101", "1011"),
             ("jsonb", "[{\"a\": {\"a\": 1}}]", "[{\"a\": 1, \"a\": 1}]"),
             ("numeric(5,1)[]", "[0:1]={1.5,NULL}", "{{1.5},{1.25}}"),

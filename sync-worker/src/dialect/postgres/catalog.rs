@@ -3,7 +3,7 @@
 use changeover_shadow::Value;
 
 use super::Postgres;
-use crate::dialect::catalog::{Column, Reference, Table, Unique};
+use crate::dialect::catalog::{Column, Reference, Table, Unique, text};
 use crate::dialect::session::{DbError, Session};
 use crate::dialect::statement::Statement;
 use crate::dialect::{BadSetting, Dialect};
@@ -245,13 +245,6 @@ pub(super) async fn blockers(
         .iter()
         .filter_map(|row| text(row, 0))
         .collect())
-}
-
-fn text(row: &[Value], index: usize) -> Option<String> {
-    match row.get(index) {
-        Some(Value::Text(text)) => Some(text.clone()),
-        _ => None,
-    }
 }
 
 fn texts(value: Option<&Value>) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! Which columns can be part of a key, and the one text that each component has.
 
 use crate::dialect::catalog::Column;
+use crate::dialect::exact;
 
 /// Why `column` cannot be part of a key, if it cannot.
 pub(super) fn type_problem(column: &Column) -> Option<String> {
@@ -76,17 +77,7 @@ fn canonical_uuid(text: &str) -> Option<String> {
         }
         last = c;
     }
-    let part = |from: usize, to: usize| digits.get(from..to);
-    (digits.len() == 32).then(|| {
-        Some(format!(
-            "{}-{}-{}-{}-{}",
-            part(0, 8)?,
-            part(8, 12)?,
-            part(12, 16)?,
-            part(16, 20)?,
-            part(20, 32)?
-        ))
-    })?
+    exact::uuid(&digits)
 }
 
 #[cfg(test)]

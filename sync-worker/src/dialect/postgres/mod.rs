@@ -174,6 +174,10 @@ impl Dialect for Postgres {
         format!("(SELECT {select} FROM unnest({arrays}) AS u({names}))")
     }
 
+    fn triggers(&self) -> &'static str {
+        triggers::STANDING
+    }
+
     fn stale_triggers<'a>(
         &'a self,
         session: &'a mut dyn Session,
@@ -278,7 +282,7 @@ impl Dialect for Postgres {
             "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL changeover.copy = 'on'; \
              SET LOCAL lock_timeout = '{COPY_LOCK_TIMEOUT}'; \
              SELECT pg_advisory_xact_lock_shared({})",
-            epoch_lock(entity, place)
+            triggers::epoch_lock(entity, place)
         )
     }
 
@@ -291,7 +295,7 @@ impl Dialect for Postgres {
     fn lock_epoch(&self, entity: &str, place: &str, lock_timeout: Duration) -> Option<String> {
         Some(format!(
             "SET LOCAL lock_timeout = '10s'; SELECT pg_advisory_xact_lock({}); SET LOCAL lock_timeout = '{}ms'",
-            epoch_lock(entity, place),
+            triggers::epoch_lock(entity, place),
             lock_timeout.as_millis().max(1)
         ))
     }
@@ -442,8 +446,4 @@ impl Dialect for Postgres {
     ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, DbError>> {
         notes::noted(self, session, entity, place, keys).boxed()
     }
-}
-
-fn epoch_lock(entity: &str, place: &str) -> String {
-    format!("hashtextextended('{}/{entity}/{place}', 0)", tables::EPOCH)
 }

@@ -1,14 +1,12 @@
 //! What the contract's checks ask of PostgreSQL.
 
-use changeover_shadow::Value;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::Postgres;
 use crate::dialect::catalog::Column;
-use crate::dialect::probe::Probe;
+use crate::dialect::probe::{Probe, texts};
 use crate::dialect::session::{DbError, Session};
-use crate::dialect::statement::Statement;
 
 impl Probe for Postgres {
     fn tables<'a>(
@@ -20,7 +18,7 @@ impl Probe for Postgres {
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
              WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't' \
              AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND c.relname !~ '^changeover_' ORDER BY 1";
-        self.texts(session, sql).boxed()
+        texts(self, session, sql).boxed()
     }
 
     fn row_id(&self) -> (&'static str, &'static str) {
@@ -68,19 +66,6 @@ impl Probe for Postgres {
         let sql = "SELECT format('pid %s (application %s, %s)', pid, coalesce(nullif(application_name, ''), '?'), state) \
              FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() \
              AND backend_type = 'client backend' AND application_name <> 'changeover' AND xact_start IS NOT NULL ORDER BY pid";
-        self.texts(session, sql).boxed()
-    }
-}
-
-impl Postgres {
-    async fn texts(&self, session: &mut dyn Session, sql: &str) -> Result<Vec<String>, DbError> {
-        let rows = session.fetch(Statement::of(self, sql)).await?;
-        let texts = rows.into_iter().flatten();
-        Ok(texts
-            .filter_map(|value| match value {
-                Value::Text(text) => Some(text),
-                _ => None,
-            })
-            .collect())
+        texts(self, session, sql).boxed()
     }
 }

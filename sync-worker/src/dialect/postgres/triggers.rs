@@ -22,6 +22,10 @@ const NOT_A_FOLLOWER: &str = "CO001";
 /// SQLSTATE of a write that reached the follower.
 const NOT_THE_AUTHORITY: &str = "CO002";
 
+/// One that was disabled and enabled again is passed over by sessions that play a replica.
+pub(super) const STANDING: &str = "SELECT tgname::text, tgrelid::text, tgenabled = 'A' FROM pg_trigger \
+     WHERE NOT tgisinternal AND tgname LIKE 'changeover|_%' ESCAPE '|'";
+
 pub(super) fn create_tables() -> Vec<String> {
     // The key leads in every index: as long as a table's statistics are missing or old, the planner
     // takes an entity for one row, and would walk through all of its keys to find one.
@@ -58,6 +62,10 @@ REVOKE ALL ON changeover_key, changeover_epoch, changeover_id, changeover_backfi
 /// Two installers at once would race on CREATE TABLE IF NOT EXISTS, and the last uninstaller would
 /// drop the tables under an installer whose row it does not see yet: they queue.
 const INSTALLERS: &str = "SELECT pg_advisory_xact_lock(hashtextextended('changeover/install', 0));";
+
+pub(super) fn epoch_lock(entity: &str, place: &str) -> String {
+    format!("hashtextextended('{}/{entity}/{place}', 0)", tables::EPOCH)
+}
 
 pub(super) const PAST: &str = r#"CREATE TABLE IF NOT EXISTS changeover_past (
   entity text COLLATE "C" NOT NULL, place text COLLATE "C" NOT NULL, incarnation bigint NOT NULL,

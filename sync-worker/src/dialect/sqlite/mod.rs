@@ -168,6 +168,10 @@ impl Dialect for Sqlite {
         text
     }
 
+    fn triggers(&self) -> &'static str {
+        triggers::STANDING
+    }
+
     fn stale_triggers<'a>(
         &'a self,
         session: &'a mut dyn Session,

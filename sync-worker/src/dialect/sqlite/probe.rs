@@ -1,36 +1,22 @@
 //! What the contract's checks ask of SQLite.
 
-use changeover_shadow::Value;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::affinity::Affinity;
 use super::{BUSY_TIMEOUT, Sqlite};
 use crate::dialect::catalog::Column;
-use crate::dialect::probe::Probe;
+use crate::dialect::probe::{Probe, texts};
 use crate::dialect::session::{DbError, ErrorClass, Session};
-use crate::dialect::statement::Statement;
 
 impl Probe for Sqlite {
     fn tables<'a>(
         &'a self,
         session: &'a mut dyn Session,
     ) -> BoxFuture<'a, Result<Vec<String>, DbError>> {
-        async move {
-            let statement = Statement::of(
-                self,
-                "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*' \
-                 AND name NOT GLOB 'changeover_*' AND sql NOT LIKE 'CREATE VIRTUAL%' ORDER BY name",
-            );
-            let names = session.fetch(statement).await?.into_iter().flatten();
-            Ok(names
-                .filter_map(|value| match value {
-                    Value::Text(name) => Some(name),
-                    _ => None,
-                })
-                .collect())
-        }
-        .boxed()
+        let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*' \
+             AND name NOT GLOB 'changeover_*' AND sql NOT LIKE 'CREATE VIRTUAL%' ORDER BY name";
+        texts(self, session, sql).boxed()
     }
 
     fn row_id(&self) -> (&'static str, &'static str) {

@@ -16,6 +16,9 @@ use crate::dialect::statement::Statement;
 use crate::dialect::{Dialect, tables};
 use crate::mapping::KeyExpression;
 
+/// Nothing switches them off.
+pub(super) const STANDING: &str = "SELECT name, lower(tbl_name), 1 FROM sqlite_schema WHERE type = 'trigger' AND name GLOB 'changeover_*'";
+
 pub(super) fn create_tables() -> Vec<String> {
     vec![
         "CREATE TABLE IF NOT EXISTS changeover_key (
