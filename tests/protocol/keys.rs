@@ -19,9 +19,7 @@ async fn a_key_that_the_new_side_has_no_text_for_stops_nobody() {
         .await;
     let mapping = "revision = 1\nroot = { table = 'codes', key = ['code'] }\n[[target]]\nname = 'label'\n\
         table = 'labels'\nowned_by = { key = ['code'] }\nidentity = ['code']\ncolumns = { code = 'code', label = 'label' }";
-    let migration = market.open_with(Market::mapping(mapping)).await;
-    migration.install().await.unwrap();
-    migration.start_copying().await.unwrap();
+    let migration = market.installed_with(mapping).await;
     // Where it is the last of a page, the sweep cannot keep how far it has come.
     let narrow = BackfillOptions {
         page: 1,

@@ -374,9 +374,7 @@ async fn a_note_keeps_the_empty_text() {
     );
     let market = Market::start(Topology::MariadbToSqlite).await;
     market.fill(4).await;
-    let migration = market.open_with(Market::mapping(&by_name)).await;
-    migration.install().await.unwrap();
-    migration.start_copying().await.unwrap();
+    let migration = market.installed_with(&by_name).await;
     backfill(&migration).await;
     let mut writer = sqlx::MySqlConnection::connect(&market.legacy_url)
         .await

@@ -260,7 +260,12 @@ impl Market {
 
     /// Installed and copying.
     pub async fn installed(&self) -> Migration {
-        let migration = self.open().await;
+        self.installed_with(MAPPING).await
+    }
+
+    /// The same, with this mapping.
+    pub async fn installed_with(&self, mapping: &str) -> Migration {
+        let migration = self.open_with(Market::mapping(mapping)).await;
         migration
             .install()
             .await

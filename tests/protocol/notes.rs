@@ -111,9 +111,7 @@ async fn a_note_that_fails_stops_nothing() {
     let all = "WHERE tenant_id = $row.id";
     let mapping = MAPPING.replace(all, &format!("{all} AND 1 / (stock - 13) IS NOT NULL"));
     assert_ne!(mapping, MAPPING);
-    let migration = market.open_with(Market::mapping(&mapping)).await;
-    migration.install().await.unwrap();
-    migration.start_copying().await.unwrap();
+    let migration = market.installed_with(&mapping).await;
     backfill(&migration).await;
     market
         .legacy

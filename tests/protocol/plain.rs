@@ -93,7 +93,7 @@ impl Engine {
             Engine::Mariadb => {
                 "SELECT 'table ' || table_name FROM information_schema.tables WHERE table_schema = database() AND table_name LIKE '%changeover%' \
                  UNION ALL SELECT 'routine ' || routine_name FROM information_schema.routines WHERE routine_schema = database() AND routine_name LIKE '%changeover%' \
-                 UNION ALL SELECT 'trigger ' || trigger_name FROM information_schema.triggers WHERE trigger_schema = database() AND trigger_name LIKE '%changeover%'"
+                 UNION ALL SELECT 'trigger ' || trigger_name FROM information_schema.triggers WHERE event_object_schema = database() AND trigger_name LIKE '%changeover%'"
             }
         }
     }

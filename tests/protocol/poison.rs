@@ -53,9 +53,7 @@ async fn poisoned(topology: Topology, rows: u32, ids: &str) -> (Market, Migratio
     let poison = format!("UPDATE listings SET title = 'poison' WHERE id IN ({ids})");
     market.legacy.run(&poison).await;
     let mapping = with_stock(&fails(topology, "title = 'poison'", "stock"));
-    let migration = market.open_with(Market::mapping(&mapping)).await;
-    migration.install().await.unwrap();
-    migration.start_copying().await.unwrap();
+    let migration = market.installed_with(&mapping).await;
     (market, migration)
 }
 
@@ -197,9 +195,7 @@ mod scenario {
             "key = [\"listing_id\"]\nslot",
             &format!("key = [\"listing_id\"]\nwhere = '''{filter} = 1'''\nslot"),
         );
-        let migration = market.open_with(Market::mapping(&mapping)).await;
-        migration.install().await.unwrap();
-        migration.start_copying().await.unwrap();
+        let migration = market.installed_with(&mapping).await;
         backfill(&migration).await;
         blocked(
             &market,
@@ -247,9 +243,7 @@ mod scenario {
             .await;
         let mapping =
             with_stock("CASE WHEN title = 'uncountable' THEN 'a secret' ELSE '' || stock END");
-        let migration = market.open_with(Market::mapping(&mapping)).await;
-        migration.install().await.unwrap();
-        migration.start_copying().await.unwrap();
+        let migration = market.installed_with(&mapping).await;
         (market, migration)
     }
 
@@ -319,9 +313,7 @@ mod scenario {
             .await;
         let mapping = "revision = 1\nroot = { table = 'codes', key = ['code'] }\n[[target]]\nname = 'label'\n\
             table = 'labels'\nowned_by = { key = ['code'] }\nidentity = ['code']\ncolumns = { code = 'code', label = 'label' }";
-        let migration = market.open_with(Market::mapping(mapping)).await;
-        migration.install().await.unwrap();
-        migration.start_copying().await.unwrap();
+        let migration = market.installed_with(mapping).await;
         backfill(&migration).await;
         blocked(&market, &migration, &["abc"], "refuses the").await;
         market
@@ -347,9 +339,7 @@ mod scenario {
             .await;
         let mapping = "revision = 1\nroot = { table = 'codes', key = ['code'] }\n[[target]]\nname = 'label'\n\
             table = 'labels'\nowned_by = { key = ['code'] }\nidentity = ['code']\ncolumns = { code = 'code', label = 'label' }";
-        let migration = market.open_with(Market::mapping(mapping)).await;
-        migration.install().await.unwrap();
-        migration.start_copying().await.unwrap();
+        let migration = market.installed_with(mapping).await;
         backfill(&migration).await;
         let labels = "SELECT code || ' ' || label FROM labels ORDER BY 1";
         assert_eq!(market.new.texts(labels).await, ["8 eight"]);

@@ -74,9 +74,7 @@ async fn an_identity_that_changes_in_case_alone_is_followed() {
         market.fill(3).await;
         let titled = "UPDATE listings SET title = 'Title ' || id";
         market.legacy.run(titled).await;
-        let migration = market.open_with(Market::mapping(mapping)).await;
-        migration.install().await.unwrap();
-        migration.start_copying().await.unwrap();
+        let migration = market.installed_with(mapping).await;
         backfill(&migration).await;
         market
             .legacy
@@ -246,9 +244,7 @@ mod scenario {
             columns = { id = "id", listing = "listing_id", url = "url" }
         "#;
         market.fill(8).await;
-        let migration = market.open_with(Market::mapping(mapping)).await;
-        migration.install().await.unwrap();
-        migration.start_copying().await.unwrap();
+        let migration = market.installed_with(mapping).await;
         backfill(&migration).await;
         let copier = migration.copier();
         // The photo of 4 is written, so that a copy of 4 is newer than the follower's.
@@ -293,9 +289,7 @@ mod scenario {
             .legacy
             .run("UPDATE listings SET title = 't' || id")
             .await;
-        let migration = market.open_with(Market::mapping(mapping)).await;
-        migration.install().await.unwrap();
-        migration.start_copying().await.unwrap();
+        let migration = market.installed_with(mapping).await;
         backfill(&migration).await;
         market
             .legacy

@@ -159,9 +159,7 @@ mod scenario {
             .legacy
             .run("INSERT INTO doors VALUES (1, true, 0.1, 'a'), (1, false, 2.0, 'b'), (2, true, 0.1, 'c')")
             .await;
-        let migration = market.open_with(Market::mapping(mapping)).await;
-        migration.install().await.unwrap();
-        migration.start_copying().await.unwrap();
+        let migration = market.installed_with(mapping).await;
         backfill(&migration).await;
         market.new.force("UPDATE gates SET note = sign").await;
         // Two keys exchange a unique value, so their rows go and come back.
@@ -220,9 +218,7 @@ async fn a_value_that_a_strict_table_refuses_blocks_its_key() {
         identity = ["id"]
         columns = { id = "id", title = "CASE WHEN id = 3 THEN title ELSE '0' || id END" }
     "#;
-    let migration = market.open_with(Market::mapping(mapping)).await;
-    migration.install().await.unwrap();
-    migration.start_copying().await.unwrap();
+    let migration = market.installed_with(mapping).await;
     backfill(&migration).await;
     let dirty = market.dirty().await;
     assert!(

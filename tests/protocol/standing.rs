@@ -1,10 +1,11 @@
 //! Triggers that are gone, are another table's, or are switched off: writes leave no stamp, nothing refuses
 //! them, and whoever asks is told.
 
-use changeover::worker::migration::MigrationError;
+use changeover::worker::dialect::session::Database;
+use changeover::worker::migration::{Migration, MigrationError};
 use changeover::worker::verify::Class;
 
-use super::market::{Engine, Market, Topology, backfill, drain, verify};
+use super::market::{Engine, MAPPING, Market, Topology, backfill, drain, verify};
 use super::races::{ready, settle};
 use crate::operate::command::Desk;
 
@@ -219,4 +220,29 @@ async fn an_operator_is_told_of_lost_triggers() {
             .is_empty()
     );
     market.assert_equal().await;
+}
+
+/// Without the right to create triggers one sees that they are there. To take them for lost would raise
+/// the base at every start of an application.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_who_may_only_write_does_not_miss_the_triggers() {
+    let market = Market::start(Topology::MariadbToSqlite).await;
+    let migration = market.installed().await;
+    let before = migration.epoch().await.unwrap();
+    let database = market.legacy.text("SELECT database()").await;
+    let user = format!("app_{database}");
+    market
+        .legacy
+        .run(&format!(
+            "CREATE USER {user}; GRANT PROCESS ON *.* TO {user}; \
+             GRANT SELECT, INSERT, UPDATE, DELETE ON {database}.* TO {user}"
+        ))
+        .await;
+    let url = market.legacy_url.replace("root@", &format!("{user}@"));
+    let [legacy, new] = [&url, &market.new_url].map(|url| Database::open(url).unwrap());
+    let app = Migration::open(Market::entity(), Market::mapping(MAPPING), legacy, new).await;
+    let app = app.unwrap();
+    app.install().await.unwrap();
+    app.triggers_stand().await.unwrap();
+    assert_eq!(migration.epoch().await.unwrap(), before);
 }

@@ -35,9 +35,7 @@ async fn tagged(collation: &str) -> (Market, Migration) {
         .legacy
         .run("INSERT INTO photos VALUES (10, 1, 'a'), (20, 2, 'a')")
         .await;
-    let migration = market.open_with(Market::mapping(mapping)).await;
-    migration.install().await.unwrap();
-    migration.start_copying().await.unwrap();
+    let migration = market.installed_with(mapping).await;
     backfill(&migration).await;
     (market, migration)
 }
@@ -175,9 +173,7 @@ async fn a_decimal_that_does_not_fit_finds_no_row() {
         "table = \"rates\"\nby = \"rate\"\nvalue = \"provider\"",
     );
     assert_ne!(mapping, MAPPING);
-    let migration = market.open_with(Market::mapping(&mapping)).await;
-    migration.install().await.unwrap();
-    migration.start_copying().await.unwrap();
+    let migration = market.installed_with(&mapping).await;
     market
         .legacy
         .run(

@@ -139,6 +139,20 @@ pub(super) fn reads_as(text: &str, number: f64) -> bool {
     }
 }
 
+/// Of each type, the first text is kept and the second, if there is one, altered.
+#[cfg(test)]
+pub(super) fn told_apart(
+    cases: &[(&str, &str, &str)],
+    alters: &dyn Fn(&str, &changeover_shadow::Value) -> bool,
+) {
+    let altered = |stored, text: &str| alters(stored, &changeover_shadow::Value::Text(text.into()));
+    for (stored, kept, other) in cases {
+        assert!(!altered(stored, kept), "{stored}: {kept}");
+        let other_too = other.is_empty() || altered(stored, other);
+        assert!(other_too, "{stored}: {other}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -42,10 +42,10 @@ pub struct RowColumn<'a> {
     pub written: bool,
 }
 
-impl<'a> RowColumn<'a> {
+impl RowColumn<'_> {
     /// A column of this name and type.
     #[must_use]
-    pub const fn new(name: &'a str, sql_type: &'a str) -> RowColumn<'a> {
+    pub const fn new<'a>(name: &'a str, sql_type: &'a str) -> RowColumn<'a> {
         RowColumn {
             name,
             sql_type: Some(sql_type),
@@ -56,7 +56,7 @@ impl<'a> RowColumn<'a> {
 
     /// A column of values to be found in a table's.
     #[must_use]
-    pub fn of(name: &'a str, column: &'a Column) -> RowColumn<'a> {
+    pub fn of<'a>(name: &'a str, column: &'a Column) -> RowColumn<'a> {
         RowColumn {
             column: Some(column),
             ..RowColumn::new(name, &column.sql_type)
@@ -65,12 +65,21 @@ impl<'a> RowColumn<'a> {
 
     /// A column of values to be put into a table's.
     #[must_use]
-    pub fn into(name: &'a str, column: &'a Column) -> RowColumn<'a> {
+    pub fn into<'a>(name: &'a str, column: &'a Column) -> RowColumn<'a> {
         RowColumn {
             written: true,
             ..RowColumn::of(name, column)
         }
     }
+}
+
+/// Each row with its place among them as its last value.
+pub(super) fn numbered(rows: Vec<Vec<Value>>) -> Vec<Vec<Value>> {
+    let places = (0i64..).map(Value::Integer);
+    rows.into_iter()
+        .zip(places)
+        .map(|(row, place)| row.into_iter().chain([place]).collect())
+        .collect()
 }
 
 impl<'d> Statement<'d> {

@@ -26,6 +26,11 @@ use crate::sum::{Span, Sum, Unsummed};
 
 /// How an engine sums rows.
 pub trait Summing: Send + Sync {
+    /// Why it sums none, if so.
+    fn nothing(&self) -> Option<&'static str> {
+        None
+    }
+
     /// How keys of a type are ordered, whether it is a column's or one that
     /// [`Dialect::describe_query`] answers: equal answers mean one order, also between
     /// two databases of this engine. It is the name of a type that reads any bound. `None` where the
@@ -112,6 +117,9 @@ impl Sums {
         }
         if authority.engine() != follower.engine() {
             return Sums::none("both sides", "they are of two engines");
+        }
+        if let Some(why) = authority.sums().nothing() {
+            return Sums::none("both sides", why);
         }
         let root = catalog.authority.first();
         let key: Vec<Column> = (shape.root.key.iter())

@@ -6,12 +6,12 @@ use changeover_flags::Key;
 use changeover_shadow::Value;
 
 use super::resolve::{Copy, Resolved};
-use super::write::{bound, numbered, owned_rows};
+use super::write::{derived, numbered, owned_rows};
 use super::{SqlFollower, TargetTable};
 use crate::dialect::authority::key_at;
 use crate::dialect::catalog::Column;
 use crate::dialect::session::{DbError, Session};
-use crate::dialect::statement::Statement;
+use crate::dialect::statement::{RowColumn, Statement};
 use crate::dialect::tables;
 use crate::mapping::Belongs;
 use crate::store::Stamped;
@@ -95,7 +95,7 @@ impl SqlFollower {
                 names.join(", "),
                 numbered("r", names.len())
             ));
-        let statement = bound(statement, columns, values).sql(")");
+        let statement = derived(statement, RowColumn::of, columns, values).sql(")");
         Ok(session
             .fetch(statement)
             .await?

@@ -6,13 +6,13 @@ use changeover_flags::Key;
 use changeover_shadow::Value;
 
 use super::resolve::{Copy, Resolved, tag};
-use super::write::{bound, owned_rows};
+use super::write::{derived, owned_rows};
 use super::{SqlFollower, TargetTable};
 use crate::dialect::authority::{key_at, text};
 use crate::dialect::catalog::Column;
 use crate::dialect::held_mapping::HeldMapping;
 use crate::dialect::session::{DbError, ErrorClass, Session};
-use crate::dialect::statement::Statement;
+use crate::dialect::statement::{RowColumn, Statement};
 use crate::dialect::tables;
 use crate::mapping::Belongs;
 use crate::store::{Observed, Stamped, StoreError};
@@ -253,7 +253,7 @@ impl SqlFollower {
                     dialect,
                     &format!("SELECT r.c{}{select} FROM ", holding.len()),
                 );
-                bound(statement, &typed, &rows)
+                derived(statement, RowColumn::of, &typed, &rows)
                     .sql(" CROSS JOIN ")
                     .table(&target.target.table)
                     .sql(&format!(" t WHERE {}", same.join(" AND ")))
@@ -335,7 +335,7 @@ impl SqlFollower {
                     select.join(", ")
                 ),
             );
-            let statement = bound(statement, &typed, asked)
+            let statement = derived(statement, RowColumn::of, &typed, asked)
                 .sql(" CROSS JOIN ")
                 .table(&target.target.table)
                 .sql(&format!(" t WHERE {}", same.join(" AND ")));

@@ -2,7 +2,7 @@
 
 use changeover_shadow::Value;
 
-use super::write::{numbered, written};
+use super::write::{derived, numbered};
 use super::{SqlFollower, TargetTable};
 use crate::dialect::catalog::Column;
 use crate::dialect::session::{DbError, ErrorClass, Session};
@@ -66,7 +66,7 @@ impl SqlFollower {
                     names.join(", "),
                     numbered("r", columns.len())
                 ));
-            let mut statement = written(statement, columns, rows);
+            let mut statement = derived(statement, RowColumn::into, columns, rows);
             if !fresh {
                 statement = statement.sql(&format!(
                     " WHERE true ON CONFLICT ({}) DO {action}{}",

@@ -126,7 +126,7 @@ impl SqlFollower {
                     names.join(", "),
                     numbered("r", names.len())
                 ));
-            let statement = written(statement, &target.columns, rows)
+            let statement = derived(statement, RowColumn::into, &target.columns, rows)
                 .sql(" WHERE true")
                 .sql(&dialect.or_nothing(&target.target.table, &identity));
             session.execute(statement).await?;
@@ -190,7 +190,7 @@ impl SqlFollower {
                 .map(|(n, column)| format!("r.c{n} = t.{}", dialect.quote(&column.name)))
                 .collect();
             statement = statement.sql(" AND NOT EXISTS (SELECT 1 FROM ");
-            statement = bound(statement, &target.identity, &identities)
+            statement = derived(statement, RowColumn::of, &target.identity, &identities)
                 .sql(&format!(" WHERE {})", same.join(" AND ")));
         }
         session.execute(statement).await?;
@@ -222,7 +222,7 @@ impl SqlFollower {
                     quoted.join(", "),
                     numbered("r", columns.len())
                 ));
-                bound(statement, &columns, &rows).sql(")")
+                derived(statement, RowColumn::of, &columns, &rows).sql(")")
             }
             Some(Belongs::Row {
                 column,
@@ -386,28 +386,16 @@ pub(super) fn numbered(alias: &str, count: usize) -> String {
         .join(", ")
 }
 
-/// A derived table `r(c0, c1, …)` of values to be found in these columns.
-pub(super) fn bound<'d>(
+/// A derived table `r(c0, c1, …)` of values, to be found in these columns ([`RowColumn::of`]) or put
+/// into them ([`RowColumn::into`]).
+pub(super) fn derived<'d>(
     statement: Statement<'d>,
+    typed: for<'a> fn(&'a str, &'a Column) -> RowColumn<'a>,
     columns: &[Column],
     rows: &[Vec<Value>],
 ) -> Statement<'d> {
     let names: Vec<String> = (0..columns.len()).map(|n| format!("c{n}")).collect();
     let pairs = names.iter().zip(columns);
-    let typed: Vec<RowColumn<'_>> = pairs.map(|(n, column)| RowColumn::of(n, column)).collect();
-    statement.rows("r", &typed, rows)
-}
-
-/// The same, of values to be put into them.
-pub(super) fn written<'d>(
-    statement: Statement<'d>,
-    columns: &[Column],
-    rows: &[Vec<Value>],
-) -> Statement<'d> {
-    let names: Vec<String> = (0..columns.len()).map(|n| format!("c{n}")).collect();
-    let pairs = names.iter().zip(columns);
-    let typed: Vec<RowColumn<'_>> = pairs
-        .map(|(n, column)| RowColumn::into(n, column))
-        .collect();
-    statement.rows("r", &typed, rows)
+    let columns: Vec<RowColumn<'_>> = pairs.map(|(n, column)| typed(n, column)).collect();
+    statement.rows("r", &columns, rows)
 }

@@ -6,7 +6,7 @@ use super::Mariadb;
 use crate::dialect::Dialect;
 use crate::dialect::catalog::Column;
 use crate::dialect::session::{DbError, Session};
-use crate::dialect::statement::{RowColumn, Statement};
+use crate::dialect::statement::{RowColumn, Statement, numbered};
 
 /// `rows` through a temporary table of the columns' types, in their order. The server has no other
 /// way to say what an assignment makes of a value.
@@ -35,13 +35,7 @@ pub(super) async fn normalise(
         .map(|(name, column)| RowColumn::into(name, column))
         .collect();
     bound.push(RowColumn::new("position", "bigint"));
-    let rows: Vec<Vec<Value>> = (0i64..)
-        .zip(rows)
-        .map(|(position, mut row)| {
-            row.push(Value::Integer(position));
-            row
-        })
-        .collect();
+    let rows = numbered(rows);
     let names = names.join(", ");
     for rows in rows.chunks(dialect.rows_limit(bound.len())) {
         let insert = format!(

@@ -9,7 +9,14 @@ use crate::dialect::session::{DbError, Session};
 use crate::dialect::sums::{SummedRows, Summing};
 use crate::sum::Sum;
 
+/// Said in reports.
+const WHY: &str = "rows of MariaDB are compared key by key";
+
 impl Summing for Mariadb {
+    fn nothing(&self) -> Option<&'static str> {
+        Some(WHY)
+    }
+
     fn key_order(&self, _sql_type: &str) -> Option<&'static str> {
         None
     }
@@ -20,7 +27,7 @@ impl Summing for Mariadb {
         _from: Option<&str>,
         _column: &Column,
     ) -> Result<String, String> {
-        Err("rows of MariaDB are compared key by key".to_owned())
+        Err(WHY.to_owned())
     }
 
     fn sum<'a>(
@@ -28,6 +35,6 @@ impl Summing for Mariadb {
         _session: &'a mut dyn Session,
         _rows: SummedRows<'a>,
     ) -> BoxFuture<'a, Result<Sum, DbError>> {
-        async { Err(DbError::odd("rows of MariaDB are not summed")) }.boxed()
+        async { Err(DbError::odd(WHY)) }.boxed()
     }
 }

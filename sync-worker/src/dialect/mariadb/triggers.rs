@@ -38,7 +38,7 @@ const TABLES: [&str; 6] = [
 /// Without the row that switches them on, they do nothing.
 pub(super) const STANDING: &str = "SELECT trigger_name, concat(event_object_schema, '.', event_object_table), EXISTS (SELECT 1 FROM changeover_guard \
        WHERE entity = '{entity}' AND place = '{place}' AND incarnation >= 0) FROM information_schema.triggers \
-     WHERE trigger_schema = database() AND trigger_name LIKE 'changeover|_%' ESCAPE '|'";
+     WHERE event_object_schema = database() AND trigger_name LIKE 'changeover|_%' ESCAPE '|'";
 
 pub(super) fn create_tables() -> Vec<String> {
     let of = named();
@@ -242,7 +242,7 @@ END",
 /// The triggers of an entity's side that are there.
 async fn installed(dialect: &Mariadb, session: &mut dyn Session) -> Result<Vec<String>, DbError> {
     let sql = "SELECT trigger_name FROM information_schema.triggers \
-               WHERE trigger_schema = database() AND trigger_name LIKE 'changeover|_%' ESCAPE '|'";
+               WHERE event_object_schema = database() AND trigger_name LIKE 'changeover|_%' ESCAPE '|'";
     texts(dialect, session, sql).await
 }
 

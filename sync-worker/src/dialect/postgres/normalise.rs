@@ -7,7 +7,7 @@ use super::catalog::unhex;
 use crate::dialect::Dialect;
 use crate::dialect::catalog::Column;
 use crate::dialect::session::{DbError, Session};
-use crate::dialect::statement::{RowColumn, Statement};
+use crate::dialect::statement::{RowColumn, Statement, numbered};
 
 /// `rows` through the columns' own input conversion, in their order.
 pub(super) async fn normalise(
@@ -26,13 +26,7 @@ pub(super) async fn normalise(
         .collect();
     bound.push(RowColumn::new("position", "bigint"));
     let select: Vec<String> = names.iter().map(|name| format!("r.{name}::text")).collect();
-    let rows: Vec<Vec<Value>> = (0i64..)
-        .zip(rows)
-        .map(|(position, mut row)| {
-            row.push(Value::Integer(position));
-            row
-        })
-        .collect();
+    let rows = numbered(rows);
     let statement = Statement::of(dialect, &format!("SELECT {} FROM ", select.join(", ")))
         .rows("r", &bound, &rows)
         .sql(" ORDER BY r.position");
