@@ -4,6 +4,7 @@
 //! A lost request leaves the server as the lost answer to the one before it does, so all answers are lost
 //! and the first request.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use changeover::flags::Stage;
@@ -34,6 +35,7 @@ const WRITES: [&str; 4] = [
 ];
 
 /// Where the network is faulty.
+#[derive(Debug, Clone, Copy)]
 struct Before {
     topology: Topology,
     new: bool,
@@ -50,23 +52,28 @@ impl From<Topology> for Before {
 
 /// A small marketplace with a faulty network before one side.
 struct Network {
+    place: Before,
     market: Market,
     proxy: FaultProxy,
     urls: [String; 2],
+    struck: AtomicU64,
 }
 
 impl Network {
-    async fn before(before: Before) -> Network {
-        let market = Market::start(before.topology).await;
+    async fn before(place: impl Into<Before>) -> Network {
+        let place = place.into();
+        let market = Market::start(place.topology).await;
         market.fill(8).await;
         let mut urls = [market.legacy_url.clone(), market.new_url.clone()];
-        let side = &mut urls[usize::from(before.new)];
+        let side = &mut urls[usize::from(place.new)];
         let (proxy, url) = FaultProxy::before(side).await;
         *side = url;
         Network {
+            place,
             market,
             proxy,
             urls,
+            struck: AtomicU64::new(0),
         }
     }
 
@@ -89,12 +96,37 @@ impl Network {
         self.proxy.once(fault);
         let done = work.await;
         self.proxy.set(Fault::None);
-        (done, self.proxy.fired(fault) > before)
+        let struck = self.proxy.fired(fault) > before;
+        self.struck.fetch_add(u64::from(struck), Ordering::Relaxed);
+        (done, struck)
+    }
+
+    /// At least so many faults struck: before the legacy side, before the new one, in a short run.
+    fn struck(&self, legacy: u64, new: u64, fast: u64) {
+        let struck = self.struck.load(Ordering::Relaxed);
+        println!("{:?}: {struck} faults", self.place);
+        let least = match (support::fast(), self.place.new) {
+            (true, _) => fast,
+            (false, true) => new,
+            (false, false) => legacy,
+        };
+        assert!(struck >= least, "{struck}");
     }
 
     async fn write(&self) {
         for sql in WRITES {
             self.market.legacy.run(sql).await;
+        }
+    }
+
+    /// Every table's triggers count, above the base.
+    async fn every_write_is_stamped(&self, worker: &Migration, n: u64) {
+        for sql in WRITES {
+            drain(worker).await;
+            assert_eq!(self.market.dirty().await, Vec::<String>::new(), "{n}");
+            self.market.legacy.run(sql).await;
+            let dirty = self.market.dirty().await.len();
+            assert_ne!(dirty, 0, "{:?}, {n}: {sql} left no stamp", self.place);
         }
     }
 }
@@ -142,14 +174,11 @@ mod new_side {
 mod scenario {
     use super::*;
 
-    pub(super) async fn an_installation_and_an_uninstallation(before: impl Into<Before>) {
-        let before = before.into();
-        let (topology, new) = (before.topology, before.new);
-        let network = Network::before(before).await;
+    pub(super) async fn an_installation_and_an_uninstallation(place: impl Into<Before>) {
+        let network = Network::before(place).await;
         let market = &network.market;
         let (flawed, sound) = (network.worker(MAPPING).await, market.open().await);
-        let mut struck = 0;
-        for n in numbers(new) {
+        for n in numbers(network.place.new) {
             let (installed, lost) = network.losing(n, flawed.install()).await;
             assert_eq!(installed.is_err(), lost, "{n}: {installed:?}");
             // What is half there refuses no write, and nothing counts on its stamps.
@@ -160,13 +189,7 @@ mod scenario {
                 .unwrap_or_else(|e| panic!("{n}: {e:?}"));
             sound.start_copying().await.unwrap();
             backfill(&sound).await;
-            for sql in WRITES {
-                drain(&sound).await;
-                assert_eq!(market.dirty().await, Vec::<String>::new(), "{n}");
-                market.legacy.run(sql).await;
-                let dirty = market.dirty().await.len();
-                assert_ne!(dirty, 0, "{topology:?}, {n}: {sql} left no stamp");
-            }
+            network.every_write_is_stamped(&sound, n).await;
             settle(market, &sound).await;
             sound.stop_copying().await.unwrap();
             let (taken, too) = network.losing(n, flawed.uninstall()).await;
@@ -185,25 +208,19 @@ mod scenario {
                 .new
                 .run("DELETE FROM pictures; DELETE FROM variants; DELETE FROM service_listings")
                 .await;
-            struck += u64::from(lost) + u64::from(too);
             if !lost && !too {
                 break;
             }
         }
-        println!("{topology:?}, new side {new}: {struck} faults");
-        let least = if new { 20 } else { 50 };
-        assert!(struck > if support::fast() { 4 } else { least }, "{struck}");
+        network.struck(51, 21, 5);
     }
 
-    pub(super) async fn a_raise(before: impl Into<Before>) {
-        let before = before.into();
-        let (topology, new) = (before.topology, before.new);
-        let network = Network::before(before).await;
+    pub(super) async fn a_raise(place: impl Into<Before>) {
+        let network = Network::before(place).await;
         let market = &network.market;
         let mut old = market.installed().await;
         backfill(&old).await;
-        let mut struck = 0;
-        for n in numbers(new) {
+        for n in numbers(network.place.new) {
             let mapping = revision(n + 2);
             let flawed = network.worker(&mapping).await;
             let sound = market.open_with(Market::mapping(&mapping)).await;
@@ -219,36 +236,24 @@ mod scenario {
             assert!(after.base > before.base && after.copying, "{n}: {after:?}");
             network.write().await;
             backfill(&sound).await;
-            // Stamped at the new base, by every table's triggers: else it would not show any more.
-            for sql in WRITES {
-                drain(&sound).await;
-                assert_eq!(market.dirty().await, Vec::<String>::new(), "{n}");
-                market.legacy.run(sql).await;
-                let dirty = market.dirty().await.len();
-                assert_ne!(dirty, 0, "{topology:?}, {n}: {sql} left no stamp");
-            }
+            // At the new base: a stamp below it would not show.
+            network.every_write_is_stamped(&sound, n).await;
             drain(&sound).await;
             let report = verify(&sound).await;
             assert!(report.clean() && report.compared >= 8, "{n}: {report:?}");
             old = sound;
-            struck += u64::from(lost);
             if !lost {
                 break;
             }
         }
-        println!("{topology:?}, new side {new}: {struck} faults");
-        let least = if new { 5 } else { 20 };
-        assert!(struck > if support::fast() { 1 } else { least }, "{struck}");
+        network.struck(21, 6, 2);
     }
 
-    pub(super) async fn a_move(before: impl Into<Before>) {
-        let before = before.into();
-        let (topology, new) = (before.topology, before.new);
-        let network = Network::before(before).await;
+    pub(super) async fn a_move(place: impl Into<Before>) {
+        let network = Network::before(place).await;
         let market = &network.market;
         let (flawed, sound) = (network.worker(MAPPING).await, market.installed().await);
         backfill(&sound).await;
-        let mut struck = 0;
         for n in 0..500 {
             let mut lost = false;
             for to in [Stage::Legacy, Stage::DualWrite] {
@@ -262,22 +267,18 @@ mod scenario {
                 let now = sound.step(to).await.unwrap();
                 assert_eq!((now.stage(), now.number), (to, from.number + 1), "{n}");
                 lost |= cut;
-                struck += u64::from(cut);
             }
             settle(market, &sound).await;
             if !lost {
                 break;
             }
         }
-        println!("{topology:?}, new side {new}: {struck} faults");
-        assert!(struck >= 4, "{struck}");
+        network.struck(4, 4, 4);
     }
 
     /// Marks, holds, notes about lookups.
-    pub(super) async fn a_drain(before: impl Into<Before>) {
-        let before = before.into();
-        let (topology, new) = (before.topology, before.new);
-        let network = Network::before(before).await;
+    pub(super) async fn a_drain(place: impl Into<Before>) {
+        let network = Network::before(place).await;
         let market = &network.market;
         let (flawed, sound) = (network.worker(MAPPING).await, market.installed().await);
         backfill(&sound).await;
@@ -287,15 +288,13 @@ mod scenario {
             ..DrainOptions::default()
         };
         let flawed = flawed.drain(options);
-        let mut struck = 0;
         // The more rows there are, the more is asked of the new side: each fault would be one of many.
-        for n in numbers(new).take(if new { 25 } else { 500 }) {
+        for n in numbers(network.place.new).take(if network.place.new { 25 } else { 500 }) {
             network.write().await;
             let status =
                 |status: &str| format!("UPDATE listings SET status = '{status}' WHERE id = 5");
             market.legacy.run(&status("forbidden")).await;
             let (drained, lost) = network.losing(n, flawed.once()).await;
-            struck += u64::from(lost);
             // What is not dirty agrees, whatever was lost.
             let report = verify(&sound).await;
             let known = [Class::Equal, Class::Lagging, Class::Waiting, Class::Blocked];
@@ -314,7 +313,6 @@ mod scenario {
                 break;
             }
         }
-        println!("{topology:?}, new side {new}: {struck} faults");
-        assert!(struck > if support::fast() { 1 } else { 10 }, "{struck}");
+        network.struck(11, 11, 2);
     }
 }

@@ -1,15 +1,10 @@
 //! SIGKILL at random moments under load: of the application, and of PostgreSQL. The first half of
 //! the kills strikes while history is being copied, the second while the new side answers reads.
 
+use super::strikes;
 use super::supervisor::Supervisor;
 use crate::protocol::market::Topology;
-use crate::support;
 use tokio::task::block_in_place;
-
-/// Kills per run.
-fn kills() -> u64 {
-    if support::fast() { 2 } else { 20 }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_application_over_two_postgres_databases() {
@@ -38,9 +33,10 @@ async fn postgres_with_one_database() {
 
 async fn application(topology: Topology) {
     let mut supervisor = Supervisor::new(topology, true).await;
-    for kill in 0..kills() {
+    let kills = strikes(topology);
+    for kill in 0..kills {
         let app = supervisor.start(0);
-        if kill == kills() / 2 {
+        if kill == kills / 2 {
             supervisor.until_ramped().await;
         }
         supervisor.while_running(100..400).await;
@@ -56,8 +52,9 @@ async fn application(topology: Topology) {
 async fn server(topology: Topology) {
     let mut supervisor = Supervisor::new(topology, true).await;
     let app = supervisor.start(0);
-    for kill in 0..kills() {
-        if kill == kills() / 2 {
+    let kills = strikes(topology);
+    for kill in 0..kills {
+        if kill == kills / 2 {
             supervisor.until_ramped().await;
         }
         supervisor.while_running(100..400).await;

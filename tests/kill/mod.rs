@@ -28,3 +28,17 @@ mod stopped;
 mod supervisor;
 mod worker;
 mod workload;
+
+use crate::protocol::market::Topology;
+use crate::support;
+
+/// How often one run strikes.
+fn strikes(topology: Topology) -> u64 {
+    let most = [Topology::PostgresTwoDatabases, Topology::MariadbToPostgres];
+    match std::env::var("CHANGEOVER_STRIKES") {
+        Ok(strikes) => strikes.parse().unwrap(),
+        Err(_) if support::fast() => 3,
+        Err(_) if most.contains(&topology) => 20,
+        Err(_) => 6,
+    }
+}

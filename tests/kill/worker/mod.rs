@@ -11,8 +11,7 @@
 //! a burst of writes is being drained. A strike counts when it landed: the process was alive, had moved
 //! something in this life, and left something to do.
 //!
-//! Every run prints its seed. `CHANGEOVER_STRIKES` is the number of strikes per run (20 unless set; 3
-//! with `CHANGEOVER_FAST=1`). Another way to sweep history is another [`Lines`](stand::Lines).
+//! Every run prints its seed. Another way to sweep history is another [`Lines`](stand::Lines).
 
 mod judge;
 mod stand;
@@ -72,7 +71,7 @@ async fn killed(topology: Topology, struck: Struck) {
         _ => BACKFILL,
     };
     let mut stand = Stand::new(topology, struck, lines).await;
-    let strikes = stand::strikes();
+    let strikes = super::strikes(topology);
     for strike in 0..strikes / 2 {
         stand.strike_the_sweep(strike, strikes / 2).await;
     }

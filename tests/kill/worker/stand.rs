@@ -11,6 +11,7 @@ use tokio::task::block_in_place;
 
 use super::writers::Writers;
 use crate::kill::sample::{self, Seen};
+use crate::kill::strikes;
 use crate::operate::command::{Desk, Ended, ended};
 use crate::protocol::market::{Market, Topology};
 use crate::protocol::plain::Engine;
@@ -45,15 +46,6 @@ pub const TENANTS: i64 = 20;
 
 /// How long anything may take that is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Strikes of a run that have to land.
-pub fn strikes() -> u64 {
-    match std::env::var("CHANGEOVER_STRIKES") {
-        Ok(strikes) => strikes.parse().unwrap(),
-        Err(_) if support::fast() => 3,
-        Err(_) => 20,
-    }
-}
 
 pub(super) fn rows() -> i64 {
     if support::fast() { 1_200 } else { 3_000 }
@@ -364,7 +356,7 @@ impl Stand {
     }
 
     fn patient(&self) {
-        let patience = PATIENCE * u32::try_from(strikes()).unwrap();
+        let patience = PATIENCE * u32::try_from(strikes(self.market.topology)).unwrap();
         assert!(
             self.began.elapsed() < patience,
             "strikes miss: {:?}",
