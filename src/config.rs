@@ -25,18 +25,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use changeover_flags::{BadEntity, Entity};
-use changeover_shadow::Rules;
-use changeover_sync_worker::backfill::BackfillOptions;
 use changeover_sync_worker::check::{CheckOptions, OwnCheck};
 use changeover_sync_worker::dialect::install::Patience;
 use changeover_sync_worker::dialect::session::Database;
-use changeover_sync_worker::drain::DrainOptions;
 use changeover_sync_worker::mapping::toml::{BadMapping, TomlMapping};
 use changeover_sync_worker::migration::Migration;
-use changeover_sync_worker::pace::{Pacing, RowsPerSecond};
 use changeover_sync_worker::preflight::PreflightError;
 use changeover_sync_worker::store::StoreError;
-use changeover_sync_worker::verify::VerifyOptions;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -44,9 +39,11 @@ use crate::causes::Causes;
 
 mod checks;
 mod pace;
+mod work;
 
 pub use checks::{Checking, Own};
-pub use pace::{Pace, Watching};
+pub use pace::{Pace, Watching, Work};
+pub use work::{Backfilling, Draining, Verifying};
 
 /// A whole file.
 #[derive(Debug, Clone, Deserialize)]
@@ -103,57 +100,6 @@ pub struct Moved {
     pub locks: Locking,
 }
 
-/// `[entity.NAME.backfill]`. What is not set is [`BackfillOptions`]' default, but for `attempts`.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Backfilling {
-    /// Keys per page, at least 1.
-    pub page: Option<u32>,
-    /// Keys per second, at least 1, instead of [`Pace::rows_per_second`].
-    pub rows_per_second: Option<u32>,
-    /// Whether the first sweep loads, which is quicker, and beside which nothing is copied.
-    pub load: Option<bool>,
-    /// How often in a row a page may fail before the verb gives up; 10 unless set.
-    pub attempts: u32,
-}
-
-impl Default for Backfilling {
-    fn default() -> Backfilling {
-        Backfilling {
-            page: None,
-            rows_per_second: None,
-            load: None,
-            attempts: 10,
-        }
-    }
-}
-
-/// `[entity.NAME.drain]`. What is not set is [`DrainOptions`]' default.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Draining {
-    /// Keys per copy, at least 1.
-    pub batch: Option<u32>,
-    /// Copies at a time, at least 1.
-    pub concurrency: Option<u32>,
-}
-
-/// `[entity.NAME.verify]`. What is not set is [`VerifyOptions`]' default.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Verifying {
-    /// Keys per page, at least 1.
-    pub page: Option<u32>,
-    /// Keys per span whose rows are summed; 0: none are.
-    pub range: Option<u32>,
-    /// The most samples kept per class.
-    pub samples: Option<usize>,
-    /// How often a key that keeps moving is looked at again.
-    pub looks: Option<u32>,
-    /// What counts as equal.
-    pub rules: Rules,
-}
-
 /// `[entity.NAME.locks]`. What is not set is [`Patience`]'s default.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -201,6 +147,14 @@ pub enum BadConfig {
         entity: String,
         /// The field.
         field: &'static str,
+    },
+    /// A share of the time that cannot be.
+    #[error("entity.{entity}.{work}.duty_percent is from 1 to 100")]
+    Duty {
+        /// The entity.
+        entity: String,
+        /// What is to take so much of the time.
+        work: &'static str,
     },
     /// What stands in `[pace]`.
     #[error("pace.{field}: {problem}")]
@@ -373,64 +327,26 @@ impl Moved {
             ("drain.concurrency", self.drain.concurrency),
             ("verify.page", self.verify.page),
             ("verify.looks", self.verify.looks),
+            ("drain.rows_per_second", self.drain.rows_per_second),
+            ("verify.rows_per_second", self.verify.rows_per_second),
             ("locks.tries", self.locks.tries),
         ];
-        match numbers.iter().find(|(_, number)| *number == Some(0)) {
-            Some((field, _)) => Err(BadConfig::Zero {
+        if let Some((field, _)) = numbers.iter().find(|(_, number)| *number == Some(0)) {
+            return Err(BadConfig::Zero {
                 entity: entity.to_owned(),
                 field,
+            });
+        }
+        let duties = [
+            ("drain", self.drain.duty_percent),
+            ("verify", self.verify.duty_percent),
+        ];
+        match duties.iter().find(|(_, percent)| !pace::is_duty(*percent)) {
+            Some((work, _)) => Err(BadConfig::Duty {
+                entity: entity.to_owned(),
+                work,
             }),
             None => Ok(()),
-        }
-    }
-}
-
-impl Backfilling {
-    /// As the worker takes it, at the pace of the file.
-    #[must_use]
-    pub fn options(&self, pace: &Pace) -> BackfillOptions {
-        let (default, pacing) = (BackfillOptions::default(), pace.pacing());
-        BackfillOptions {
-            page: self.page.unwrap_or(default.page),
-            pacing: Pacing {
-                rows_per_second: self
-                    .rows_per_second
-                    .and_then(RowsPerSecond::new)
-                    .or(pacing.rows_per_second),
-                ..pacing
-            },
-            load: self.load.unwrap_or(default.load),
-            attempts: Some(self.attempts),
-            ..default
-        }
-    }
-}
-
-impl Draining {
-    /// As the worker takes it.
-    #[must_use]
-    pub fn options(&self) -> DrainOptions {
-        let default = DrainOptions::default();
-        DrainOptions {
-            batch: self.batch.unwrap_or(default.batch),
-            concurrency: self.concurrency.unwrap_or(default.concurrency),
-            ..default
-        }
-    }
-}
-
-impl Verifying {
-    /// As the worker takes it.
-    #[must_use]
-    pub fn options(&self) -> VerifyOptions {
-        let default = VerifyOptions::default();
-        VerifyOptions {
-            page: self.page.unwrap_or(default.page),
-            range: self.range.unwrap_or(default.range),
-            samples: self.samples.unwrap_or(default.samples),
-            looks: self.looks.unwrap_or(default.looks),
-            rules: self.rules.clone(),
-            ..default
         }
     }
 }
@@ -451,6 +367,12 @@ impl Locking {
 #[cfg(test)]
 mod tests {
     use changeover_flags::Place;
+
+    use changeover_shadow::Rules;
+    use changeover_sync_worker::backfill::BackfillOptions;
+    use changeover_sync_worker::drain::DrainOptions;
+    use changeover_sync_worker::pace::RowsPerSecond;
+    use changeover_sync_worker::verify::VerifyOptions;
 
     use super::*;
 

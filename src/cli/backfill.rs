@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::failure::{Failure, HOLDS_NOT};
 use super::which::{Which, unless_interrupted};
+use crate::config::Work;
 use crate::screen::Screen;
 
 /// Copy history, in pages, from where the last run stopped
@@ -127,7 +128,7 @@ impl Backfill {
         let epoch = opened.copying().await?;
         migration.triggers_stand().await?;
         let mut options = opened.options();
-        let signals = opened.config.signals()?;
+        let signals = opened.config.signals_for(Work::Backfill)?;
         let pacing = &mut options.pacing;
         pacing.rows_per_second = self
             .rate

@@ -1,11 +1,12 @@
 //! `changeover drain`.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::io::Write as _;
 use std::time::Duration;
 
+use changeover_sync_worker::drain::DrainEvent;
 use changeover_sync_worker::migration::MigrationError;
+use changeover_sync_worker::pace::RowsPerSecond;
 use changeover_sync_worker::store::StoreError;
 use clap::Args;
 use serde::Serialize;
@@ -14,6 +15,7 @@ use tokio::sync::oneshot;
 use super::failure::{Failure, HOLDS_NOT};
 use super::which::{Which, unless_interrupted};
 use crate::causes::Causes;
+use crate::config::Work;
 
 /// Copy what is dirty, until nothing is
 ///
@@ -35,6 +37,9 @@ pub(super) struct Drain {
     /// tried again; it ends with exit code 1 where only another mapping, or an installation, can help
     #[arg(long)]
     follow: bool,
+    /// Keys per second, instead of what the file says
+    #[arg(long, value_name = "ROWS_PER_SECOND", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
 }
 
 #[derive(Debug, Serialize)]
@@ -62,17 +67,20 @@ impl fmt::Display for Drained {
 async fn follow(entity: &str, drain: &changeover_sync_worker::drain::Drain) -> Result<(), Failure> {
     let (given_up, hopeless) = oneshot::channel();
     let (mut given_up, mut said) = (Some(given_up), None);
-    let told = |failed: Option<StoreError>| {
-        let now = failed.as_ref().map(|error| Causes(error).to_string());
+    let told = |event: DrainEvent| {
+        let now = match &event {
+            DrainEvent::Failed(error) => Some(format!("trying again: {}", Causes(error))),
+            DrainEvent::Held(Some(reason)) => Some(format!("held back: {reason}")),
+            DrainEvent::Held(None) | DrainEvent::Passed => None,
+        };
         if now != said {
-            let text = now.as_deref().map_or("goes on".into(), |error| {
-                Cow::from(format!("trying again: {error}"))
-            });
+            let text = now.as_deref().unwrap_or("goes on");
             // A closed stderr is nobody's loss.
             let _ = writeln!(std::io::stderr(), "{entity}: {text}");
             said = now;
         }
-        if let Some(error) = failed.filter(is_hopeless)
+        if let DrainEvent::Failed(error) = event
+            && is_hopeless(&error)
             && let Some(given_up) = given_up.take()
         {
             // Nobody listens any more: it is stopping already.
@@ -109,7 +117,12 @@ impl Drain {
             // A closed stderr is nobody's loss.
             let _ = writeln!(std::io::stderr(), "warning: {error}");
         }
-        let drain = opened.migration.drain(opened.moved.drain.options());
+        let mut options = opened.moved.drain.options();
+        let pacing = &mut options.pacing;
+        let rate = self.rate.and_then(RowsPerSecond::new);
+        pacing.rows_per_second = rate.or(pacing.rows_per_second);
+        let signals = opened.config.signals_for(Work::Drain)?;
+        let drain = opened.migration.drain(options).with_signals(signals);
         if self.follow {
             return follow(&opened.name, &drain).await;
         }
@@ -118,6 +131,7 @@ impl Drain {
             Ok(drain.until_clean(Some(within)).await?)
         })
         .await?;
+        let held_back = drain.held_back_by();
         let lag = opened.migration.copier().authority().lag().await?;
         self.which.file.answer(&Drained {
             entity: opened.name,
@@ -125,13 +139,12 @@ impl Drain {
             waiting: lag.waiting,
             blocked: lag.blocked,
         })?;
-        match lag.dirty {
-            0 => Ok(()),
-            dirty => Err(
-                Failure::new(HOLDS_NOT, format!("{dirty} keys are still dirty")).with_hint(
-                    "changeover status says why keys are held; --within gives it more time",
-                ),
-            ),
+        if lag.dirty == 0 {
+            return Ok(());
         }
+        let by = held_back.map_or_else(String::new, |reason| format!(": held back: {reason}"));
+        let error = format!("{} keys are still dirty{by}", lag.dirty);
+        Err(Failure::new(HOLDS_NOT, error)
+            .with_hint("changeover status says why keys are held; --within gives it more time"))
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use changeover_flags::{Key, Percent};
+use changeover_sync_worker::pace::RowsPerSecond;
 use changeover_sync_worker::sum::Unsummed;
 use changeover_sync_worker::verify::{
     Part, PartReport, Recorded, Sampled, VerifyOptions, VerifyProgress, VerifyReport,
@@ -14,6 +15,7 @@ use serde::Serialize;
 
 use super::failure::{Failure, HOLDS_NOT};
 use super::which::{Opened, Which, print, print_line, unless_interrupted};
+use crate::config::Work;
 use crate::screen::Screen;
 
 /// Compare both sides, by sums and field by field, and record whether they agree
@@ -43,6 +45,9 @@ pub(super) struct Verify {
     /// Never end: begin again so often, and tell each report, until interrupted
     #[arg(long, value_name = "TIME", value_parser = time)]
     every: Option<Duration>,
+    /// Keys per second, instead of what the file says
+    #[arg(long, value_name = "KEYS_PER_SECOND", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
 }
 
 /// Also what `repair --report` reads.
@@ -155,7 +160,7 @@ impl Verify {
     }
 
     async fn once(&self, opened: &Opened) -> Result<Verified, Failure> {
-        let options = self.options(opened);
+        let options = self.options(opened)?;
         let seed = options.seed;
         let estimate = opened.migration.copier().authority().estimate().await?;
         let bar = Screen::new().bar("verify", estimate);
@@ -163,6 +168,7 @@ impl Verify {
         let reached = Mutex::new(VerifyProgress::default());
         let told = |progress: VerifyProgress| {
             bar.at(progress.compared);
+            bar.held(progress.held_back_by.as_ref().map(ToString::to_string));
             if let Ok(mut reached) = reached.lock() {
                 *reached = progress;
             }
@@ -183,8 +189,11 @@ impl Verify {
     }
 
     /// What the file says, and the command line over it.
-    fn options(&self, opened: &Opened) -> VerifyOptions {
+    fn options(&self, opened: &Opened) -> Result<VerifyOptions, Failure> {
         let mut options = opened.moved.verify.options();
+        let rate = self.rate.and_then(RowsPerSecond::new);
+        options.pacing.rows_per_second = rate.or(options.pacing.rows_per_second);
+        options.signals = opened.config.signals_for(Work::Verify)?;
         options.samples = self.samples.unwrap_or(options.samples);
         options.seed = self.seed.unwrap_or(options.seed);
         options.part = match (&self.from, self.sample) {
@@ -192,7 +201,7 @@ impl Verify {
             (None, Some(sampled)) => Part::Sample(sampled),
             (None, None) => Part::All,
         };
-        options
+        Ok(options)
     }
 }
 

@@ -1,4 +1,4 @@
-//! `[pace]`: how fast history is copied, and what stops it meanwhile.
+//! `[pace]`: how fast history is copied, and what stops that and other work meanwhile.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -42,6 +42,9 @@ pub struct Watching {
     /// Which side's database is asked.
     #[serde(default = "legacy")]
     pub of: Place,
+    /// What it holds back.
+    #[serde(default = "holds")]
+    pub holds: Vec<Work>,
     /// The most it may answer.
     pub most: f64,
     /// How old the last answer may be: older counts as too much. More than `every_ms`.
@@ -50,6 +53,36 @@ pub struct Watching {
     /// How often it is asked, at least every 10 ms.
     #[serde(default = "every_ms")]
     pub every_ms: u64,
+}
+
+/// Work that a signal can hold back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Work {
+    /// Copying history.
+    Backfill,
+    /// Comparing both sides.
+    Verify,
+    /// Copying what is dirty. While it is held back, more and more is read from legacy.
+    Drain,
+}
+
+/// The pace of work that goes as fast as it can unless told otherwise.
+pub(super) fn told(rows_per_second: Option<u32>, duty_percent: Option<u8>) -> Pacing {
+    Pacing {
+        rows_per_second: rows_per_second.and_then(RowsPerSecond::new),
+        duty: duty_percent.and_then(Duty::percent).unwrap_or(Duty::ALL),
+        ..Pacing::UNLIMITED
+    }
+}
+
+/// Whether it is a share of the time.
+pub(super) fn is_duty(percent: Option<u8>) -> bool {
+    percent.is_none_or(|percent| Duty::percent(percent).is_some())
+}
+
+fn holds() -> Vec<Work> {
+    vec![Work::Backfill, Work::Verify]
 }
 
 const fn legacy() -> Place {
@@ -99,10 +132,7 @@ impl Pace {
                 "it is at least 1; leave it out for its default",
             );
         }
-        if self
-            .duty_percent
-            .is_some_and(|of| Duty::percent(of).is_none())
-        {
+        if !is_duty(self.duty_percent) {
             return bad("duty_percent".to_owned(), "it is from 1 to 100");
         }
         let mut names = BTreeSet::new();
@@ -136,6 +166,10 @@ impl Watching {
                 "it has either sql, a query of one number, or built_in",
             ),
             (self.most.is_finite(), "most is a number, and a finite one"),
+            (
+                !self.holds.is_empty(),
+                "holds names backfill, verify or drain; leave it out for the first two",
+            ),
             (self.every_ms >= 10, "every_ms is at least 10"),
             (
                 older_than > Duration::from_millis(self.every_ms),
@@ -158,8 +192,21 @@ impl Config {
     ///
     /// [`CannotOpen`] when a side has no URL, or its engine has no such query.
     pub fn signals(&self) -> Result<Signals, CannotOpen> {
+        self.watched(|_| true)
+    }
+
+    /// Those that hold this work back.
+    ///
+    /// # Errors
+    ///
+    /// As [`signals`](Config::signals).
+    pub fn signals_for(&self, work: Work) -> Result<Signals, CannotOpen> {
+        self.watched(|watching| watching.holds.contains(&work))
+    }
+
+    fn watched(&self, which: impl Fn(&Watching) -> bool) -> Result<Signals, CannotOpen> {
         let mut signals = Signals::default();
-        for watching in &self.pace.signal {
+        for watching in self.pace.signal.iter().filter(|watching| which(watching)) {
             let url = match watching.of {
                 Place::Legacy => self.legacy.url("legacy")?,
                 Place::New => self.new.url("new")?,
@@ -230,6 +277,10 @@ mod tests {
                 "lower-case",
             ),
             (&format!("{signal}sql = '1'").replace('5', "nan"), "finite"),
+            (
+                &format!("{signal}sql = '1'\nholds = []"),
+                "backfill, verify or drain",
+            ),
         ];
         for (text, want) in cases {
             let said = read(text).expect_err(text).to_string();
@@ -246,7 +297,9 @@ mod tests {
             "{refused}"
         );
         let config = read(&format!("{signal}sql = '1'")).expect("a file");
-        let states = config.signals().expect("a signal").states();
-        assert_eq!(states.len(), 1);
+        for (work, signals) in [(Work::Backfill, 1), (Work::Verify, 1), (Work::Drain, 0)] {
+            let states = config.signals_for(work).expect("signals").states();
+            assert_eq!(states.len(), signals, "{work:?}");
+        }
     }
 }

@@ -35,7 +35,8 @@ pub struct RunOptions {
     pub drain: DrainOptions,
     /// The sweep over history; its pace is adaptive unless told otherwise.
     pub backfill: BackfillOptions,
-    /// What holds the sweep back: the application's own latency, say. None unless told otherwise.
+    /// What holds the sweep and the comparison back, in place of the latter's own: the application's own
+    /// latency, say. None unless told otherwise.
     pub signals: Signals,
     /// The comparison that lets percentages rise.
     pub verify: VerifyOptions,
@@ -197,7 +198,11 @@ impl Wiring {
             tracing::info!(entity = %self.migration.entity(), keys = swept.passed, "backfilled");
             self.migration.record_backfill(&epoch).await?;
         }
-        let report = self.verify(options.verify.clone()).await?;
+        let verify = VerifyOptions {
+            signals: options.signals.clone(),
+            ..options.verify.clone()
+        };
+        let report = self.verify(verify).await?;
         if let Some(why_not) = report.recorded.why_not() {
             tracing::warn!(entity = %self.migration.entity(), why_not, "the verify is not on record");
         }

@@ -41,8 +41,9 @@ use changeover_flags::Key;
 use tokio::time::Instant;
 
 use crate::copy::{Copier, CopySource};
-use crate::pace::{Backoff, Held, Pacer, Reason, RowsPerSecond, Signals};
+use crate::pace::{Backoff, Pacer, Reason, RowsPerSecond, Signals};
 use crate::store::{Cursor, Page, StoreError};
+use crate::turns::{Turns, Work};
 
 mod load;
 mod options;
@@ -115,7 +116,7 @@ impl BackfillControl {
 pub struct Backfill {
     copier: Copier,
     options: BackfillOptions,
-    control: BackfillControl,
+    turns: Turns,
 }
 
 /// What one page did.
@@ -130,19 +131,14 @@ impl Backfill {
     /// A page that was read ahead longer ago than this is read again.
     const FRESH: Duration = Duration::from_secs(1);
 
-    /// What holds the sweep back for less than this is not told.
-    const TOLD: Duration = Duration::from_secs(1);
-
     /// A backfill through `copier`.
     #[must_use]
     pub fn new(copier: Copier, options: BackfillOptions) -> Backfill {
-        let pacer = Pacer::new(options.pacing, most(&copier, options), Signals::default());
+        let turns = turns(&copier, options, Signals::default());
         Backfill {
             copier,
             options,
-            control: BackfillControl {
-                pacer: Arc::new(pacer),
-            },
+            turns,
         }
     }
 
@@ -150,19 +146,16 @@ impl Backfill {
     /// [`control`](Backfill::control).
     #[must_use]
     pub fn with_signals(mut self, signals: Signals) -> Backfill {
-        for signal in signals.states() {
-            self.copier.meters().may_hold_back(&signal.name);
-        }
-        let most = most(&self.copier, self.options);
-        let pacer = Pacer::new(self.options.pacing, most, signals);
-        self.control.pacer = Arc::new(pacer);
+        self.turns = turns(&self.copier, self.options, signals);
         self
     }
 
     /// What changes this backfill while it runs.
     #[must_use]
     pub fn control(&self) -> BackfillControl {
-        self.control.clone()
+        BackfillControl {
+            pacer: Arc::clone(self.turns.pacer()),
+        }
     }
 
     /// Sweeps from where the follower's cursor stands to the end, and tells `report` after each
@@ -176,11 +169,7 @@ impl Backfill {
     /// [`StoreError`] when a store refuses for a reason that waiting does not mend, or when a page
     /// has failed [`BackfillOptions::attempts`] times in a row.
     pub async fn run(&self, report: impl FnMut(Progress) + Send) -> Result<Progress, StoreError> {
-        tokio::select! {
-            biased;
-            swept = self.sweep(report) => swept,
-            never = self.control.pacer.sample() => match never {},
-        }
+        self.turns.during(self.sweep(report)).await
     }
 
     async fn sweep(&self, mut report: impl FnMut(Progress) + Send) -> Result<Progress, StoreError> {
@@ -305,19 +294,9 @@ impl Backfill {
         progress: &mut Progress,
         report: &mut (impl FnMut(Progress) + Send),
     ) -> Duration {
-        let mut meter = None;
-        let turn = self.control.pacer.turn(|held| {
-            // The one before counts itself first: both may be of one series.
-            drop(meter.take());
-            meter = held.map(|held| self.copier.meters().held_back(held.reason.label()));
-            let told = held.filter(|Held { reason, until }| {
-                reason.is_open() || until.is_some_and(|until| until - Instant::now() > Self::TOLD)
-            });
-            let reason = told.map(|held| held.reason.clone());
-            if reason != progress.held_back_by {
-                progress.held_back_by = reason;
-                report(progress.clone());
-            }
+        let turn = self.turns.next(|reason| {
+            progress.held_back_by = reason;
+            report(progress.clone());
         });
         turn.await
     }
@@ -330,7 +309,7 @@ impl Backfill {
         cursor: &Cursor,
         ahead: &mut Option<(Page, u32)>,
     ) -> Result<Option<Passed>, StoreError> {
-        let (meters, pacer) = (self.copier.meters(), &self.control.pacer);
+        let (meters, pacer) = (self.copier.meters(), self.turns.pacer());
         let begun = Instant::now();
         let (page, asked) = self.page(cursor, ahead, u32::MAX).await?;
         let (rows, bytes) = (page.stamped.len() as u64, page.bytes());
@@ -385,7 +364,7 @@ impl Backfill {
 
     /// How many keys the next page of images has.
     fn asks(&self) -> u32 {
-        self.control.pacer.page().min(self.options.page.max(1))
+        self.turns.pacer().page().min(self.options.page.max(1))
     }
 
     /// The page at the cursor: the one that was read ahead, if there is one.
@@ -406,7 +385,7 @@ impl Backfill {
     /// The page after `last`, read while the one before it is written.
     async fn read_ahead(&self, last: &Key, done: bool) -> Option<(Page, u32)> {
         // At a fixed rate a page that waits for its turn would be an old one.
-        if done || self.control.pacer.is_metered() {
+        if done || self.turns.pacer().is_metered() {
             return None;
         }
         let asked = self.asks();
@@ -438,6 +417,11 @@ impl Backfill {
         };
         self.copier.meters().cursor_ratio.set(ratio);
     }
+}
+
+fn turns(copier: &Copier, options: BackfillOptions, signals: Signals) -> Turns {
+    let (pace, most) = ((options.pacing, signals), most(copier, options));
+    Turns::new(Work::Backfill, pace, most, copier.meters())
 }
 
 #[cfg(test)]

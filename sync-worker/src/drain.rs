@@ -12,107 +12,40 @@
 //! 3. Held keys are retried at a slower pace than others, but always retried.
 //! 4. Any number of drains may run: they waste work, nothing else.
 //! 5. While history is [loaded](crate::backfill), a pass ends with its first page.
+//! 6. Before each page it waits for its turn, as [`pace`](crate::pace) says. It is held back by nothing
+//!    unless told so: while it is, keys stay dirty, and what is dirty is read from legacy.
+
+mod options;
+mod report;
+
+pub use options::DrainOptions;
+pub use report::DrainReport;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use changeover_flags::Key;
 use futures_util::{StreamExt, stream};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::copy::{Copier, CopyReport, CopySource};
-use crate::pace::Backoff;
+use crate::pace::{Backoff, Reason, Signals};
 use crate::store::{Dirty, HoldKind, Lag, StoreError};
+use crate::turns::{Turns, Work};
 
-/// How a drain goes about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DrainOptions {
-    /// Keys per copy, at least 1.
-    pub batch: u32,
-    /// Copies at a time, at least 1.
-    pub concurrency: u32,
-    /// The pause after a pass that copied less than a batch.
-    pub idle_pause: Duration,
-    /// How long keys that wait for others rest between retries.
-    pub waiting_pause: Duration,
-    /// How long blocked keys rest between retries.
-    pub blocked_pause: Duration,
-    /// The first pause after a failure; later ones double.
-    pub first_pause: Duration,
-    /// The longest pause after a failure.
-    pub longest_pause: Duration,
-    /// Seeds the jitter of pauses.
-    pub seed: u64,
+/// What a drain that goes on tells.
+#[derive(Debug)]
+pub enum DrainEvent {
+    /// A pass ended, and failed in nothing.
+    Passed,
+    /// A pass failed, in part at least. It is tried again.
+    Failed(StoreError),
+    /// It is held back, by what takes longer than a second; `None`: it is so no more.
+    Held(Option<Reason>),
 }
 
-impl Default for DrainOptions {
-    /// Batches of 100, 4 at a time, 200 ms idle, waiting keys each second, blocked ones each 30 s,
-    /// pauses from 100 ms to 10 s, a random seed.
-    fn default() -> DrainOptions {
-        DrainOptions {
-            batch: 100,
-            concurrency: 4,
-            idle_pause: Duration::from_millis(200),
-            waiting_pause: Duration::from_secs(1),
-            blocked_pause: Duration::from_secs(30),
-            first_pause: Duration::from_millis(100),
-            longest_pause: Duration::from_secs(10),
-            seed: rand::random(),
-        }
-    }
-}
-
-/// What one pass did.
-#[derive(Debug, Default)]
-pub struct DrainReport {
-    /// Dirty keys found, those skipped included.
-    pub seen: u64,
-    /// Keys whose image was written, or was there already.
-    pub copied: u64,
-    /// Keys that were tried and are held.
-    pub left: u64,
-    /// Held keys whose time had not come.
-    pub skipped: u64,
-    /// Keys whose copy failed.
-    pub failed: u64,
-    /// Copied keys whose mark failed: the next pass finds them again.
-    pub unmarked: u64,
-    /// Whether the pass ended early, because history is being loaded, beside which nothing is copied.
-    pub loading: bool,
-    /// Some of the keys that were left, and why: at most [`DrainReport::MAX_SAMPLES`].
-    pub samples: Vec<(Key, String)>,
-    /// The last failure.
-    pub error: Option<StoreError>,
-}
-
-impl DrainReport {
-    /// The most samples that a report carries.
-    pub const MAX_SAMPLES: usize = 20;
-
-    /// Whether nothing was dirty.
-    #[must_use]
-    pub const fn found_nothing(&self) -> bool {
-        self.seen == 0
-    }
-
-    fn add(&mut self, keys: usize, copied: Result<CopyReport, StoreError>) {
-        match copied {
-            Ok(copied) => {
-                self.copied += (copied.applied + copied.stale) as u64;
-                self.left += copied.left.len() as u64;
-                self.unmarked += copied.unmarked as u64;
-                self.loading |= copied.loading;
-                let room = Self::MAX_SAMPLES - self.samples.len().min(Self::MAX_SAMPLES);
-                self.samples.extend(copied.left.into_iter().take(room));
-            }
-            Err(error) => {
-                self.failed += keys as u64;
-                self.error = Some(error);
-            }
-        }
-    }
-}
+/// Who hears of it.
+type Told<'t> = &'t mut (dyn FnMut(DrainEvent) + Send);
 
 /// Which held keys a pass tries.
 #[derive(Debug, Clone, Copy)]
@@ -148,7 +81,7 @@ struct Tried {
 pub struct Drain {
     copier: Copier,
     options: DrainOptions,
-    paused: watch::Sender<bool>,
+    turns: Turns,
     tried: Arc<Mutex<Tried>>,
 }
 
@@ -156,28 +89,43 @@ impl Drain {
     /// A drain through `copier`.
     #[must_use]
     pub fn new(copier: Copier, options: DrainOptions) -> Drain {
+        let turns = turns(&copier, options, Signals::default());
         Drain {
             copier,
             options,
-            paused: watch::Sender::new(false),
+            turns,
             tried: Arc::default(),
         }
     }
 
+    /// The same, held back by `signals` too, which are read while it is at work. To be called before it is
+    /// cloned.
+    #[must_use]
+    pub fn with_signals(mut self, signals: Signals) -> Drain {
+        self.turns = turns(&self.copier, self.options, signals);
+        self
+    }
+
     /// Stops before the next page of dirty keys.
     pub fn pause(&self) {
-        self.paused.send_replace(true);
+        self.turns.pacer().pause();
     }
 
     /// Goes on.
     pub fn resume(&self) {
-        self.paused.send_replace(false);
+        self.turns.pacer().resume();
     }
 
     /// Whether it is paused.
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        *self.paused.borrow()
+        self.turns.pacer().is_paused()
+    }
+
+    /// What would hold the next page back at this moment.
+    #[must_use]
+    pub fn held_back_by(&self) -> Option<Reason> {
+        self.turns.pacer().held().map(|held| held.reason)
     }
 
     /// One pass over every dirty key, held ones included. Copies that fail are counted in the
@@ -187,7 +135,7 @@ impl Drain {
     ///
     /// [`StoreError`] when the dirty keys could not be listed.
     pub async fn once(&self) -> Result<DrainReport, StoreError> {
-        self.pass(Tries::ALL).await
+        self.turns.during(self.pass(Tries::ALL, &mut |_| ())).await
     }
 
     /// Passes until the authority counts no dirty key, or until `within` has passed; answers what
@@ -202,7 +150,7 @@ impl Drain {
             dirty: u64::MAX,
             ..Lag::default()
         });
-        let passes = self.pass_until_clean(&last);
+        let passes = self.turns.during(self.pass_until_clean(&last));
         match within {
             None => passes.await,
             Some(within) => match tokio::time::timeout(within, passes).await {
@@ -215,7 +163,7 @@ impl Drain {
     async fn pass_until_clean(&self, last: &Mutex<Lag>) -> Result<Lag, StoreError> {
         let mut backoff = self.backoff();
         loop {
-            let passed = self.pass(self.due()).await;
+            let passed = self.pass(self.due(), &mut |_| ()).await;
             let lag = match self.lag().await {
                 Ok(lag) => lag,
                 Err(error) if error.is_transient() => {
@@ -254,23 +202,23 @@ impl Drain {
         self.run_telling(stop, |_| ()).await;
     }
 
-    /// The same; `told` hears after each pass how it failed, or that it did not.
+    /// The same; `told` hears after each pass how it failed, or that it did not, and what holds it back.
     pub async fn run_telling(
         &self,
         stop: impl Future<Output = ()> + Send,
-        told: impl FnMut(Option<StoreError>) + Send,
+        mut told: impl FnMut(DrainEvent) + Send,
     ) {
         tokio::select! {
             biased;
             () = stop => {}
-            () = self.forever(told) => {}
+            () = self.turns.during(self.forever(&mut told)) => {}
         }
     }
 
-    async fn forever(&self, mut told: impl FnMut(Option<StoreError>) + Send) {
+    async fn forever(&self, told: Told<'_>) {
         let mut backoff = self.backoff();
         loop {
-            let passed = self.pass(self.due()).await;
+            let passed = self.pass(self.due(), told).await;
             // Gauges only: a lag that cannot be asked shows as a pass that fails, soon.
             let _ = self.lag().await;
             let pause = match passed {
@@ -280,16 +228,16 @@ impl Drain {
                 | Err(error) => {
                     let pause = backoff.next_pause();
                     tracing::warn!(%error, ?pause, "a pass over the dirty keys failed in part");
-                    told(Some(error));
+                    told(DrainEvent::Failed(error));
                     pause
                 }
                 Ok(report) if report.loading => {
-                    told(Some(StoreError::Loading));
+                    told(DrainEvent::Failed(StoreError::Loading));
                     self.options.waiting_pause
                 }
                 Ok(report) if report.unmarked > 0 => backoff.next_pause(),
                 Ok(report) => {
-                    told(None);
+                    told(DrainEvent::Passed);
                     backoff.reset();
                     // Without progress the next pass would find the same keys. After little of it
                     // too, or new ones, which the copies made with their writes are at.
@@ -309,9 +257,9 @@ impl Drain {
         }
     }
 
-    async fn pass(&self, tries: Tries) -> Result<DrainReport, StoreError> {
+    async fn pass(&self, tries: Tries, told: Told<'_>) -> Result<DrainReport, StoreError> {
         let meters = self.copier.meters();
-        let passed = self.pass_pages(tries).await;
+        let passed = self.pass_pages(tries, told).await;
         let failed = passed.as_ref().map_or(true, |report| report.failed > 0);
         if failed {
             &meters.passes_failed
@@ -322,15 +270,16 @@ impl Drain {
         passed
     }
 
-    async fn pass_pages(&self, tries: Tries) -> Result<DrainReport, StoreError> {
+    async fn pass_pages(&self, tries: Tries, told: Told<'_>) -> Result<DrainReport, StoreError> {
         let batch = self.options.batch.max(1);
         let concurrency = self.options.concurrency.max(1);
+        let pacer = self.turns.pacer();
         let mut report = DrainReport::default();
         let mut after: Option<Key> = None;
         loop {
-            self.not_paused().await;
-            let limit = batch.saturating_mul(concurrency);
             // Every copy of the page before has ended: nothing that holds a connection waits here.
+            self.turns.next(|held| told(DrainEvent::Held(held))).await;
+            let (began, limit) = (Instant::now(), self.options.page());
             let page = self.copier.authority().dirty(after.as_ref(), limit).await?;
             let Some(last) = page.last() else {
                 return Ok(report);
@@ -343,6 +292,8 @@ impl Drain {
                 .map(|key| key.key.clone())
                 .collect();
             report.skipped += (page.len() - keys.len()) as u64;
+            let tried = keys.len() as u64;
+            pacer.spend(tried, 0);
             let batches: Vec<Vec<Key>> = keys.chunks(batch as usize).map(<[Key]>::to_vec).collect();
             let mut copies = stream::iter(batches)
                 .map(|keys| self.copy(keys))
@@ -353,6 +304,7 @@ impl Drain {
                 }
             }
             drop(copies);
+            pacer.passed(tried, 0, began.elapsed());
             if report.loading {
                 return Ok(report);
             }
@@ -415,12 +367,11 @@ impl Drain {
         } = self.options;
         Backoff::new(first_pause, longest_pause, seed)
     }
+}
 
-    async fn not_paused(&self) {
-        let mut paused = self.paused.subscribe();
-        // The sender lives in `self`: waiting cannot fail.
-        let _ = paused.wait_for(|paused| !paused).await;
-    }
+fn turns(copier: &Copier, options: DrainOptions, signals: Signals) -> Turns {
+    let pace = (options.pacing, signals);
+    Turns::new(Work::Drain, pace, options.page(), copier.meters())
 }
 
 #[cfg(test)]

@@ -90,6 +90,7 @@ pub mod guard;
 pub mod metrics;
 pub mod pace;
 pub mod progress;
+mod turns;
 
 #[cfg(test)]
 mod memory;

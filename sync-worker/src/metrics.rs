@@ -16,11 +16,11 @@
 //! | `changeover_verify_keys_total` | `entity`, `class` | keys compared; each ends in exactly one class |
 //! | `changeover_check_rows` | `entity`, `check` | rows that a consistency check found when it last ended |
 //! | `changeover_check_failures_total` | `entity`, `check` | runs of a consistency check that could not be ended |
-//! | `changeover_throttle_held` | `entity`, `reason` | 1 while this holds a backfill back, else 0 |
-//! | `changeover_throttle_wait_seconds_total` | `entity`, `reason` | time that it held backfills back |
+//! | `changeover_throttle_held` | `entity`, `work`, `reason` | 1 while this holds the work back, else 0 |
+//! | `changeover_throttle_wait_seconds_total` | `entity`, `work`, `reason` | time that it held it back |
 //!
 //! The last one is a gauge that only grows, because a counter of the `metrics` crate counts whole
-//! numbers and a wait is a fraction. A `reason` is one of [`Reason::LABELS`], or a signal's name.
+//! numbers and a wait is a fraction. The `work` is `backfill`, `drain` or `verify`; a `reason` is one of [`Reason::LABELS`], or a signal's name.
 
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ use tokio::time::Instant;
 
 use crate::copy::CopySource;
 use crate::pace::Reason;
+use crate::turns::Work;
 use crate::verify::Class;
 
 /// The handles of one entity. Cheap to use; made once per entity and shared.
@@ -54,7 +55,7 @@ pub struct Meters {
     entity: String,
 }
 
-/// Something holds a backfill back, until this is dropped.
+/// Something holds some work back, until this is dropped.
 pub(crate) struct HeldBack {
     held: Gauge,
     waited: Gauge,
@@ -167,15 +168,17 @@ impl Meters {
             passes_failed: by("changeover_drain_passes_total", "outcome", "failed"),
             entity: entity.to_string(),
         };
-        for reason in Reason::LABELS {
-            meters.may_hold_back(reason);
+        for work in Work::ALL {
+            for reason in Reason::LABELS {
+                meters.may_hold_back(work, reason);
+            }
         }
         meters
     }
 
     /// Registers the series of a reason; what they count already stays.
-    pub(crate) fn may_hold_back(&self, reason: &str) {
-        for gauge in self.throttle(reason) {
+    pub(crate) fn may_hold_back(&self, work: Work, reason: &str) {
+        for gauge in self.throttle(work, reason) {
             gauge.increment(0.0);
         }
     }
@@ -192,9 +195,9 @@ impl Meters {
         self.verified[class as usize].increment(keys);
     }
 
-    /// Counts that `reason` holds a backfill back from now on.
-    pub(crate) fn held_back(&self, reason: &str) -> HeldBack {
-        let [held, waited] = self.throttle(reason);
+    /// Counts that `reason` holds this work back from now on.
+    pub(crate) fn held_back(&self, work: Work, reason: &str) -> HeldBack {
+        let [held, waited] = self.throttle(work, reason);
         held.increment(1.0);
         HeldBack {
             held,
@@ -203,14 +206,19 @@ impl Meters {
         }
     }
 
-    fn throttle(&self, reason: &str) -> [Gauge; 2] {
+    fn throttle(&self, work: Work, reason: &str) -> [Gauge; 2] {
         let names = [
             "changeover_throttle_held",
             "changeover_throttle_wait_seconds_total",
         ];
-        names.map(
-            |name| gauge!(name, "entity" => self.entity.clone(), "reason" => reason.to_owned()),
-        )
+        names.map(|name| {
+            gauge!(
+                name,
+                "entity" => self.entity.clone(),
+                "work" => work.label(),
+                "reason" => reason.to_owned()
+            )
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! What holds a backfill back, and what it says meanwhile.
+//! What holds the worker back, and what it says meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,7 +39,7 @@ fn slow() -> BackfillOptions {
     }
 }
 
-/// A market with a table `pressure`, and a desk whose backfills stop while its number is above 10.
+/// A market with a table `pressure`, and a desk whose work stops while its number is above 10.
 async fn loaded(topology: Topology) -> (Market, Desk) {
     let market = Market::start(topology).await;
     market.fill(200).await;
@@ -48,6 +48,7 @@ async fn loaded(topology: Topology) -> (Market, Desk) {
     let desk = Desk::with(&format!(
         "legacy.url = '{}'\nnew.url = '{}'\n[[pace.signal]]\nname = 'load'\n\
          sql = 'SELECT n FROM pressure -- now'\nmost = 10\nevery_ms = 20\nolder_than_seconds = 5\n\
+         holds = ['backfill', 'verify', 'drain']\n\
          [entity.listings]\nmapping = 'listings.toml'\nbackfill.page = 10\n",
         market.legacy_url, market.new_url
     ));
@@ -109,6 +110,39 @@ async fn a_query_stops_a_backfill_until_it_is_well_again(topology: Topology) {
         status.out.contains("signal load is 9, of 10 at most"),
         "{status:?}"
     );
+    market.legacy.run("UPDATE pressure SET n = 11").await;
+    verifies_and_drains_stop_too(&market, &desk).await;
+}
+
+/// So do these, and say so; what is under way goes on by itself.
+async fn verifies_and_drains_stop_too(market: &Market, desk: &Desk) {
+    let why = "held back: signal load is 11, above its limit 10";
+    let write = "UPDATE listings SET stock = stock + 1 WHERE id <= 3";
+    market.legacy.run(write).await;
+    let drained = desk.run("drain --within 2").await.with(1);
+    let said = format!("3 keys are still dirty: {why}");
+    assert!(drained.err.contains(&said), "{drained:?}");
+    let follow = desk.begin("drain --follow");
+    let verify = desk.begin("verify --json");
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(market.dirty().await.len(), 3);
+    market.legacy.run("UPDATE pressure SET n = 1").await;
+    let verified = ended(verify).await.with(0);
+    let said = format!("verify {why}");
+    assert!(verified.err.contains(&said), "{verified:?}");
+    assert_eq!(verified.json()["clean"], true);
+    while !market.dirty().await.is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let pid = follow.id().unwrap();
+    crate::support::watchdog::signal("INT", &[pid]);
+    let followed = ended(follow).await.with(0);
+    assert!(followed.err.contains(why), "{followed:?}");
+    assert!(followed.err.contains("listings: goes on"), "{followed:?}");
+    // Of its own pace it is told nothing that is shorter than a second.
+    let began = Instant::now();
+    desk.run("verify --rate 100").await.with(0);
+    assert!(began.elapsed() > SECOND, "{:?}", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -249,6 +249,7 @@ fn drain_options(config: &Config, seed: u64) -> DrainOptions {
         first_pause: Duration::from_millis(5),
         longest_pause: Duration::from_millis(60),
         seed,
+        pacing: Pacing::UNLIMITED,
     }
 }
 

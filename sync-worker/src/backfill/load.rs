@@ -45,7 +45,7 @@ impl Backfill {
         ahead: &mut Option<(Page, u32)>,
         most: u32,
     ) -> Result<Option<Passed>, StoreError> {
-        let (meters, pacer) = (self.copier.meters(), &self.control.pacer);
+        let (meters, pacer) = (self.copier.meters(), self.turns.pacer());
         let begun = Instant::now();
         let (page, asked) = self.page(cursor, ahead, most).await?;
         let (rows, bytes) = (page.stamped.len() as u64, page.bytes());

@@ -87,7 +87,7 @@ impl Backfill {
         cursor: &Cursor,
         course: &mut Course,
     ) -> Result<Option<Passed>, StoreError> {
-        let (meters, pacer) = (self.copier.meters(), &self.control.pacer);
+        let (meters, pacer) = (self.copier.meters(), self.turns.pacer());
         let (authority, follower) = (self.copier.authority(), self.copier.follower());
         let begun = Instant::now();
         let (page, asked) = match course.ahead.take() {

@@ -1,5 +1,8 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::*;
 use crate::memory::{Fault, Memory, Op, key};
+use crate::pace::{Limit, Pacing, RowsPerSecond};
 
 fn options() -> DrainOptions {
     DrainOptions {
@@ -115,4 +118,57 @@ async fn a_paused_drain_copies_nothing() {
     assert!(!drain.is_paused());
     drain.run(tokio::time::sleep(Duration::from_secs(1))).await;
     assert!(memory.dirty_ids().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_keeps_its_pace_and_stops_for_signals() -> Result<(), StoreError> {
+    let memory = dirty(40);
+    let paced = DrainOptions {
+        pacing: Pacing {
+            rows_per_second: RowsPerSecond::new(2),
+            ..Pacing::UNLIMITED
+        },
+        ..options()
+    };
+    let began = Instant::now();
+    let report = Drain::new(memory.copier(), paced).once().await?;
+    let took = began.elapsed().as_secs();
+    assert!(report.copied == 40 && (17..22).contains(&took), "{took}");
+
+    memory.write(1, "again");
+    let level = Arc::new(AtomicU64::new(9));
+    let read = Arc::clone(&level);
+    let signal = move || {
+        let level = read.load(Ordering::Relaxed);
+        async move { Ok(level as f64) }
+    };
+    let limit = Limit {
+        most: 5.0,
+        older_than: Duration::from_secs(9),
+    };
+    let signals = Signals::default().watch("load", signal, limit, Duration::from_secs(1));
+    let drain = Drain::new(memory.copier(), options()).with_signals(signals);
+    let lag = drain.until_clean(Some(Duration::from_secs(60))).await?;
+    assert_eq!(lag.dirty, u64::MAX, "a pass ended while it was held back");
+    let mut events = Vec::new();
+    let until = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        level.store(1, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    };
+    drain.run_telling(until, |event| events.push(event)).await;
+    assert!(memory.agrees() && memory.dirty_ids().is_empty());
+    let is_load = |event: &DrainEvent| matches!(event, DrainEvent::Held(Some(why)) if why.to_string() == "signal load is 9, above its limit 5");
+    let held = events.iter().position(is_load);
+    let freed = events
+        .iter()
+        .position(|event| matches!(event, DrainEvent::Held(None)));
+    let passed = events
+        .iter()
+        .position(|event| matches!(event, DrainEvent::Passed));
+    assert!(
+        held.is_some() && held < freed && freed < passed,
+        "{events:?}"
+    );
+    Ok(())
 }

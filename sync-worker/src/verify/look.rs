@@ -31,6 +31,7 @@ impl Verify {
         sweep: &mut Sweep<'_>,
     ) -> Result<(), StoreError> {
         sweep.report.sums.singly += stamped.len() as u64;
+        sweep.looked.0 += stamped.len() as u64;
         let (images, without): (Vec<_>, Vec<_>) =
             stamped.into_iter().partition(|one| one.image.is_ok());
         let mut again: Vec<Key> = without.into_iter().map(|one| one.key).collect();

@@ -51,6 +51,9 @@
 //! either side, and the others compare the versions of what has none. A key without an image may be
 //! counted by more than one of them.
 //!
+//! Before each page and each sum it waits for its turn, as [`pace`](crate::pace) says. Whatever comes
+//! between two looks, a difference is reported only when it was there while neither version moved.
+//!
 //! A verify that compared nothing is not clean unless both sides are empty: a blind instrument
 //! reads zero, too.
 
@@ -68,9 +71,13 @@ mod sweeps;
 
 pub use report::{Class, PartReport, Recorded, Sample, SumsReport, VerifyReport};
 
+use tokio::time::Instant;
+
 use crate::copy::Copier;
+use crate::pace::{Pacing, Reason, Signals};
 use crate::store::{Hold, StoreError};
 use crate::sum::Unsummed;
+use crate::turns::{Turns, Work};
 
 /// How a verify goes about it.
 #[derive(Debug, Clone)]
@@ -92,6 +99,12 @@ pub struct VerifyOptions {
     pub part: Part,
     /// The salt of the sums, and what a sample is drawn by.
     pub seed: u64,
+    /// How fast it goes, in keys that are summed or compared on both sides. The sizes of its pages and
+    /// spans are [`page`](VerifyOptions::page)'s and [`range`](VerifyOptions::range)'s, whatever a
+    /// statement takes.
+    pub pacing: Pacing,
+    /// What holds it back too. They are read while it runs.
+    pub signals: Signals,
 }
 
 /// How much of the keys a verify looks at. What only looked at a part proves nothing of the whole: it is
@@ -119,7 +132,7 @@ pub enum Sampled {
 
 impl Default for VerifyOptions {
     /// Pages of 500, spans of 8,192, 20 samples per class, 3 looks, no rules, no values, all
-    /// keys, a random seed.
+    /// keys, a random seed, as fast as it goes.
     fn default() -> VerifyOptions {
         VerifyOptions {
             page: 500,
@@ -130,6 +143,8 @@ impl Default for VerifyOptions {
             redaction: Redaction::default(),
             part: Part::All,
             seed: rand::random(),
+            pacing: Pacing::UNLIMITED,
+            signals: Signals::default(),
         }
     }
 }
@@ -149,11 +164,14 @@ struct Sweep<'a> {
     gone: BTreeSet<Key>,
     /// The last key of the root table up to which all were compared.
     reached: Option<Key>,
+    turns: Turns,
+    /// Keys looked at since the turn began, and when that was.
+    looked: (u64, Instant),
     told: &'a mut (dyn FnMut(VerifyProgress) + Send),
 }
 
 /// How far a verify has come.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct VerifyProgress {
     /// Keys compared so far.
     pub compared: u64,
@@ -161,17 +179,43 @@ pub struct VerifyProgress {
     pub unclean: u64,
     /// Up to this key of the root table everything was compared: [`Part::Above`] goes on behind it.
     pub reached: Option<Key>,
+    /// What holds it back at the moment, if that takes longer than a second.
+    pub held_back_by: Option<Reason>,
 }
 
 impl Sweep<'_> {
-    fn tell(&mut self) {
+    fn progress(&self) -> VerifyProgress {
         let classes = self.report.classes.iter();
         let unclean = classes.filter(|(class, _)| !class.is_clean());
-        (self.told)(VerifyProgress {
+        VerifyProgress {
             compared: self.report.compared,
             unclean: unclean.map(|(_, keys)| keys).sum(),
             reached: self.reached.clone(),
+            held_back_by: None,
+        }
+    }
+
+    fn tell(&mut self) {
+        let progress = self.progress();
+        (self.told)(progress);
+    }
+
+    /// Waits until the next page or span may be looked at, as the pace says after what was.
+    async fn turn(&mut self) {
+        let (keys, began) = std::mem::replace(&mut self.looked, (0, Instant::now()));
+        let pacer = self.turns.pacer();
+        pacer.spend(keys, 0);
+        pacer.passed(keys, 0, began.elapsed());
+        let progress = self.progress();
+        let told = &mut self.told;
+        let turn = self.turns.next(|held_back_by| {
+            told(VerifyProgress {
+                held_back_by,
+                ..progress.clone()
+            });
         });
+        turn.await;
+        self.looked.1 = Instant::now();
     }
 
     fn reach(&mut self, key: Option<Key>) {
@@ -218,8 +262,21 @@ impl Verify {
             holds: self.holds().await?,
             gone: BTreeSet::new(),
             reached: None,
+            turns: self.turns(self.options.pacing, self.options.signals.clone()),
+            looked: (0, Instant::now()),
             told: &mut told,
         };
+        let turns = sweep.turns.clone();
+        turns.during(self.sweep(unsummed, &mut sweep)).await?;
+        Ok(sweep.report)
+    }
+
+    /// All of it, or the part that was asked for.
+    async fn sweep(
+        &self,
+        unsummed: Option<Vec<Unsummed>>,
+        sweep: &mut Sweep<'_>,
+    ) -> Result<(), StoreError> {
         let after = match &self.options.part {
             Part::Above(key) => Some(self.copier.authority().canonical(key)),
             _ => None,
@@ -228,16 +285,16 @@ impl Verify {
         let keys = match (&self.options.part, unsummed) {
             (Part::Sample(sampled), unsummed) => {
                 let summed = unsummed.is_none();
-                self.sweep_sample(*sampled, summed, &mut sweep).await?
+                self.sweep_sample(*sampled, summed, sweep).await?
             }
-            (_, None) => self.sweep_spans(after, &mut sweep).await?,
-            (_, Some(_)) => self.sweep_keys(after.as_ref(), &mut sweep).await?,
+            (_, None) => self.sweep_spans(after, sweep).await?,
+            (_, Some(_)) => self.sweep_keys(after.as_ref(), sweep).await?,
         };
         sweep.report.empty = keys == 0;
-        Ok(sweep.report)
+        Ok(())
     }
 
-    /// Compares `keys` alone, rows or no rows. Cancellation safe: it changes nothing.
+    /// Compares `keys` alone, rows or no rows, as fast as it goes. Cancellation safe: it changes nothing.
     ///
     /// # Errors
     ///
@@ -253,6 +310,8 @@ impl Verify {
             holds: self.holds().await?,
             gone: BTreeSet::new(),
             reached: None,
+            turns: self.turns(Pacing::UNLIMITED, Signals::default()),
+            looked: (0, Instant::now()),
             told: &mut |_| (),
         };
         for keys in keys.chunks(self.page() as usize) {
@@ -276,6 +335,11 @@ impl Verify {
 
     fn page(&self) -> u32 {
         self.options.page.max(1)
+    }
+
+    fn turns(&self, pacing: Pacing, signals: Signals) -> Turns {
+        let meters = self.copier.meters();
+        Turns::new(Work::Verify, (pacing, signals), self.range(), meters)
     }
 }
 

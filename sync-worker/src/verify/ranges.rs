@@ -80,6 +80,8 @@ impl Verify {
         let mut found = 0;
         let mut parts = vec![(span, keys.as_slice())];
         while let Some((span, keys)) = parts.pop() {
+            sweep.turn().await;
+            sweep.looked.0 += keys.len() as u64;
             let (mine, held) = tokio::try_join!(
                 self.copier.authority().sum(&span, salt),
                 self.copier.follower().sum(&span, salt)
@@ -112,12 +114,14 @@ impl Verify {
         sweep: &mut Sweep<'_>,
     ) -> Result<(), StoreError> {
         for keys in keys.chunks(self.page() as usize) {
+            sweep.turn().await;
             let stamped = self.read(keys).await?;
             self.compare(stamped, sweep).await?;
         }
         let (authority, follower) = (self.copier.authority(), self.copier.follower());
         let mut rest = span.clone();
         loop {
+            sweep.turn().await;
             let orphans = authority.orphans(&rest, self.page()).await?;
             let Some(last) = orphans.last() else { break };
             rest.after = Some(last.clone());
@@ -125,6 +129,7 @@ impl Verify {
         }
         let mut rest = span;
         loop {
+            sweep.turn().await;
             let held = follower.keys(&rest, self.page()).await?;
             let Some(last) = held.last() else { break };
             rest.after = Some(last.clone());
@@ -140,12 +145,14 @@ impl Verify {
         let authority = self.copier.authority();
         let (mut after, mut seen) = (None, 0);
         loop {
+            sweep.turn().await;
             let keys = authority.stamped_keys(after.as_ref(), self.page()).await?;
             let Some(last) = keys.last() else {
                 return Ok(seen);
             };
             after = Some(last.clone());
             seen += keys.len() as u64;
+            sweep.looked.0 += keys.len() as u64;
             let gone: HashSet<Key> = authority.rootless(&keys).await?.into_iter().collect();
             let mut differ = Vec::new();
             let mut agree = 0;
@@ -165,6 +172,7 @@ impl Verify {
     async fn sweep_moved(&self, sweep: &mut Sweep<'_>) -> Result<u64, StoreError> {
         let (mut after, mut seen) = (None, 0);
         loop {
+            sweep.turn().await;
             let follower = self.copier.follower();
             let keys = follower.moved_keys(after.as_ref(), self.page()).await?;
             let Some(last) = keys.last() else {
@@ -172,6 +180,7 @@ impl Verify {
             };
             after = Some(last.clone());
             seen += keys.len() as u64;
+            sweep.looked.0 += keys.len() as u64;
             let versions = self.versions(&keys).await?.into_iter();
             let differ = versions.filter(|(_, mine, held)| *held != Some(*mine));
             let differ = differ.map(|(key, _, _)| key).collect();

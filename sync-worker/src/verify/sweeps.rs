@@ -26,6 +26,7 @@ impl Verify {
         sweep: &mut Sweep<'_>,
     ) -> Result<u64, StoreError> {
         let authority = self.copier.authority();
+        sweep.turn().await;
         let mut page = authority.page(after, self.page()).await?;
         let mut keys = 0;
         while let Some(last) = page.last {
@@ -42,6 +43,7 @@ impl Verify {
             // One side reads the next page while the other one answers for this one.
             (page, ()) = tokio::try_join!(next, self.compare(page.stamped, sweep))?;
             sweep.reach(Some(last));
+            sweep.turn().await;
         }
         Ok(keys)
     }
@@ -51,6 +53,7 @@ impl Verify {
         let mut after: Option<Key> = None;
         let mut seen = 0;
         loop {
+            sweep.turn().await;
             let keys = self
                 .copier
                 .authority()
@@ -61,6 +64,7 @@ impl Verify {
             };
             after = Some(last.clone());
             seen += keys.len() as u64;
+            sweep.looked.0 += keys.len() as u64;
             let held = self.copier.follower().versions(&keys).await?;
             answered("follower", "reading versions", keys.len(), held.len())?;
             let unheld = keys
@@ -76,6 +80,7 @@ impl Verify {
         let mut after: Option<Key> = None;
         let mut seen = 0;
         loop {
+            sweep.turn().await;
             let keys = self
                 .copier
                 .follower()
@@ -86,6 +91,7 @@ impl Verify {
             };
             after = Some(last.clone());
             seen += keys.len() as u64;
+            sweep.looked.0 += keys.len() as u64;
             self.compare_gone(&keys, sweep).await?;
         }
     }
@@ -97,11 +103,13 @@ impl Verify {
         for target in 0.. {
             let mut after: Option<Key> = None;
             loop {
+                sweep.turn().await;
                 let keys = follower.unfenced(target, after.as_ref(), limit).await?;
                 let Some(keys) = keys else {
                     return Ok(seen);
                 };
                 seen += keys.len() as u64;
+                sweep.looked.0 += keys.len() as u64;
                 self.compare_gone(&keys, sweep).await?;
                 if keys.len() < limit as usize {
                     break;

@@ -1,4 +1,7 @@
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use changeover_flags::{Percent, Version};
 
@@ -6,6 +9,7 @@ use super::*;
 use crate::backfill::{Backfill, BackfillOptions};
 use crate::drain::{Drain, DrainOptions};
 use crate::memory::{Fault, Memory, Op, Row, key};
+use crate::pace::{Limit, RowsPerSecond};
 
 async fn verify_by(memory: &Memory, page: u32, range: u32) -> Result<VerifyReport, StoreError> {
     let options = VerifyOptions {
@@ -361,5 +365,62 @@ async fn one_that_was_broken_off_goes_on_behind_the_key_it_reached() -> Result<(
             before = progress.reached;
         }
     }
+    Ok(())
+}
+
+/// A pace alone changes when it looks, and not what it finds; nobody is asked while it is held back.
+#[tokio::test(start_paused = true)]
+async fn it_keeps_its_pace_and_stops_for_signals() -> Result<(), StoreError> {
+    let memory = Memory::default();
+    (1..=100).for_each(|id| memory.write(id, "row"));
+    Drain::new(memory.copier(), DrainOptions::default())
+        .once()
+        .await?;
+    let options = |range| VerifyOptions {
+        page: 10,
+        range,
+        pacing: Pacing {
+            rows_per_second: RowsPerSecond::new(10),
+            ..Pacing::UNLIMITED
+        },
+        ..VerifyOptions::default()
+    };
+    for (range, least, most) in [(0, 27.0, 32.0), (20, 17.0, 32.0)] {
+        let began = Instant::now();
+        let report = Verify::new(memory.copier(), options(range)).run().await?;
+        let took = began.elapsed().as_secs_f64();
+        assert!(report.clean() && report.compared == 100, "{report:?}");
+        assert!((least..most).contains(&took), "{range}: {took}");
+    }
+    let level = Arc::new(AtomicU64::new(9));
+    let read = Arc::clone(&level);
+    let signal = move || {
+        let level = read.load(Ordering::Relaxed);
+        async move { Ok(level as f64) }
+    };
+    let limit = Limit {
+        most: 5.0,
+        older_than: Duration::from_secs(9),
+    };
+    let options = VerifyOptions {
+        signals: Signals::default().watch("load", signal, limit, Duration::from_secs(1)),
+        ..VerifyOptions::default()
+    };
+    let verify = Verify::new(memory.copier(), options);
+    let mut said = Vec::new();
+    let told = |progress: VerifyProgress| {
+        let is_held = level.load(Ordering::Relaxed) > 5;
+        assert!(!is_held || progress.compared == 0, "{progress:?}");
+        said.extend(progress.held_back_by.map(|reason| reason.to_string()));
+    };
+    let mut run = Box::pin(verify.run_telling(told));
+    let early = tokio::time::timeout(Duration::from_secs(60), &mut run).await;
+    assert!(early.is_err(), "it was not held back");
+    level.store(1, Ordering::Relaxed);
+    assert_eq!(run.await?.compared, 100);
+    let over = said
+        .iter()
+        .any(|why| why == "signal load is 9, above its limit 5");
+    assert!(over, "{said:?}");
     Ok(())
 }
