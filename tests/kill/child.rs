@@ -71,7 +71,7 @@ async fn application() {
     };
     let orders: Orders = serde_json::from_str(&orders).unwrap();
     let bug = match orders.bug.as_str() {
-        "" => Bug::Nothing,
+        "" | "in the database" => Bug::Nothing,
         "ack before commit" => Bug::AckBeforeCommit,
         "blind retry" => Bug::BlindRetry,
         other => panic!("no such bug: {other}"),

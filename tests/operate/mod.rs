@@ -8,6 +8,7 @@ mod file;
 mod listed;
 mod own_checks;
 mod pace;
+mod replica;
 mod router;
 mod signal;
 mod trouble;

@@ -253,7 +253,7 @@ async fn neither_the_kill_switch_nor_the_end_waits_behind_a_hold() {
     assert!(wiring.backfill().is_none());
 }
 
-async fn reads(database: &Database, load: Load) -> Result<f64, String> {
+pub(super) async fn reads(database: &Database, load: Load) -> Result<f64, String> {
     let query = LoadQuery::built_in(database, load, SECOND * 5).unwrap();
     query.read().await.map_err(|error| error.to_string())
 }

@@ -7,7 +7,7 @@ mod mariadb_install;
 mod mysql_wire;
 pub mod postgres;
 mod postgres_install;
-mod server;
+pub mod server;
 pub mod source;
 pub mod tcp_proxy;
 pub mod tree;

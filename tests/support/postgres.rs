@@ -148,17 +148,51 @@ impl Postgres {
     /// Makes the server what a replica is: a hot standby, which answers questions and takes no
     /// write. It has no primary to follow and waits for one for ever.
     pub fn become_standby(&self) {
-        use std::{io::Write as _, os::unix::fs::PermissionsExt as _};
-        let settings = self.folder.join("data/postgresql.conf");
-        let mut settings = fs::OpenOptions::new().append(true).open(settings).unwrap();
-        writeln!(settings, "wal_level = replica\nhot_standby = on").unwrap();
+        self.set("wal_level = replica\nhot_standby = on");
         // Once as a primary: a standby refuses a log that was written for less.
         self.restart();
         self.stop();
+        self.sign_as_standby();
+        self.restart();
+    }
+
+    /// A replica of this server, which follows it: a copy of its data, taken while it is down. This server
+    /// is restarted.
+    pub fn replica(&self) -> Postgres {
+        self.set("wal_level = replica\nmax_wal_senders = 4");
+        self.restart();
+        self.stop();
+        let replica = template().and_then(Self::prepare).unwrap();
+        let settings = replica.folder.join("data/postgresql.conf");
+        let text = fs::read_to_string(&settings).unwrap();
+        fs::remove_dir_all(replica.folder.join("data")).unwrap();
+        let mut copy = Command::new("cp");
+        copy.arg("-a").arg(self.folder.join("data"));
+        run(copy.arg(&replica.folder)).unwrap();
+        fs::write(&settings, text).unwrap();
+        replica.set(&format!(
+            "wal_level = replica\nhot_standby = on\nmax_wal_senders = 4\nprimary_conninfo = 'host=127.0.0.1 port={} user=postgres'",
+            self.port
+        ));
+        replica.sign_as_standby();
+        self.restart();
+        replica.restart();
+        replica
+    }
+
+    /// Appends to the settings, in place, which keeps the file's owner.
+    fn set(&self, lines: &str) {
+        use std::io::Write as _;
+        let settings = self.folder.join("data/postgresql.conf");
+        let mut settings = fs::OpenOptions::new().append(true).open(settings).unwrap();
+        writeln!(settings, "{lines}").unwrap();
+    }
+
+    fn sign_as_standby(&self) {
+        use std::os::unix::fs::PermissionsExt as _;
         let sign = self.folder.join("data/standby.signal");
         fs::write(&sign, "").unwrap();
         fs::set_permissions(&sign, fs::Permissions::from_mode(0o666)).unwrap();
-        self.restart();
     }
 
     fn try_start() -> Result<Self, String> {
