@@ -1,6 +1,7 @@
 //! What a person sees while something takes its time: on stderr, as a bar on a terminal and as plain lines
 //! elsewhere.
 
+use std::collections::HashMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -78,6 +79,59 @@ pub(crate) struct Bar {
     first: OnceLock<u64>,
 }
 
+/// What is said, but for its numbers.
+fn words(text: &str) -> String {
+    text.chars().filter(|c| !c.is_ascii_digit()).collect()
+}
+
+/// What keeps some work from going on, each said on stderr once while it lasts, and when it comes and goes,
+/// once in [`HELD_EVERY`]: a reader who is slow would hold up the work.
+pub(crate) struct Trouble<'a> {
+    whose: &'a str,
+    now: Option<String>,
+    /// Whether somebody was told, and not yet that it goes on.
+    open: bool,
+    said: HashMap<String, Instant>,
+}
+
+impl<'a> Trouble<'a> {
+    /// None yet.
+    pub(crate) fn of(whose: &'a str) -> Trouble<'a> {
+        Trouble {
+            whose,
+            now: None,
+            open: false,
+            said: HashMap::new(),
+        }
+    }
+
+    /// This is it.
+    pub(crate) fn is(&mut self, what: String) {
+        let words = words(&what);
+        let told = self.open && self.now.as_ref() == Some(&words);
+        self.now = Some(words.clone());
+        self.said.retain(|_, at| at.elapsed() < HELD_EVERY);
+        if !told && !self.said.contains_key(&words) {
+            self.say(&what);
+            self.said.insert(words, Instant::now());
+            self.open = true;
+        }
+    }
+
+    /// There is none any more.
+    pub(crate) fn is_over(&mut self) {
+        self.now = None;
+        if std::mem::take(&mut self.open) {
+            self.say("goes on");
+        }
+    }
+
+    fn say(&self, text: &str) {
+        // A closed stderr is nobody's loss.
+        let _ = writeln!(std::io::stderr(), "{}: {text}", self.whose);
+    }
+}
+
 impl Bar {
     /// Something holds it back, or nothing any more.
     pub(crate) fn held(&self, why: Option<String>) {
@@ -96,8 +150,8 @@ impl Bar {
             }
             return;
         };
-        // The same again, but for its numbers, is said from time to time.
-        let words: String = why.chars().filter(|c| !c.is_ascii_digit()).collect();
+        // The same again is said from time to time.
+        let words = words(&why);
         let said = held.as_ref().filter(|(said, _)| *said == words);
         if said.is_none_or(|(_, at)| at.elapsed() >= HELD_EVERY) {
             self.screen

@@ -16,6 +16,7 @@ use super::failure::{Failure, HOLDS_NOT};
 use super::which::{Which, unless_interrupted};
 use crate::causes::Causes;
 use crate::config::Work;
+use crate::screen::Trouble;
 
 /// Copy what is dirty, until nothing is
 ///
@@ -66,18 +67,17 @@ impl fmt::Display for Drained {
 /// Copies until interrupted, or until this process can never go on.
 async fn follow(entity: &str, drain: &changeover_sync_worker::drain::Drain) -> Result<(), Failure> {
     let (given_up, hopeless) = oneshot::channel();
-    let (mut given_up, mut said) = (Some(given_up), None);
+    let (mut given_up, mut trouble) = (Some(given_up), Trouble::of(entity));
     let told = |event: DrainEvent| {
-        let now = match &event {
-            DrainEvent::Failed(error) => Some(format!("trying again: {}", Causes(error))),
-            DrainEvent::Held(Some(reason)) => Some(format!("held back: {reason}")),
-            DrainEvent::Held(None) | DrainEvent::Passed => None,
-        };
-        if now != said {
-            let text = now.as_deref().unwrap_or("goes on");
-            // A closed stderr is nobody's loss.
-            let _ = writeln!(std::io::stderr(), "{entity}: {text}");
-            said = now;
+        match &event {
+            DrainEvent::Failed(error) => trouble.is(format!("trying again: {}", Causes(error))),
+            // Its own pace is no news.
+            DrainEvent::Held(Some(reason)) if reason.is_open() => {
+                trouble.is(format!("held back: {reason}"));
+            }
+            // A pass is over soon.
+            DrainEvent::Held(_) => {}
+            DrainEvent::Passed => trouble.is_over(),
         }
         if let DrainEvent::Failed(error) = event
             && is_hopeless(&error)

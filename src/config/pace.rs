@@ -68,7 +68,7 @@ pub enum Work {
 }
 
 /// The pace of work that goes as fast as it can unless told otherwise.
-pub(super) fn told(rows_per_second: Option<u32>, duty_percent: Option<u8>) -> Pacing {
+pub(super) fn pace_of(rows_per_second: Option<u32>, duty_percent: Option<u8>) -> Pacing {
     Pacing {
         rows_per_second: rows_per_second.and_then(RowsPerSecond::new),
         duty: duty_percent.and_then(Duty::percent).unwrap_or(Duty::ALL),

@@ -7,7 +7,7 @@ use changeover_sync_worker::pace::{Pacing, RowsPerSecond};
 use changeover_sync_worker::verify::VerifyOptions;
 use serde::Deserialize;
 
-use super::pace::{Pace, told};
+use super::pace::{Pace, pace_of};
 
 /// `[entity.NAME.backfill]`. What is not set is [`BackfillOptions`]' default, but for `attempts`.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -97,7 +97,7 @@ impl Draining {
         DrainOptions {
             batch: self.batch.unwrap_or(default.batch),
             concurrency: self.concurrency.unwrap_or(default.concurrency),
-            pacing: told(self.rows_per_second, self.duty_percent),
+            pacing: pace_of(self.rows_per_second, self.duty_percent),
             ..default
         }
     }
@@ -114,7 +114,7 @@ impl Verifying {
             samples: self.samples.unwrap_or(default.samples),
             looks: self.looks.unwrap_or(default.looks),
             rules: self.rules.clone(),
-            pacing: told(self.rows_per_second, self.duty_percent),
+            pacing: pace_of(self.rows_per_second, self.duty_percent),
             ..default
         }
     }

@@ -35,8 +35,8 @@ pub struct RunOptions {
     pub drain: DrainOptions,
     /// The sweep over history; its pace is adaptive unless told otherwise.
     pub backfill: BackfillOptions,
-    /// What holds the sweep and the comparison back, in place of the latter's own: the application's own
-    /// latency, say. None unless told otherwise.
+    /// What holds the sweep and the comparison back, the latter beside what its own options say: the
+    /// application's own latency, say. None unless told otherwise.
     pub signals: Signals,
     /// The comparison that lets percentages rise.
     pub verify: VerifyOptions,
@@ -199,7 +199,7 @@ impl Wiring {
             self.migration.record_backfill(&epoch).await?;
         }
         let verify = VerifyOptions {
-            signals: options.signals.clone(),
+            signals: options.verify.signals.clone().and(options.signals.clone()),
             ..options.verify.clone()
         };
         let report = self.verify(verify).await?;

@@ -29,7 +29,7 @@ use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 
 use crate::copy::{Copier, CopyReport, CopySource};
-use crate::pace::{Backoff, Reason, Signals};
+use crate::pace::{Backoff, Reason, RowsPerSecond, Signals};
 use crate::store::{Dirty, HoldKind, Lag, StoreError};
 use crate::turns::{Turns, Work};
 
@@ -40,7 +40,8 @@ pub enum DrainEvent {
     Passed,
     /// A pass failed, in part at least. It is tried again.
     Failed(StoreError),
-    /// It is held back, by what takes longer than a second; `None`: it is so no more.
+    /// It is held back: by a pause, a signal, or what takes longer than a second. `None`: it is so no more.
+    /// Said again when a signal reads another number.
     Held(Option<Reason>),
 }
 
@@ -279,7 +280,8 @@ impl Drain {
         loop {
             // Every copy of the page before has ended: nothing that holds a connection waits here.
             self.turns.next(|held| told(DrainEvent::Held(held))).await;
-            let (began, limit) = (Instant::now(), self.options.page());
+            let second = pacer.rate().map_or(u32::MAX, RowsPerSecond::get);
+            let (began, limit) = (Instant::now(), self.options.page().min(second));
             let page = self.copier.authority().dirty(after.as_ref(), limit).await?;
             let Some(last) = page.last() else {
                 return Ok(report);

@@ -38,7 +38,7 @@ pub(crate) struct Turns {
 }
 
 impl Turns {
-    /// What holds the work back for less than this is counted, and not told.
+    /// What holds the work back for less than this is counted, and not told, unless its end is not known.
     const TOLD: Duration = Duration::from_secs(1);
 
     /// Turns of at most `page` rows.
@@ -62,10 +62,11 @@ impl Turns {
         &self.pacer
     }
 
-    /// Waits for the next turn, and answers for how long. `told` hears of what takes longer than a second,
-    /// and `None` when that is over. Dropped before, it has taken nothing.
+    /// Waits for the next turn, and answers for how long. `told` hears of a pause, a signal and what takes
+    /// longer than a second, again with each reading, and `None` when that is over. Dropped before, it has
+    /// taken nothing.
     pub(crate) async fn next(&self, mut told: impl FnMut(Option<Reason>)) -> Duration {
-        let (mut meter, mut before) = (None, None);
+        let (mut meter, mut before, mut logged) = (None, None, None);
         let turn = self.pacer.turn(|held| {
             // The one before counts itself first: both may be of one series.
             drop(meter.take());
@@ -75,9 +76,12 @@ impl Turns {
             });
             let reason = long.map(|held| held.reason.clone());
             if reason != before {
-                if let Some(reason) = &reason {
+                // Not for each reading.
+                let label = reason.as_ref().map(|reason| reason.label().to_owned());
+                if let Some(reason) = reason.as_ref().filter(|_| label != logged) {
                     tracing::info!(work = self.work.label(), %reason, "held back");
                 }
+                logged = label;
                 before.clone_from(&reason);
                 told(reason);
             }

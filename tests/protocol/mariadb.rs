@@ -9,6 +9,7 @@ use sqlx::{Connection as _, Executor as _};
 
 use super::market::{MAPPING, Market, Topology, backfill, drain, verify};
 use super::races::settle;
+use crate::support::mariadb::Mariadb;
 
 async fn ready(rows: u32) -> (Market, Migration) {
     let market = Market::start(Topology::MariadbToSqlite).await;
@@ -18,14 +19,20 @@ async fn ready(rows: u32) -> (Market, Migration) {
     (market, migration)
 }
 
-/// After a statement that is closed the next one waits for 40 ms.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn copies_close_no_statement() {
-    let server = crate::support::mariadb::Mariadb::start();
+/// A market on a server of its own.
+async fn apart() -> (Mariadb, Market) {
+    let server = Mariadb::start();
     server.create_database("shop").await;
     let topology = Topology::MariadbToSqlite;
     let (folder, _, new) = topology.databases().await;
     let market = Market::on(topology, server.url("shop"), new, folder).await;
+    (server, market)
+}
+
+/// After a statement that is closed the next one waits for 40 ms.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_close_no_statement() {
+    let (_server, market) = apart().await;
     market.fill(30).await;
     let migration = market.installed().await;
     backfill(&migration).await;
@@ -326,16 +333,13 @@ async fn a_guarded_pool_hands_no_transaction_on() {
 /// Creating a trigger does not wait for it, and it commits without a stamp.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_installation_passes_a_prepared_transaction() {
-    let market = Market::start(Topology::MariadbToSqlite).await;
+    // Nothing can be installed on its server meanwhile.
+    let (_server, market) = apart().await;
     market.fill(4).await;
     let mut writer = sqlx::MySqlConnection::connect(&market.legacy_url)
         .await
         .unwrap();
-    let name = format!(
-        "XA {{}} '{}'",
-        market.legacy_url.rsplit('/').next().unwrap()
-    );
-    let xa = |what: &str| name.replace("{}", what);
+    let xa = |what: &str| format!("XA {what} 'one'");
     for sql in [
         xa("START"),
         "UPDATE listings SET title = 'prepared' WHERE id = 1".to_owned(),

@@ -23,8 +23,9 @@ pub struct DrainOptions {
     pub longest_pause: Duration,
     /// Seeds the jitter of pauses.
     pub seed: u64,
-    /// How fast it goes. The sizes of its pages are [`batch`](DrainOptions::batch)'s and
-    /// [`concurrency`](DrainOptions::concurrency)'s, whatever a statement takes.
+    /// How fast it goes. A page has [`batch`](DrainOptions::batch) times
+    /// [`concurrency`](DrainOptions::concurrency) keys, or a second's of a fixed rate, whatever a statement
+    /// takes. There is no budget of bytes.
     pub pacing: Pacing,
 }
 

@@ -70,6 +70,13 @@ impl Signals {
         self
     }
 
+    /// Watches those of `others` as well.
+    #[must_use]
+    pub fn and(mut self, others: Signals) -> Signals {
+        self.0.extend(others.0);
+        self
+    }
+
     /// What is known of each, in the order in which they were added.
     #[must_use]
     pub fn states(&self) -> Vec<SignalState> {

@@ -1,9 +1,11 @@
 //! Looking at keys one by one, and again at what is not equal.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use changeover_flags::{Key, Version};
 use changeover_shadow::{FieldDiff, Value, diff};
+use tokio::time::Instant;
 
 use super::judge::judge;
 use super::{Class, Sample, Sweep, Verify, VerifyReport};
@@ -21,6 +23,10 @@ struct Found {
 }
 
 impl Verify {
+    /// How long it is believed why keys are held. A key that was blocked meanwhile counts as lagging until
+    /// then, and one that waits no more as waiting.
+    const HOLDS_FRESH: Duration = Duration::from_secs(60);
+
     /// The most held keys that are told from lagging ones.
     const MAX_HOLDS: usize = 100_000;
 
@@ -31,7 +37,10 @@ impl Verify {
         sweep: &mut Sweep<'_>,
     ) -> Result<(), StoreError> {
         sweep.report.sums.singly += stamped.len() as u64;
-        sweep.looked.0 += stamped.len() as u64;
+        sweep.look(stamped.len());
+        if sweep.holds.1.elapsed() > Self::HOLDS_FRESH {
+            self.ask_holds(sweep).await?;
+        }
         let (images, without): (Vec<_>, Vec<_>) =
             stamped.into_iter().partition(|one| one.image.is_ok());
         let mut again: Vec<Key> = without.into_iter().map(|one| one.key).collect();
@@ -131,7 +140,12 @@ impl Verify {
 
     /// The keys that are held as the verify begins, and why: one pass over the dirty keys, since
     /// asking per page would cost one per page.
-    pub(super) async fn holds(&self) -> Result<BTreeMap<Key, Hold>, StoreError> {
+    pub(super) async fn ask_holds(&self, sweep: &mut Sweep<'_>) -> Result<(), StoreError> {
+        sweep.holds = (self.holds().await?, Instant::now());
+        Ok(())
+    }
+
+    async fn holds(&self) -> Result<BTreeMap<Key, Hold>, StoreError> {
         let mut holds = BTreeMap::new();
         let mut after: Option<Key> = None;
         loop {
@@ -190,7 +204,7 @@ impl Verify {
 
     fn note(&self, mut found: Found, sweep: &mut Sweep<'_>) {
         if found.class == Class::Lagging
-            && let Some(hold) = sweep.holds.get(&found.key)
+            && let Some(hold) = sweep.holds.0.get(&found.key)
         {
             found.class = match hold.kind {
                 HoldKind::Waiting => Class::Waiting,

@@ -58,6 +58,7 @@
 //! reads zero, too.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use changeover_flags::{Key, Percent};
 use changeover_shadow::{Redaction, Rules};
@@ -74,7 +75,7 @@ pub use report::{Class, PartReport, Recorded, Sample, SumsReport, VerifyReport};
 use tokio::time::Instant;
 
 use crate::copy::Copier;
-use crate::pace::{Pacing, Reason, Signals};
+use crate::pace::{Pacing, Reason, RowsPerSecond, Signals};
 use crate::store::{Hold, StoreError};
 use crate::sum::Unsummed;
 use crate::turns::{Turns, Work};
@@ -99,9 +100,9 @@ pub struct VerifyOptions {
     pub part: Part,
     /// The salt of the sums, and what a sample is drawn by.
     pub seed: u64,
-    /// How fast it goes, in keys that are summed or compared on both sides. The sizes of its pages and
-    /// spans are [`page`](VerifyOptions::page)'s and [`range`](VerifyOptions::range)'s, whatever a
-    /// statement takes.
+    /// How fast it goes. The rate is of keys that are compared, by equal sums or one by one; pages and spans
+    /// have no more than a second of it, and no fewer keys than that because a statement takes long. There is
+    /// no budget of bytes.
     pub pacing: Pacing,
     /// What holds it back too. They are read while it runs.
     pub signals: Signals,
@@ -159,14 +160,15 @@ pub struct Verify {
 /// A verify under way.
 struct Sweep<'a> {
     report: VerifyReport,
-    holds: BTreeMap<Key, Hold>,
+    /// Why keys are held, and when that was asked.
+    holds: (BTreeMap<Key, Hold>, Instant),
     /// Keys without a row in the root table that were compared.
     gone: BTreeSet<Key>,
     /// The last key of the root table up to which all were compared.
     reached: Option<Key>,
     turns: Turns,
-    /// Keys looked at since the turn began, and when that was.
-    looked: (u64, Instant),
+    /// When the turn began.
+    turn: Instant,
     told: &'a mut (dyn FnMut(VerifyProgress) + Send),
 }
 
@@ -179,7 +181,7 @@ pub struct VerifyProgress {
     pub unclean: u64,
     /// Up to this key of the root table everything was compared: [`Part::Above`] goes on behind it.
     pub reached: Option<Key>,
-    /// What holds it back at the moment, if that takes longer than a second.
+    /// What holds it back at the moment: a pause, a signal, or what takes longer than a second.
     pub held_back_by: Option<Reason>,
 }
 
@@ -200,12 +202,10 @@ impl Sweep<'_> {
         (self.told)(progress);
     }
 
-    /// Waits until the next page or span may be looked at, as the pace says after what was.
-    async fn turn(&mut self) {
-        let (keys, began) = std::mem::replace(&mut self.looked, (0, Instant::now()));
-        let pacer = self.turns.pacer();
-        pacer.spend(keys, 0);
-        pacer.passed(keys, 0, began.elapsed());
+    /// Waits until the next page or span may be looked at, as the pace says after what was, and answers for
+    /// how long.
+    async fn turn(&mut self) -> Duration {
+        self.turns.pacer().passed(0, 0, self.turn.elapsed());
         let progress = self.progress();
         let told = &mut self.told;
         let turn = self.turns.next(|held_back_by| {
@@ -214,8 +214,14 @@ impl Sweep<'_> {
                 ..progress.clone()
             });
         });
-        turn.await;
-        self.looked.1 = Instant::now();
+        let waited = turn.await;
+        self.turn = Instant::now();
+        waited
+    }
+
+    /// Counts keys that are compared.
+    fn look(&self, keys: usize) {
+        self.turns.pacer().spend(keys as u64, 0);
     }
 
     fn reach(&mut self, key: Option<Key>) {
@@ -259,11 +265,11 @@ impl Verify {
         };
         let mut sweep = Sweep {
             report,
-            holds: self.holds().await?,
+            holds: (BTreeMap::new(), Instant::now()),
             gone: BTreeSet::new(),
             reached: None,
             turns: self.turns(self.options.pacing, self.options.signals.clone()),
-            looked: (0, Instant::now()),
+            turn: Instant::now(),
             told: &mut told,
         };
         let turns = sweep.turns.clone();
@@ -277,6 +283,8 @@ impl Verify {
         unsummed: Option<Vec<Unsummed>>,
         sweep: &mut Sweep<'_>,
     ) -> Result<(), StoreError> {
+        sweep.turn().await;
+        self.ask_holds(sweep).await?;
         let after = match &self.options.part {
             Part::Above(key) => Some(self.copier.authority().canonical(key)),
             _ => None,
@@ -307,13 +315,14 @@ impl Verify {
                 empty: keys.is_empty(),
                 ..VerifyReport::default()
             },
-            holds: self.holds().await?,
+            holds: (BTreeMap::new(), Instant::now()),
             gone: BTreeSet::new(),
             reached: None,
             turns: self.turns(Pacing::UNLIMITED, Signals::default()),
-            looked: (0, Instant::now()),
+            turn: Instant::now(),
             told: &mut |_| (),
         };
+        self.ask_holds(&mut sweep).await?;
         for keys in keys.chunks(self.page() as usize) {
             let stamped = self.read(keys).await?;
             self.compare(stamped, &mut sweep).await?;
@@ -333,8 +342,15 @@ impl Verify {
         self.copier.authority().unsummed()
     }
 
+    /// Keys that are compared one by one at a time.
     fn page(&self) -> u32 {
-        self.options.page.max(1)
+        self.options.page.min(self.second()).max(1)
+    }
+
+    /// The keys of a second, at a fixed rate.
+    fn second(&self) -> u32 {
+        let rate = self.options.pacing.rows_per_second;
+        rate.map_or(u32::MAX, RowsPerSecond::get)
     }
 
     fn turns(&self, pacing: Pacing, signals: Signals) -> Turns {

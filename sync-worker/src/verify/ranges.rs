@@ -43,6 +43,8 @@ impl Verify {
                 }
             };
             let upto = span.upto.clone();
+            // Not even a list is asked for while it is held back.
+            sweep.turn().await;
             // One side lists the next span while both sum this one.
             let (next, seen) = tokio::try_join!(next, self.span(span, keys, sweep))?;
             found += seen;
@@ -56,7 +58,7 @@ impl Verify {
 
     /// Keys per span.
     pub(super) fn range(&self) -> u32 {
-        self.options.range.max(self.page())
+        self.options.range.min(self.second()).max(self.page())
     }
 
     /// The span of these keys, which are the first of `rest`: to its end, if they are all.
@@ -81,7 +83,6 @@ impl Verify {
         let mut parts = vec![(span, keys.as_slice())];
         while let Some((span, keys)) = parts.pop() {
             sweep.turn().await;
-            sweep.looked.0 += keys.len() as u64;
             let (mine, held) = tokio::try_join!(
                 self.copier.authority().sum(&span, salt),
                 self.copier.follower().sum(&span, salt)
@@ -90,6 +91,7 @@ impl Verify {
             let rows = |sum: Option<crate::sum::Sum>| sum.map_or(0, |sum| sum.rows());
             found = found.max(rows(held)).max(keys.len() as u64);
             if mine.is_some() && mine == held {
+                sweep.look(keys.len());
                 self.count(Class::Equal, keys.len() as u64, &mut sweep.report);
                 sweep.tell();
                 continue;
@@ -152,7 +154,6 @@ impl Verify {
             };
             after = Some(last.clone());
             seen += keys.len() as u64;
-            sweep.looked.0 += keys.len() as u64;
             let gone: HashSet<Key> = authority.rootless(&keys).await?.into_iter().collect();
             let mut differ = Vec::new();
             let mut agree = 0;
@@ -180,7 +181,6 @@ impl Verify {
             };
             after = Some(last.clone());
             seen += keys.len() as u64;
-            sweep.looked.0 += keys.len() as u64;
             let versions = self.versions(&keys).await?.into_iter();
             let differ = versions.filter(|(_, mine, held)| *held != Some(*mine));
             let differ = differ.map(|(key, _, _)| key).collect();

@@ -23,6 +23,7 @@ impl Verify {
         let (mut spans, mut found) = (Vec::new(), 0);
         let mut rest = Some(Span::default());
         while let Some(from) = rest.take() {
+            sweep.turn().await;
             let keys = authority.keys(&from, self.range()).await?;
             found += keys.len() as u64;
             let span = self.cut(&from, &keys);
@@ -42,6 +43,7 @@ impl Verify {
             let Some(span) = spans.get(position).cloned() else {
                 continue;
             };
+            sweep.turn().await;
             let keys = authority.keys(&span, self.range()).await?;
             match summed {
                 true => found = found.max(self.span(span, keys, sweep).await?),

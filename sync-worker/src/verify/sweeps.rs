@@ -1,5 +1,7 @@
 //! The sweeps of a verify that compares key by key.
 
+use std::time::Duration;
+
 use changeover_flags::Key;
 
 use super::{Sweep, Verify};
@@ -7,6 +9,9 @@ use crate::copy::answered;
 use crate::store::{Page, StoreError};
 
 impl Verify {
+    /// A page that was read ahead longer ago than this is read again.
+    const FRESH: Duration = Duration::from_secs(1);
+
     /// All keys of both sides, those of the root table behind `after`; answers how many were found.
     pub(super) async fn sweep_keys(
         &self,
@@ -26,10 +31,17 @@ impl Verify {
         sweep: &mut Sweep<'_>,
     ) -> Result<u64, StoreError> {
         let authority = self.copier.authority();
-        sweep.turn().await;
-        let mut page = authority.page(after, self.page()).await?;
-        let mut keys = 0;
-        while let Some(last) = page.last {
+        let mut after = after.cloned();
+        let (mut ahead, mut keys) = (None, 0);
+        loop {
+            let waited = sweep.turn().await;
+            let page = match ahead.take().filter(|_| waited < Self::FRESH) {
+                Some(page) => page,
+                None => authority.page(after.as_ref(), self.page()).await?,
+            };
+            let Some(last) = page.last else {
+                return Ok(keys);
+            };
             let read = page.stamped.len();
             keys += read as u64;
             // Rows that came later are stamped, and found among the stamped keys or as lag.
@@ -41,11 +53,11 @@ impl Verify {
                 }
             };
             // One side reads the next page while the other one answers for this one.
-            (page, ()) = tokio::try_join!(next, self.compare(page.stamped, sweep))?;
-            sweep.reach(Some(last));
-            sweep.turn().await;
+            let (next, ()) = tokio::try_join!(next, self.compare(page.stamped, sweep))?;
+            ahead = Some(next);
+            sweep.reach(Some(last.clone()));
+            after = Some(last);
         }
-        Ok(keys)
     }
 
     /// Deleted keys that the follower never heard of; those it did are in the next sweep.
@@ -64,7 +76,6 @@ impl Verify {
             };
             after = Some(last.clone());
             seen += keys.len() as u64;
-            sweep.looked.0 += keys.len() as u64;
             let held = self.copier.follower().versions(&keys).await?;
             answered("follower", "reading versions", keys.len(), held.len())?;
             let unheld = keys
@@ -91,7 +102,6 @@ impl Verify {
             };
             after = Some(last.clone());
             seen += keys.len() as u64;
-            sweep.looked.0 += keys.len() as u64;
             self.compare_gone(&keys, sweep).await?;
         }
     }
@@ -109,7 +119,6 @@ impl Verify {
                     return Ok(seen);
                 };
                 seen += keys.len() as u64;
-                sweep.looked.0 += keys.len() as u64;
                 self.compare_gone(&keys, sweep).await?;
                 if keys.len() < limit as usize {
                     break;

@@ -385,7 +385,7 @@ async fn it_keeps_its_pace_and_stops_for_signals() -> Result<(), StoreError> {
         },
         ..VerifyOptions::default()
     };
-    for (range, least, most) in [(0, 27.0, 32.0), (20, 17.0, 32.0)] {
+    for (range, least, most) in [(0, 8.0, 11.0), (20, 8.0, 11.0)] {
         let began = Instant::now();
         let report = Verify::new(memory.copier(), options(range)).run().await?;
         let took = began.elapsed().as_secs_f64();

@@ -339,7 +339,10 @@ impl Stand {
         loop {
             let at = self.place().await;
             self.writers.near.store(at.passed, Ordering::Relaxed);
+            let calm = began.elapsed() > PATIENCE / 6;
+            self.writers.calm.store(calm, Ordering::Relaxed);
             if there(&at) {
+                self.writers.calm.store(false, Ordering::Relaxed);
                 return;
             }
             rounds += 1;

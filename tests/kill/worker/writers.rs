@@ -4,7 +4,7 @@
 //! Nothing that the product does may refuse a write of theirs.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -45,6 +45,8 @@ impl Tally {
 pub struct Writers {
     /// Near which id the sweep is.
     pub near: Arc<AtomicI64>,
+    /// Whether they write a tenth as often, so that a drain on a busy machine comes to its end.
+    pub calm: Arc<AtomicBool>,
     tally: Arc<Mutex<Tally>>,
     stop: watch::Sender<bool>,
     writers: JoinSet<()>,
@@ -55,13 +57,14 @@ impl Writers {
     pub async fn begin(url: &str, rows: i64, seed: u64) -> Writers {
         // Back soon after a restart of the server.
         let plain = Plain::patient(url, WRITERS as u32).await;
-        let (near, tally) = (Arc::default(), Arc::default());
+        let (near, calm, tally) = (Arc::default(), Arc::default(), Arc::default());
         let stop = watch::Sender::new(false);
         let mut writers = JoinSet::new();
         for number in 0..WRITERS {
             let writer = Writer {
                 plain: plain.clone(),
                 near: Arc::clone(&near),
+                calm: Arc::clone(&calm),
                 tally: Arc::clone(&tally),
                 rows,
                 number,
@@ -72,6 +75,7 @@ impl Writers {
         }
         Writers {
             near,
+            calm,
             tally,
             stop,
             writers,
@@ -97,6 +101,7 @@ impl Writers {
 struct Writer {
     plain: Plain,
     near: Arc<AtomicI64>,
+    calm: Arc<AtomicBool>,
     tally: Arc<Mutex<Tally>>,
     rows: i64,
     number: i64,
@@ -108,7 +113,12 @@ impl Writer {
     async fn run(mut self, stop: watch::Receiver<bool>) {
         while !*stop.borrow() {
             self.turn().await;
-            let pause = self.rng.random_range(5..40);
+            let slower = if self.calm.load(Ordering::Relaxed) {
+                10
+            } else {
+                1
+            };
+            let pause = slower * self.rng.random_range(5..40);
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
     }
