@@ -74,7 +74,7 @@ enum Part {
     /// Dual writes and reads for a while, by 1,000 callers.
     Load,
     /// A backfill and a verify, beside COPY, INSERT … SELECT, a loop and reladiff; from MariaDB, beside
-    /// pt-archiver.
+    /// pt-archiver; what pgbench notices of a backfill.
     History,
 }
 

@@ -15,6 +15,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Row as _};
 use crate::report::{Limit, Report, Row};
 use crate::support::postgres::Postgres;
 
+mod beside;
 mod mariadb;
 mod shop;
 mod steady;
@@ -124,6 +125,7 @@ pub fn rows(report: &mut Report, rows: u64) {
         };
         report.push(history.rate(watched).await);
         report.push(history.stamps().await);
+        history.beside(report).await;
         report.push(history.shop(rows / 5).await);
         history.from_mariadb(report, rows / 5).await;
     });
