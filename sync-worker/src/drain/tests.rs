@@ -1,8 +1,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::memory::{Fault, Memory, Op, key};
-use crate::pace::{Limit, Pacing, RowsPerSecond};
+use crate::memory::{Fault, Memory, Op, key, watching};
+use crate::pace::{Pacing, RowsPerSecond};
 
 fn options() -> DrainOptions {
     DrainOptions {
@@ -137,16 +137,7 @@ async fn it_keeps_its_pace_and_stops_for_signals() -> Result<(), StoreError> {
 
     memory.write(1, "again");
     let level = Arc::new(AtomicU64::new(9));
-    let read = Arc::clone(&level);
-    let signal = move || {
-        let level = read.load(Ordering::Relaxed);
-        async move { Ok(level as f64) }
-    };
-    let limit = Limit {
-        most: 5.0,
-        older_than: Duration::from_secs(9),
-    };
-    let signals = Signals::default().watch("load", signal, limit, Duration::from_secs(1));
+    let signals = watching(&level);
     let drain = Drain::new(memory.copier(), options()).with_signals(signals);
     let lag = drain.until_clean(Some(Duration::from_secs(60))).await?;
     assert_eq!(lag.dirty, u64::MAX, "a pass ended while it was held back");

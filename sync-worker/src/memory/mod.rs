@@ -3,13 +3,16 @@
 mod ports;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use changeover_flags::{Entity, Key, Version};
 use changeover_shadow::Value;
 
 use crate::copy::Copier;
 use crate::image::{Cell, Image, ImageRow};
+use crate::pace::{Limit, Signals};
 use crate::store::{Answer, Applied, Cursor, Hold, HoldKind, Stamped, StoreError};
 
 /// A call of a port, for faults and for the log.
@@ -86,6 +89,20 @@ pub(crate) struct State {
 /// Both stores. Both roles are played by clones of it.
 #[derive(Clone, Default)]
 pub(crate) struct Memory(Arc<Mutex<State>>);
+
+/// A signal that reads this level, and may read 5.
+pub(crate) fn watching(level: &Arc<AtomicU64>) -> Signals {
+    let level = Arc::clone(level);
+    let signal = move || {
+        let level = level.load(Ordering::Relaxed);
+        async move { Ok(level as f64) }
+    };
+    let limit = Limit {
+        most: 5.0,
+        older_than: Duration::from_secs(9),
+    };
+    Signals::default().watch("load", signal, limit, Duration::from_secs(1))
+}
 
 pub(crate) fn key(id: i64) -> Key {
     // Padded, so that text order is number order.

@@ -8,8 +8,7 @@ use changeover_flags::{Percent, Version};
 use super::*;
 use crate::backfill::{Backfill, BackfillOptions};
 use crate::drain::{Drain, DrainOptions};
-use crate::memory::{Fault, Memory, Op, Row, key};
-use crate::pace::{Limit, RowsPerSecond};
+use crate::memory::{Fault, Memory, Op, Row, key, watching};
 
 async fn verify_by(memory: &Memory, page: u32, range: u32) -> Result<VerifyReport, StoreError> {
     let options = VerifyOptions {
@@ -393,17 +392,8 @@ async fn it_keeps_its_pace_and_stops_for_signals() -> Result<(), StoreError> {
         assert!((least..most).contains(&took), "{range}: {took}");
     }
     let level = Arc::new(AtomicU64::new(9));
-    let read = Arc::clone(&level);
-    let signal = move || {
-        let level = read.load(Ordering::Relaxed);
-        async move { Ok(level as f64) }
-    };
-    let limit = Limit {
-        most: 5.0,
-        older_than: Duration::from_secs(9),
-    };
     let options = VerifyOptions {
-        signals: Signals::default().watch("load", signal, limit, Duration::from_secs(1)),
+        signals: watching(&level),
         ..VerifyOptions::default()
     };
     let verify = Verify::new(memory.copier(), options);
