@@ -18,7 +18,7 @@ mod stand;
 mod writers;
 
 use crate::protocol::lifecycle::{everywhere, on_mariadb};
-use crate::protocol::market::{Engine, Topology};
+use crate::protocol::market::Topology;
 use stand::{BACKFILL, Lines, Stand, Struck};
 
 everywhere!(the_worker);
@@ -63,12 +63,12 @@ mod the_server {
 
 async fn killed(topology: Topology, struck: Struck) {
     // A sweep that is faster than its servers come back leaves nothing to strike.
-    let lines = match (topology.new_engine(), struck) {
-        (Engine::Mariadb, Struck::Server) => Lines {
-            sweep: "backfill --rate 400",
+    let lines = match struck {
+        Struck::Server => Lines {
+            sweep: "backfill --rate 200",
             ..BACKFILL
         },
-        _ => BACKFILL,
+        Struck::Worker => BACKFILL,
     };
     let mut stand = Stand::new(topology, struck, lines).await;
     let strikes = super::strikes(topology);
