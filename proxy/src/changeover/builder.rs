@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::ChangeoverLayer;
 use crate::call::{Ack, Classify, Duplicate, Failure, KeylessReads, Outcome};
-use crate::desk::{Budget, Desk, Instrument, PoolWaiting, Spelled};
+use crate::desk::{Budget, Desk, Instrument, Places, PoolWaiting, Spelled};
 use crate::dual_write::DualWriteLayer;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
@@ -280,14 +280,10 @@ where
             .unwrap_or_else(|| Box::new(move |answer| by_observing.observe(answer).is_some()));
         let (follow, limits) = (self.follow, self.limits);
         let seed = self.seed.unwrap_or_else(rand::random);
-        let room = |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
+        let writes = limits.writes.clamp(1, Semaphore::MAX_PERMITS);
         let keys = Arc::clone(&follow);
+        let metrics = Metrics::new(self.flags.entity(), &self.operations, limits.time_one_in);
         let desk = Desk {
-            metrics: Arc::new(Metrics::new(
-                self.flags.entity(),
-                &self.operations,
-                limits.time_one_in,
-            )),
             pins: Arc::new(Pins::new(limits.pins)),
             versions: self.versions,
             follow_keys: Box::new(move |touched, ended| {
@@ -301,14 +297,13 @@ where
             budget: Budget::new(limits.shadows_per_second, self.pool_waiting),
             seed,
             draws: AtomicU64::new(0),
-            write_room: room(limits.writes.max(1)),
-            copy_room: room(limits.copies),
-            shadow_room: room(limits.shadows),
+            write_room: Arc::new(Semaphore::new(writes)),
             starting: Arc::default(),
             writes: TaskTracker::new(),
-            copies: TaskTracker::new(),
-            shadows: TaskTracker::new(),
+            copies: Places::new(limits.copies, metrics.copies_in_flight.clone()),
+            shadows: Places::new(limits.shadows, metrics.shadows_in_flight.clone()),
             sweeping: AtomicBool::new(false),
+            metrics: Arc::new(metrics),
             spelled: Spelled::default(),
             flags: self.flags,
             limits,

@@ -25,7 +25,7 @@ use tokio::runtime::Handle as Runtime;
 use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use crate::desk::Desk;
-use crate::metrics::{HedgeEnd, InFlight, Metrics, Once, StoreEnd, StoreKind};
+use crate::metrics::{HedgeEnd, Metrics, Once, StoreEnd, StoreKind};
 
 /// A call of the authority that may come to be made.
 pub(super) struct Hedge<Res, E> {
@@ -124,12 +124,10 @@ impl<Res: Send + 'static, E: Send + 'static> Asked<Res, E> {
         if let Some(took) = self.failed {
             return counted(desk, StoreEnd::Error, took);
         }
-        let room = Arc::clone(&desk.shadow_room).try_acquire_owned();
-        let (Ok(room), Ok(runtime)) = (room, Runtime::try_current()) else {
+        let (Some(held), Ok(runtime)) = (desk.shadows.take(), Runtime::try_current()) else {
             return counted(desk, StoreEnd::Timeout, since.elapsed());
         };
-        let in_flight = InFlight::new(&desk.metrics.shadows_in_flight);
-        let (desk, tracker) = (Arc::clone(desk), desk.shadows.clone());
+        let desk = Arc::clone(desk);
         let rest = async move {
             let answer = AssertUnwindSafe(timeout_at(since + limit, self.answer)).catch_unwind();
             let end = match answer.await {
@@ -138,8 +136,8 @@ impl<Res: Send + 'static, E: Send + 'static> Asked<Res, E> {
                 Err(_panic) => StoreEnd::Error,
             };
             counted(&desk, end, since.elapsed());
-            drop((room, in_flight));
+            drop(held);
         };
-        drop(tracker.spawn_on(rest, &runtime));
+        drop(runtime.spawn(rest));
     }
 }

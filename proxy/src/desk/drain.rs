@@ -38,19 +38,19 @@ impl Handle {
         let desk = &self.desk;
         let all = async {
             // In this order: a write that ends starts a copy.
-            for tracker in [&desk.writes, &desk.copies, &desk.shadows] {
-                tracker.close();
-            }
+            desk.writes.close();
+            desk.copies.close();
+            desk.shadows.close();
             desk.writes.wait().await;
-            desk.copies.wait().await;
-            desk.shadows.wait().await;
+            desk.copies.emptied().await;
+            desk.shadows.emptied().await;
         };
         // Whether it was in time is read from the counts.
         let _ = tokio::time::timeout(timeout, all).await;
         Drained {
             writes: desk.writes.len(),
-            copies: desk.copies.len(),
-            shadows: desk.shadows.len(),
+            copies: desk.copies.taken(),
+            shadows: desk.shadows.taken(),
             pins: desk.pins.count(),
         }
     }

@@ -4,6 +4,7 @@ mod budget;
 mod drain;
 mod instrument;
 mod keys;
+mod places;
 mod sweep;
 
 use std::fmt;
@@ -26,10 +27,11 @@ pub(crate) use budget::{Budget, PoolWaiting};
 pub use drain::Drained;
 pub(crate) use instrument::Instrument;
 pub(crate) use keys::Spelled;
+pub(crate) use places::{Held, Places};
 
 use crate::call::{Kind, Operation, Touched};
 use crate::limits::Limits;
-use crate::metrics::{Cohorts, CopyEnd, InFlight, Metrics, Shed};
+use crate::metrics::{Cohorts, CopyEnd, Metrics, Shed};
 use crate::pins::{PinCount, Pins, Ticket};
 use crate::port::{BoxError, Ended, Followed, Versions};
 use crate::shadow_read::Starting;
@@ -64,12 +66,10 @@ pub(crate) struct Desk {
     pub(crate) seed: u64,
     pub(crate) draws: AtomicU64,
     pub(crate) write_room: Arc<Semaphore>,
-    pub(crate) copy_room: Arc<Semaphore>,
-    pub(crate) shadow_room: Arc<Semaphore>,
-    pub(crate) starting: Arc<Starting>,
     pub(crate) writes: TaskTracker,
-    pub(crate) copies: TaskTracker,
-    pub(crate) shadows: TaskTracker,
+    pub(crate) copies: Arc<Places>,
+    pub(crate) shadows: Arc<Places>,
+    pub(crate) starting: Arc<Starting>,
     pub(crate) sweeping: AtomicBool,
 }
 
@@ -274,7 +274,7 @@ impl Desk {
             self.metrics.shed(Shed::NoRuntime);
             return count.end(self.metrics.copy_counter(CopyEnd::Skipped));
         };
-        let Ok(room) = Arc::clone(&self.copy_room).try_acquire_owned() else {
+        let Some(place) = self.copies.take() else {
             self.metrics.shed(Shed::Copies);
             count.end(self.metrics.copy_counter(CopyEnd::Skipped));
             return self.sweep_soon(&runtime);
@@ -283,7 +283,6 @@ impl Desk {
         let began = self.pins.now();
         let following = catch_unwind(AssertUnwindSafe(follow));
         let desk = Arc::clone(self);
-        let in_flight = InFlight::new(&self.metrics.copies_in_flight);
         let task = async move {
             let end = desk.followed(following).await;
             match end {
@@ -296,9 +295,9 @@ impl Desk {
             }
             desk.metrics.pins(desk.pins.count());
             count.end(desk.metrics.copy_counter(end));
-            drop((room, in_flight));
+            drop(place);
         };
-        drop(self.copies.spawn_on(task, &runtime));
+        drop(runtime.spawn(task));
     }
 
     async fn followed(

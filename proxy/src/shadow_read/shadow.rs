@@ -7,25 +7,22 @@ use changeover_flags::Place;
 use changeover_shadow::{Class, Ticket};
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle as Runtime;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::looking::{Looking, too_long};
 use super::sides::{LazySides, Side, Sides, sides};
 use super::starting::Job;
 use crate::call::{Kind, Operation};
-use crate::desk::Desk;
-use crate::metrics::{InFlight, Shed};
+use crate::desk::Held;
+use crate::metrics::Shed;
 use crate::plan::{Plan, Seen};
 
 /// A shadow read that waits for the caller's own answer.
 pub(crate) struct Shadow<Req, Res, E> {
-    plan: Arc<Plan<Req, Res, E>>,
     operation: Operation,
     request: Req,
     sides: Arc<dyn Sides<Req>>,
     runtime: Runtime,
-    compare: Compare,
+    compare: Compare<Req, Res, E>,
     /// `None` while the caller waits.
     look: Option<FirstLook<Res>>,
 }
@@ -35,28 +32,28 @@ struct FirstLook<Res> {
     place: Place,
     seen: Seen<Res>,
     took: Duration,
-    _held: (OwnedSemaphorePermit, InFlight, TaskTrackerToken),
+    _held: Held,
 }
 
 /// Counts one shadow read, once, in the tally and in the metrics.
-struct Compare {
-    desk: Arc<Desk>,
+struct Compare<Req, Res, E> {
+    plan: Arc<Plan<Req, Res, E>>,
     ticket: Option<Ticket>,
     /// Whether the caller has had its answer.
     answered: bool,
 }
 
-impl Compare {
-    fn begin(desk: &Arc<Desk>) -> Compare {
+impl<Req, Res, E> Compare<Req, Res, E> {
+    fn begin(plan: &Arc<Plan<Req, Res, E>>) -> Self {
         Compare {
-            desk: Arc::clone(desk),
-            ticket: Some(desk.tally.start()),
+            plan: Arc::clone(plan),
+            ticket: Some(plan.desk.tally.start()),
             answered: false,
         }
     }
 
     fn shed(self, reason: Shed) {
-        self.desk.metrics.shed(reason);
+        self.plan.desk.metrics.shed(reason);
         self.finish(Class::Shed);
     }
 
@@ -67,12 +64,12 @@ impl Compare {
     fn count(&mut self, class: Class) {
         if let Some(ticket) = self.ticket.take() {
             ticket.finish(class);
-            self.desk.metrics.compared(class);
+            self.plan.desk.metrics.compared(class);
         }
     }
 }
 
-impl Drop for Compare {
+impl<Req, Res, E> Drop for Compare<Req, Res, E> {
     fn drop(&mut self) {
         if self.ticket.is_none() {
             return;
@@ -80,7 +77,7 @@ impl Drop for Compare {
         if self.answered {
             return self.count(Class::Abandoned);
         }
-        self.desk.metrics.shed(Shed::Unanswered);
+        self.plan.desk.metrics.shed(Shed::Unanswered);
         self.count(Class::Shed);
     }
 }
@@ -112,12 +109,11 @@ where
             lazy.get_or_init(|| sides(legacy.clone(), new.clone(), Arc::clone(&plan.eye)))
         });
         Some(Box::new(Shadow {
-            plan: Arc::clone(plan),
             operation,
             request,
             sides: Arc::clone(asked),
             runtime,
-            compare: Compare::begin(&plan.desk),
+            compare: Compare::begin(plan),
             look: None,
         }))
     }
@@ -130,7 +126,8 @@ where
         took: Duration,
     ) {
         self.compare.answered = true;
-        let desk = &self.plan.desk;
+        let plan = &self.compare.plan;
+        let desk = &plan.desk;
         // Before the answer is observed, which may cost more than all of this.
         if desk.shadows.is_closed() {
             return self.compare.shed(Shed::Closing);
@@ -141,16 +138,15 @@ where
         if desk.pool_waits() {
             return self.compare.shed(Shed::Pool);
         }
-        let Ok(room) = Arc::clone(&desk.shadow_room).try_acquire_owned() else {
+        let Some(held) = desk.shadows.take() else {
             return self.compare.shed(Shed::Shadows);
         };
-        let in_flight = InFlight::new(&desk.metrics.shadows_in_flight);
-        let (tracked, starting) = (desk.shadows.token(), Arc::clone(&desk.starting));
+        let starting = Arc::clone(&desk.starting);
         self.look = Some(FirstLook {
             place,
-            seen: self.plan.seen(answer),
+            seen: plan.seen(answer),
             took,
-            _held: (room, in_flight, tracked),
+            _held: held,
         });
         starting.push(self);
     }
@@ -169,7 +165,6 @@ where
     fn run(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let Shadow {
-                plan,
                 operation,
                 request,
                 sides,
@@ -186,6 +181,7 @@ where
             else {
                 return;
             };
+            let plan = &compare.plan;
             let answer = match seen {
                 Seen::Observed(answer) => answer,
                 Seen::Copied(answer) => plan.observed(&Ok(answer)),
@@ -193,7 +189,7 @@ where
             if too_long(&plan.desk, &operation, &answer) {
                 return compare.shed(Shed::Long);
             }
-            let (looking, request) = looking(&plan, operation, request, sides);
+            let (looking, request) = looking(plan, operation, request, sides);
             let count = |class| compare.finish(class);
             looking.run(request, place, answer, took, count).await;
         })
