@@ -5,12 +5,22 @@ use changeover::worker::migration::Migration;
 use super::dialect::{Rewrite, database};
 use super::rewrites::no_change;
 use super::{Rewrites, found};
-use crate::protocol::lifecycle::everywhere;
+use crate::protocol::lifecycle::{everywhere, within_mariadb};
 use crate::protocol::market::{Market, Topology, backfill};
 use crate::protocol::stock::{Stock, found as differing, verify_by};
 use crate::protocol::sums::{differences, filled};
 
 everywhere!(
+    a_null_that_is_summed_as_the_empty_text_is_found,
+    sums_without_versions_are_found,
+    a_column_that_is_not_summed_is_found,
+    a_target_that_is_not_summed_is_found,
+    spans_without_their_last_key_are_found,
+    spans_that_begin_with_the_first_key_are_found,
+    a_follower_whose_moved_keys_are_not_listed_is_found,
+);
+
+within_mariadb!(
     a_null_that_is_summed_as_the_empty_text_is_found,
     sums_without_versions_are_found,
     a_column_that_is_not_summed_is_found,
@@ -77,8 +87,8 @@ fn versions_are_zero(sql: &str) -> String {
 fn no_title(sql: &str) -> String {
     match is_sum(sql) {
         true => sql
-            .replace("t.\"title\" AS", "NULL AS")
-            .replace("(title) AS", "NULL AS")
+            .replace("t.\"title\"", "NULL")
+            .replace("(title)", "(NULL)")
             .replace(" title AS", " NULL AS"),
         false => sql.to_owned(),
     }

@@ -58,6 +58,18 @@ macro_rules! into_mariadb {
 }
 pub(crate) use into_mariadb;
 
+/// Runs a scenario between databases of MariaDB, and within one.
+macro_rules! within_mariadb {
+    ($($name:ident),* $(,)?) => { mod on_mariadb { $(mod $name {
+        use super::super::{Topology, scenario};
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn mariadb_two_databases() { scenario::$name(Topology::MariadbTwoDatabases).await }
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn mariadb_one_database() { scenario::$name(Topology::MariadbOneDatabase).await }
+    })* } };
+}
+pub(crate) use within_mariadb;
+
 /// Runs a scenario on all pairs of engines.
 macro_rules! on_pairs {
     ($($name:ident),* $(,)?) => {

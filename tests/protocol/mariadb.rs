@@ -20,7 +20,7 @@ async fn ready(rows: u32) -> (Market, Migration) {
 }
 
 /// A market on a server of its own.
-async fn apart() -> (Mariadb, Market) {
+pub(super) async fn apart() -> (Mariadb, Market) {
     let server = Mariadb::start();
     server.create_database("shop").await;
     let topology = Topology::MariadbToSqlite;

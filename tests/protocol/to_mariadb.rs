@@ -2,6 +2,7 @@
 
 use changeover::worker::dialect::session::Database;
 use changeover::worker::migration::Migration;
+use changeover::worker::verify::Class;
 
 use super::mariadb::refused;
 use super::market::{MAPPING, Market, Topology, backfill, drain, verify};
@@ -212,4 +213,47 @@ async fn another_databases_cascade_is_seen() {
     let why = refused(&market, MAPPING).await;
     assert!(why.contains("rows of Ärger-2.x, which this"), "{why}");
     assert_eq!(why.matches("Ärger").count(), 1, "{why}");
+}
+
+/// What is too long for a message becomes NULL, with a warning: no sum takes two such rows for equal.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_are_more_than_a_message_takes_are_not_summed() {
+    let server = Mariadb::start();
+    server.create_database("shop").await;
+    let url = server.url("shop");
+    let market = Market::on(Topology::MariadbOneDatabase, url.clone(), url, None).await;
+    let tables = ["wide", "copy"].map(|name| {
+        format!("CREATE TABLE {name} (id bigint PRIMARY KEY, a longtext, b longtext);")
+    });
+    market.legacy.run(&tables.concat()).await;
+    market
+        .legacy
+        .run("INSERT INTO wide SELECT seq, repeat('a', 40000), repeat('b', 40000) FROM seq_1_to_3")
+        .await;
+    let mapping = r#"
+        revision = 1
+        root = { table = "wide", key = ["id"] }
+        [[target]]
+        table = "copy"
+        owned_by = { key = ["id"] }
+        identity = ["id"]
+        columns = { id = "id", a = "a", b = "b" }
+    "#;
+    let migration = market.installed_with(mapping).await;
+    backfill(&migration).await;
+    let report = verify(&migration).await;
+    assert!(report.clean() && report.sums.ranges > 0, "{report:?}");
+    market
+        .new
+        .force("UPDATE copy SET b = repeat('c', 40000) WHERE id = 2")
+        .await;
+    let narrow = "SET GLOBAL max_allowed_packet = 65536";
+    market.new.run(narrow).await;
+    let migration = market.open_with(Market::mapping(mapping)).await;
+    let report = verify(&migration).await;
+    let why = &report.samples[0].reason;
+    assert!(
+        report.count(Class::Divergent) == 3 && why.as_ref().unwrap().contains("max_allowed_packet"),
+        "{report:?}"
+    );
 }

@@ -34,6 +34,7 @@ pub mod postgres;
 pub mod probe;
 pub mod raise;
 pub mod session;
+mod span;
 pub mod sqlite;
 pub mod standing;
 pub mod statement;

@@ -11,13 +11,13 @@
 //!    ([`Summing::summed`]).
 //! 4. Keys have one order on both sides ([`Summing::key_order`]), or a span would be two sets of keys.
 
-use changeover_flags::Key;
 use changeover_shadow::Value;
 use futures_util::future::BoxFuture;
 
 use super::authority::integer;
 use super::catalog::{Column, Table};
 use super::session::{Database, DbError, Session};
+use super::span::within;
 use super::statement::Statement;
 use super::{Dialect, inspect};
 use crate::mapping::{Belongs, Identity, Mapping, Ownership, Shape, SourceQuery, Target};
@@ -26,16 +26,16 @@ use crate::sum::{Span, Sum, Unsummed};
 
 /// How an engine sums rows.
 pub trait Summing: Send + Sync {
-    /// Why it sums none, if so.
-    fn nothing(&self) -> Option<&'static str> {
-        None
-    }
-
     /// How keys of a type are ordered, whether it is a column's or one that
     /// [`Dialect::describe_query`] answers: equal answers mean one order, also between
     /// two databases of this engine. It is the name of a type that reads any bound. `None` where the
     /// order depends on the database.
     fn key_order(&self, sql_type: &str) -> Option<&'static str>;
+
+    /// Whether an index finds rows by a comparison of several columns only beside one of the first.
+    fn leads(&self) -> bool {
+        false
+    }
 
     /// What stands in a summed row for an expression whose values a copy puts into `column`, `from`
     /// being its type; with no such type, for that column's own values. Two values have one form here
@@ -118,9 +118,6 @@ impl Sums {
         if authority.engine() != follower.engine() {
             return Sums::none("both sides", "they are of two engines");
         }
-        if let Some(why) = authority.sums().nothing() {
-            return Sums::none("both sides", why);
-        }
         let root = catalog.authority.first();
         let key: Vec<Column> = (shape.root.key.iter())
             .filter_map(|name| root?.column(name).cloned())
@@ -129,7 +126,7 @@ impl Sums {
             .map(|column| authority.sums().key_order(&column.sql_type))
             .collect();
         let Some(order) = order else {
-            let why = "the order of its key depends on the database: sums need keys of integers (PostgreSQL: or uuids)";
+            let why = "the order of its key depends on the database: sums need keys of integers, on MariaDB of one sign (PostgreSQL: or uuids)";
             return Sums::none(&shape.root.table, why);
         };
         let pair = Pair {
@@ -336,7 +333,7 @@ impl RowsOf {
     }
 
     /// The keys of rows in a span, each once: its components as columns `o0`, …, and its text as `k`.
-    fn keys<'d>(
+    pub(super) fn keys<'d>(
         &self,
         dialect: &'d dyn Dialect,
         head: Statement<'d>,
@@ -358,56 +355,6 @@ impl RowsOf {
     }
 }
 
-/// The first `limit` keys in a span of which one of these has a row `r` that meets `condition`, in order.
-/// `None` if there are none of these, or a bound is no key.
-pub(super) fn first_keys<'d, 'r>(
-    dialect: &'d dyn Dialect,
-    of: impl Iterator<Item = &'r RowsOf>,
-    condition: &str,
-    (span, columns): (&Span, &[Column]),
-    limit: u32,
-) -> Option<Statement<'d>> {
-    let order: Vec<String> = (0..columns.len()).map(|n| format!("o{n}")).collect();
-    let order = format!(" ORDER BY {} LIMIT {limit}", order.join(", "));
-    let mut statement = Statement::of(dialect, "SELECT u.k FROM (");
-    let mut parts = 0;
-    for rows in of {
-        let union = if parts > 0 { " UNION " } else { "" };
-        let part = statement.sql(&format!("{union}SELECT * FROM (SELECT r.* FROM ("));
-        let part = rows.keys(dialect, part, span, columns)?;
-        statement = part.sql(&format!(") AS r WHERE {condition}{order}) AS p"));
-        parts += 1;
-    }
-    (parts > 0).then(|| statement.sql(&format!(") AS u{order}")))
-}
-
-/// Appends a condition: the key that these expressions make is within the span. `columns` are those
-/// of the root table's key. `None` if a bound is not of its form.
-pub(super) fn within<'d>(
-    mut statement: Statement<'d>,
-    dialect: &dyn Dialect,
-    key: &[String],
-    columns: &[Column],
-    span: &Span,
-) -> Option<Statement<'d>> {
-    statement = statement.sql("1 = 1");
-    for (bound, than) in [(&span.after, ">"), (&span.upto, "<=")] {
-        let Some(bound) = bound else { continue };
-        statement = statement.sql(&format!(" AND ({}) {than} (", key.join(", ")));
-        let components = bound.components(columns.len())?;
-        for (index, (component, column)) in components.iter().zip(columns).enumerate() {
-            let value = dialect.key_value(component, column);
-            // Of the widest type: a bound may lie beyond what the other side's column holds.
-            let bound = dialect.sums().key_order(&column.sql_type);
-            statement = statement
-                .sql(if index == 0 { "" } else { ", " })
-                .bind(value, bound.unwrap_or(&column.sql_type));
-        }
-        statement = statement.sql(")");
-    }
-    Some(statement)
-}
-
 /// Rows whose sum is asked for.
 #[derive(Debug)]
 pub struct SummedRows<'a> {
@@ -417,6 +364,8 @@ pub struct SummedRows<'a> {
     pub target: &'a str,
     /// Selects key, version and values of each.
     pub rows: Statement<'a>,
+    /// How many values.
+    pub width: usize,
     /// What columns a copy would put the values into; `None` where they come out of these.
     pub into: Option<&'a [Column]>,
 }
@@ -434,17 +383,4 @@ pub(super) fn answered(row: Option<&Vec<Value>>) -> Option<Sum> {
         )),
         _ => None,
     }
-}
-
-/// The keys in a column.
-pub(super) async fn keys_of(
-    session: &mut dyn Session,
-    statement: Statement<'_>,
-    column: usize,
-) -> Result<Vec<Key>, DbError> {
-    let rows = session.fetch(statement).await?;
-    let keys = rows.iter();
-    Ok(keys
-        .filter_map(|row| super::authority::key_at(row, column))
-        .collect())
 }

@@ -269,7 +269,7 @@ pub(super) const MARIADB_NEW: &[(&str, &str, &str)] = &[
     ("num_text", "text", "num"),
     ("big", "bigint unsigned", "big"),
     ("amount", "decimal(30,4)", "amount"),
-    ("amount_2", "decimal(12,2)", "amount"),
+    ("amount_6", "decimal(20,6)", "amount"),
     ("ratio", "double", "ratio"),
     ("small", "float", "small"),
     ("title", "text", "title"),

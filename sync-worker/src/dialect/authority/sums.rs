@@ -4,8 +4,9 @@ use changeover_flags::Key;
 
 use super::SqlAuthority;
 use crate::dialect::session::{DbError, ErrorClass, Session};
+use crate::dialect::span::{first_keys, keys_of};
 use crate::dialect::statement::Statement;
-use crate::dialect::sums::{SumTarget, SummedRows, first_keys, keys_of};
+use crate::dialect::sums::{SumTarget, SummedRows};
 use crate::dialect::tables;
 use crate::sum::{Span, Sum};
 
@@ -31,6 +32,7 @@ impl SqlAuthority {
                 salt,
                 target: &target.name,
                 rows,
+                width: target.columns.len(),
                 into: Some(&target.columns),
             };
             match self.dialect().sums().sum(session, rows).await {

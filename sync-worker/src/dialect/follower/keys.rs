@@ -5,8 +5,8 @@ use changeover_flags::Key;
 use super::SqlFollower;
 use crate::dialect::authority::after_key;
 use crate::dialect::session::{DbError, Session};
+use crate::dialect::span::keys_of;
 use crate::dialect::statement::Statement;
-use crate::dialect::sums::keys_of;
 use crate::dialect::tables;
 
 impl SqlFollower {

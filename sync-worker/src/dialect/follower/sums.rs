@@ -5,8 +5,9 @@ use changeover_flags::Key;
 use super::SqlFollower;
 use crate::dialect::held_mapping::HeldMapping;
 use crate::dialect::session::{DbError, Session, on_session};
+use crate::dialect::span::{first_keys, keys_of};
 use crate::dialect::statement::Statement;
-use crate::dialect::sums::{SumTarget, SummedRows, first_keys, keys_of};
+use crate::dialect::sums::{SumTarget, SummedRows};
 use crate::dialect::tables;
 use crate::store::{Answer, StoreError};
 use crate::sum::{Span, Sum};
@@ -46,6 +47,7 @@ impl SqlFollower {
                 salt,
                 target: &target.name,
                 rows,
+                width: target.columns.len(),
                 into: None,
             };
             let found = self.dialect().sums().sum(session, rows).await?;

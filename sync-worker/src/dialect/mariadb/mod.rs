@@ -155,8 +155,8 @@ impl Dialect for Mariadb {
         parts.join(".")
     }
 
-    fn placeholder(&self, _n: usize, _sql_type: &str) -> String {
-        "?".to_owned()
+    fn placeholder(&self, _n: usize, sql_type: &str) -> String {
+        sums::bound(sql_type).to_owned()
     }
 
     fn rows(&self, columns: &[RowColumn<'_>], rows: &[Vec<Value>], args: &mut Vec<Arg>) -> String {

@@ -1,40 +1,266 @@
-//! Rows of MariaDB are compared key by key: no sum is made of them yet.
+//! Rows summed by MariaDB: a row is written as its fields, each with its length before it, so that two
+//! rows have one text only if all their fields have, and the MD5 of the text is summed in two halves.
+//!
+//! The server bends what it cannot say, with a warning at most. What is too long for a message becomes
+//! NULL, which would be equal to another one; a uuid of the moment takes its place, so that such rows
+//! never agree, and are compared key by key.
 
+use changeover_shadow::Value;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::Mariadb;
 use crate::dialect::catalog::Column;
 use crate::dialect::session::{DbError, Session};
-use crate::dialect::sums::{SummedRows, Summing};
+use crate::dialect::statement::{Arg, Statement};
+use crate::dialect::sums::{SummedRows, Summing, answered};
 use crate::sum::Sum;
 
-/// Said in reports.
-const WHY: &str = "rows of MariaDB are compared key by key";
-
 impl Summing for Mariadb {
-    fn nothing(&self) -> Option<&'static str> {
-        Some(WHY)
+    fn key_order(&self, sql_type: &str) -> Option<&'static str> {
+        key_order(sql_type)
     }
 
-    fn key_order(&self, _sql_type: &str) -> Option<&'static str> {
-        None
+    fn leads(&self) -> bool {
+        true
     }
 
     fn summed(
         &self,
-        _expression: &str,
-        _from: Option<&str>,
-        _column: &Column,
+        expression: &str,
+        from: Option<&str>,
+        column: &Column,
     ) -> Result<String, String> {
-        Err(WHY.to_owned())
+        summed(expression, from, column)
     }
 
     fn sum<'a>(
         &'a self,
-        _session: &'a mut dyn Session,
-        _rows: SummedRows<'a>,
+        session: &'a mut dyn Session,
+        rows: SummedRows<'a>,
     ) -> BoxFuture<'a, Result<Sum, DbError>> {
-        async { Err(DbError::odd(WHY)) }.boxed()
+        sum(self, session, rows).boxed()
+    }
+}
+
+/// The type that a bound is read as: a number of text would be compared as a float.
+pub(super) fn bound(sql_type: &str) -> &'static str {
+    match sql_type {
+        SIGNED => "CAST(? AS SIGNED)",
+        UNSIGNED => "CAST(? AS UNSIGNED)",
+        _ => "?",
+    }
+}
+
+const SIGNED: &str = "signed";
+const UNSIGNED: &str = "unsigned";
+
+/// How keys of a type are ordered, as what reads their bounds.
+fn key_order(sql_type: &str) -> Option<&'static str> {
+    match (Kind::of(sql_type)?, sql_type) {
+        (Kind::Integer, "bigint unsigned") => Some(UNSIGNED),
+        (Kind::Integer, _) => Some(SIGNED),
+        _ => None,
+    }
+}
+
+/// Types whose values have one form on every server, as far as sessions are set up alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Integer,
+    Year,
+    Bits,
+    Decimal,
+    Float,
+    Double,
+    Text,
+    Uuid,
+    Bytes,
+    /// A date, or a point in time; a session's zone is UTC.
+    Instant,
+    Time,
+}
+
+impl Kind {
+    /// Of a column's type, or of one as the driver calls it.
+    fn of(name: &str) -> Option<Kind> {
+        Some(match name.trim_end_matches(" unsigned") {
+            "tinyint" | "smallint" | "mediumint" | "int" | "bigint" => Kind::Integer,
+            "year" => Kind::Year,
+            "bit" => Kind::Bits,
+            "decimal" => Kind::Decimal,
+            "float" => Kind::Float,
+            "double" => Kind::Double,
+            "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" | "enum" => {
+                Kind::Text
+            }
+            "uuid" => Kind::Uuid,
+            "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => Kind::Bytes,
+            "date" | "datetime" | "timestamp" => Kind::Instant,
+            "time" => Kind::Time,
+            _ => return None,
+        })
+    }
+
+    /// Whether a value's own form is that of what a copy writes into a column of `to`.
+    fn carries_to(self, to: Kind) -> bool {
+        self == to
+            || matches!(
+                (self, to),
+                (Kind::Integer, Kind::Decimal | Kind::Text) | (Kind::Text, Kind::Uuid)
+            )
+    }
+}
+
+/// The expression that stands for a value in a row. Not what its column would make of it: what that
+/// bends is never copied, and differs here.
+fn summed(expression: &str, from: Option<&str>, column: &Column) -> Result<String, String> {
+    let to = Kind::of(&column.sql_type).ok_or_else(|| {
+        format!(
+            "its type is {}, which is not known to have one text everywhere",
+            column.full_type
+        )
+    })?;
+    let e = format!("({expression})");
+    let text = |e: &str| format!("CAST({e} AS CHAR CHARACTER SET utf8mb4)");
+    let kind = match from {
+        None => to,
+        Some(from) => Kind::of(from)
+            .filter(|kind| kind.carries_to(to))
+            .ok_or_else(|| {
+                format!(
+                    "whether a value of type {from} has one text in a column of type {} is not known: convert it in the expression",
+                    column.full_type
+                )
+            })?,
+    };
+    Ok(match (kind, to) {
+        // Without the zeros that a column may show before it.
+        (Kind::Integer | Kind::Year | Kind::Bits, Kind::Text) => text(&format!("({e} + 0)")),
+        (Kind::Integer | Kind::Year | Kind::Bits, _) => format!("({e} + 0)"),
+        (Kind::Decimal, _) => plain(&e),
+        // A verify takes -0 for 0.
+        (Kind::Float | Kind::Double, _) => format!("({e} + 0e0)"),
+        (Kind::Bytes, _) => e,
+        (Kind::Instant, _) => format!("DATE_FORMAT({e}, '%Y-%m-%d %H:%i:%s.%f')"),
+        (Kind::Time, _) => format!("CAST({e} AS TIME(6))"),
+        // What is no uuid is none in the column either.
+        (Kind::Text | Kind::Uuid, Kind::Uuid) => or_never(&e, &text(&format!("CAST({e} AS uuid)"))),
+        (Kind::Text | Kind::Uuid, _) => or_never(&e, &text(&e)),
+    })
+}
+
+/// A decimal without the zeros at its end: its column has its own number of them.
+fn plain(e: &str) -> String {
+    let text = format!("CAST({e} AS CHAR)");
+    format!(
+        "TRIM(TRAILING '.' FROM TRIM(TRAILING '0' FROM \
+         CONCAT({text}, IF(LOCATE('.', {text}) > 0, '', '.'))))"
+    )
+}
+
+/// `said` of a value `e`; where it cannot be said, what is never equal.
+fn or_never(e: &str, said: &str) -> String {
+    // Of the type `uuid`, it would make uuids of both.
+    format!("IF({e} IS NULL, NULL, COALESCE({said}, CAST(UUID() AS CHAR CHARACTER SET utf8mb4)))")
+}
+
+async fn sum(
+    dialect: &Mariadb,
+    session: &mut dyn Session,
+    summed: SummedRows<'_>,
+) -> Result<Sum, DbError> {
+    let (text, mut args, reusable) = summed.rows.into_parts();
+    let names: String = (0..summed.width).map(|n| format!(", c{n}")).collect();
+    let field = |name: &str| {
+        format!(
+            "IF(r.{name} IS NULL, '-', CONCAT(OCTET_LENGTH(r.{name}), ':', CAST(r.{name} AS BINARY)))"
+        )
+    };
+    let fields: Vec<String> = (["k", "v"].into_iter().map(field))
+        .chain((0..summed.width).map(|n| field(&format!("c{n}"))))
+        .collect();
+    let half = |from: u32| {
+        format!(
+            "CAST(COALESCE(SUM(CAST(CONV(SUBSTR(h.hash, {from}, 16), 16, 10) AS DECIMAL(20))), 0) AS CHAR)"
+        )
+    };
+    // The text's first part: what else is hashed.
+    let head = format!("{}:{}:", summed.salt, summed.target);
+    let text = format!(
+        "WITH r (k, v{names}) AS ({text}) SELECT COUNT(*), {}, {} FROM \
+         (SELECT COALESCE(MD5(CONCAT(CAST(? AS BINARY), {})), MD5(UUID())) AS hash FROM r) AS h",
+        half(1),
+        half(17),
+        fields.join(", ")
+    );
+    args.push(Arg::Value(Value::Text(head)));
+    let statement = Statement::from_parts(dialect, (text, args, reusable));
+    let rows = session.fetch(statement).await?;
+    answered(rows.first()).ok_or_else(|| DbError::odd("a sum is not one row of numbers"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(from: Option<&str>, sql_type: &str) -> Option<String> {
+        let column = Column {
+            sql_type: sql_type.into(),
+            full_type: sql_type.into(),
+            ..Column::default()
+        };
+        summed("e", from, &column).ok()
+    }
+
+    #[test]
+    fn a_value_is_written_in_one_form() {
+        for (from, to, sql) in [
+            (Some("tinyint unsigned"), "bigint", "((e) + 0)"),
+            (
+                Some("int"),
+                "text",
+                "CAST(((e) + 0) AS CHAR CHARACTER SET utf8mb4)",
+            ),
+            (None, "double", "((e) + 0e0)"),
+            (Some("blob"), "varbinary", "(e)"),
+            (
+                Some("timestamp"),
+                "datetime",
+                "DATE_FORMAT((e), '%Y-%m-%d %H:%i:%s.%f')",
+            ),
+        ] {
+            assert_eq!(of(from, to).as_deref(), Some(sql), "{from:?} {to}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_to_have_one_form_is_not_summed() {
+        for (from, to) in [
+            (Some("double"), "text"),
+            (Some("float"), "double"),
+            (Some("double"), "float"),
+            (Some("decimal"), "text"),
+            (Some("bigint"), "double"),
+            (Some("text"), "int"),
+            (Some("datetime"), "varchar"),
+            (Some("text"), "blob"),
+            (Some("set"), "set"),
+            (Some("geometry"), "geometry"),
+            (None, "inet6"),
+        ] {
+            assert_eq!(of(from, to), None, "{from:?} {to}");
+        }
+    }
+
+    #[test]
+    fn integers_of_one_sign_have_one_order() {
+        assert_eq!(key_order("int unsigned"), key_order("bigint"));
+        assert_ne!(key_order("bigint unsigned"), key_order("bigint"));
+        for sql_type in ["varchar", "uuid", "year", "decimal"] {
+            assert_eq!(key_order(sql_type), None, "{sql_type}");
+        }
+        assert_eq!(bound("signed"), "CAST(? AS SIGNED)");
+        assert_eq!(bound("bigint"), "?");
     }
 }
