@@ -135,7 +135,7 @@ pub enum BadConfig {
         "{side}: {problem}; write {side}.url, or {side}.url_from with the name of an environment variable"
     )]
     Url {
-        /// `legacy` or `new`.
+        /// `legacy`, `new`, or `at`, a signal's own.
         side: &'static str,
         /// What is wrong.
         problem: String,

@@ -11,7 +11,7 @@ use changeover_sync_worker::pace::{
 };
 use serde::Deserialize;
 
-use super::{BadConfig, CannotOpen, Config};
+use super::{BadConfig, CannotOpen, Config, Side};
 
 /// `[pace]`. What is not set is [`Pacing`]'s default.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -37,11 +37,12 @@ pub struct Watching {
     pub name: String,
     /// The query; exactly one of `sql` and `built_in` is set.
     pub sql: Option<String>,
-    /// A query that is built in, for PostgreSQL.
+    /// A query that is built in.
     pub built_in: Option<Load>,
-    /// Which side's database is asked.
-    #[serde(default = "legacy")]
-    pub of: Place,
+    /// Which side's database is asked; legacy's, if there is no `at` either.
+    pub of: Option<Place>,
+    /// Another database, which is asked instead: a replica's.
+    pub at: Option<Side>,
     /// What it holds back.
     #[serde(default = "holds")]
     pub holds: Vec<Work>,
@@ -83,10 +84,6 @@ pub(super) fn is_duty(percent: Option<u8>) -> bool {
 
 fn holds() -> Vec<Work> {
     vec![Work::Backfill, Work::Verify]
-}
-
-const fn legacy() -> Place {
-    Place::Legacy
 }
 
 const fn older_than_seconds() -> u64 {
@@ -165,6 +162,10 @@ impl Watching {
                 self.sql.is_some() != self.built_in.is_some(),
                 "it has either sql, a query of one number, or built_in",
             ),
+            (
+                self.of.is_none() || self.at.is_none(),
+                "it has either of, one of both sides, or at, another database",
+            ),
             (self.most.is_finite(), "most is a number, and a finite one"),
             (
                 !self.holds.is_empty(),
@@ -207,9 +208,10 @@ impl Config {
     fn watched(&self, which: impl Fn(&Watching) -> bool) -> Result<Signals, CannotOpen> {
         let mut signals = Signals::default();
         for watching in self.pace.signal.iter().filter(|watching| which(watching)) {
-            let url = match watching.of {
-                Place::Legacy => self.legacy.url("legacy")?,
-                Place::New => self.new.url("new")?,
+            let url = match (&watching.at, watching.of) {
+                (Some(at), _) => at.url("at")?,
+                (None, Some(Place::New)) => self.new.url("new")?,
+                (None, Some(Place::Legacy) | None) => self.legacy.url("legacy")?,
             };
             let database = Database::open(&url)?;
             let older_than = Duration::from_secs(watching.older_than_seconds);

@@ -9,7 +9,7 @@ use changeover::worker::dialect::bulk::Bulk;
 use changeover::worker::dialect::catalog::{Column, Table};
 use changeover::worker::dialect::check::Checks;
 use changeover::worker::dialect::install::{Reject, Stamp};
-use changeover::worker::dialect::load::Load;
+use changeover::worker::dialect::load::{Load, Question};
 use changeover::worker::dialect::mariadb::Mariadb;
 use changeover::worker::dialect::postgres::Postgres;
 use changeover::worker::dialect::probe::Probe;
@@ -178,7 +178,7 @@ impl Dialect for Mutant {
         self.shipped.few_keys()
     }
 
-    fn load(&self, load: Load) -> Option<&'static str> {
+    fn load(&self, load: Load) -> Option<Question> {
         self.shipped.load(load)
     }
 

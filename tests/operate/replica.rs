@@ -9,8 +9,8 @@ use tokio::task::block_in_place;
 use super::command::{Desk, ended};
 use super::pace::reads;
 use crate::protocol::market::{Market, Plain, Topology};
-use crate::support::postgres::Postgres;
 use crate::support::server::PATIENCE;
+use crate::support::{mariadb::Mariadb, postgres::Postgres};
 
 const SOON: Duration = Duration::from_millis(20);
 
@@ -99,4 +99,65 @@ async fn a_backfill_waits_for_a_replica_that_falls_behind() {
     there.run("ALTER SYSTEM RESET ALL").await;
     there.run("SELECT pg_reload_conf()").await;
     until_reads(&database, Load::ReplicaLagSeconds, |seconds| seconds < 1.0).await;
+}
+
+/// The replica of a MariaDB server is asked itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backfill_waits_for_a_replica_of_mariadb_that_falls_behind() {
+    let primary = Mariadb::start();
+    let replica = primary.replica().await;
+    for name in ["legacy", "new"] {
+        primary.create_database(name).await;
+    }
+    let [legacy, new] = ["legacy", "new"].map(|name| primary.url(name));
+    let market = Market::on(Topology::MariadbTwoDatabases, legacy, new, None).await;
+    market.fill(600).await;
+    let [there, here] = [&replica, &primary].map(|server| server.url("mysql"));
+    let [there, here] = [&there, &here].map(|url| Database::open(url).unwrap());
+    until_reads(&there, Load::ReplicaLagSeconds, |seconds| seconds == 0.0).await;
+    // Its primary does not know, and is no answer.
+    let none = Err("it answered no number".to_owned());
+    assert_eq!(reads(&here, Load::ReplicaLagSeconds).await, none);
+    let logged = reads(&here, Load::WalBytes).await.unwrap();
+    assert!(logged > 10_000.0, "{logged}");
+    let refused = reads(&there, Load::WalBytes).await.unwrap_err();
+    assert!(
+        refused.contains("1381"),
+        "a server without a log: {refused}"
+    );
+
+    let desk = Desk::with(&format!(
+        "legacy.url = '{}'\nnew.url = '{}'\n[[pace.signal]]\nname = 'replica'\n\
+         built_in = 'replica_lag_seconds'\nat.url = '{}'\nmost = 1\nevery_ms = 20\n\
+         [entity.listings]\nmapping = 'listings.toml'\nbackfill.page = 10\n",
+        market.legacy_url,
+        market.new_url,
+        replica.url("mysql")
+    ));
+    desk.run("install").await.with(0);
+    until_reads(&there, Load::ReplicaLagSeconds, |seconds| seconds == 0.0).await;
+    // It hears of the log, and applies it late.
+    replica
+        .run("STOP SLAVE; CHANGE MASTER TO MASTER_DELAY = 5; START SLAVE")
+        .await;
+    market
+        .legacy
+        .run("UPDATE listings SET stock = stock + 1 WHERE id = 1")
+        .await;
+    until_reads(&there, Load::ReplicaLagSeconds, |seconds| seconds > 1.0).await;
+    let swept = desk.run("backfill --json").await.with(0);
+    assert!(
+        swept.err.contains("held back: signal replica is"),
+        "{swept:?}"
+    );
+    let json = swept.json();
+    assert_eq!(json["passed"], 600);
+    let seconds = json["held_back_seconds"]["replica"].as_f64().unwrap();
+    assert!(seconds > 0.5, "{json}");
+    // One that does not hear of its primary says nothing.
+    replica.run("STOP SLAVE").await;
+    assert_eq!(reads(&there, Load::ReplicaLagSeconds).await, none);
+    assert!(reads(&here, Load::WalBytes).await.unwrap() > logged);
+    desk.run("drain").await.with(0);
+    market.assert_equal().await;
 }

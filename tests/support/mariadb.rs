@@ -138,6 +138,36 @@ impl Mariadb {
             .unwrap_or_else(|problem| panic!("{problem}"));
     }
 
+    /// A server that applies what this one does from now on. To be called before there is anything. The
+    /// connection between them is a user's, and has to be begun: `START SLAVE`.
+    pub async fn replica(&self) -> Mariadb {
+        tokio::task::block_in_place(|| {
+            self.set("log-bin = binlog\nsync_binlog = 1\nserver-id = 1");
+            self.restart();
+        });
+        let replica = tokio::task::block_in_place(|| {
+            let replica = Mariadb::start();
+            replica.set("server-id = 2");
+            replica.restart();
+            replica
+        });
+        let sql = format!(
+            "CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = {}, MASTER_USER = 'root', \
+             MASTER_CONNECT_RETRY = 1, MASTER_USE_GTID = slave_pos; START SLAVE",
+            self.port
+        );
+        replica.run(&sql).await;
+        replica
+    }
+
+    /// Puts other settings in the place of what was set of them.
+    fn set(&self, lines: &str) {
+        let settings = self.folder.join("my.cnf");
+        let text = fs::read_to_string(&settings).unwrap();
+        let text = format!("{}{lines}\n", text.replace("skip-log-bin\n", ""));
+        fs::write(&settings, text).unwrap();
+    }
+
     fn try_start() -> Result<Self, String> {
         let template = template()?;
         // Another process can take the free port between our look and the server's bind.
@@ -215,11 +245,18 @@ impl Mariadb {
     }
 
     async fn create(&self, name: &str, collation: &str) {
+        self.run(&format!(
+            "CREATE DATABASE `{name}` CHARACTER SET utf8mb4 COLLATE {collation}"
+        ))
+        .await;
+    }
+
+    /// Runs statements as `root`.
+    pub async fn run(&self, sql: &str) {
         // Without a pool: a pool's time limits would strike in a test whose time is paused.
         let options: MySqlConnectOptions = self.url("mysql").parse().unwrap();
         let mut connection = options.connect().await.unwrap();
-        let sql = format!("CREATE DATABASE `{name}` CHARACTER SET utf8mb4 COLLATE {collation}");
-        sqlx::raw_sql(AssertSqlSafe(sql))
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
             .execute(&mut connection)
             .await
             .unwrap();

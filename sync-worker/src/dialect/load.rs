@@ -19,13 +19,15 @@ pub enum Load {
     /// Sessions that run a statement in this database, the worker's own apart.
     ActiveSessions,
     /// How long ago the slowest replica had what it has applied by now, in seconds. A replica that
-    /// is cut off does not tell: watch the bytes too. No replica at all is no answer.
+    /// is cut off does not tell: watch the bytes too. No replica at all is no answer. On MariaDB it is
+    /// the replica that knows, and has to be asked.
     ReplicaLagSeconds,
     /// How many bytes of the log the slowest replica has not applied. No replica at all is no answer.
     ReplicaLagBytes,
     /// How many bytes of the log the slowest replication slot keeps from being removed; 0 without slots.
     SlotBytes,
-    /// How many bytes the log takes on disk. For members of `pg_monitor`.
+    /// How many bytes the log takes on disk, on MariaDB the binary logs. For members of `pg_monitor`; on
+    /// MariaDB, for users with the right BINLOG MONITOR.
     WalBytes,
 }
 
@@ -40,11 +42,49 @@ impl Load {
     ];
 }
 
+/// What an engine is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// A query of one number.
+    Select(&'static str),
+    /// What is no query, and answers rows.
+    Show {
+        /// The statement.
+        sql: &'static str,
+        /// The column that has the numbers.
+        column: &'static str,
+        /// What is made of several.
+        fold: Fold,
+    },
+}
+
+/// What is made of several numbers. One that is missing is no answer, and so are none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fold {
+    /// The greatest of them.
+    Greatest,
+    /// All of them together.
+    Sum,
+}
+
+impl Fold {
+    fn of(self, numbers: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+        let numbers: Vec<f64> = numbers.collect::<Option<_>>()?;
+        let all = numbers.into_iter();
+        all.reduce(|a, b| match self {
+            Fold::Greatest => a.max(b),
+            Fold::Sum => a + b,
+        })
+    }
+}
+
 /// A query of one number, asked through a connection of its own.
 #[derive(Debug)]
 pub struct LoadQuery {
     database: Database,
     sql: String,
+    /// The column that has the numbers, and what is made of them, where it is not the only one.
+    shown: Option<(&'static str, Fold)>,
     within: Duration,
 }
 
@@ -61,6 +101,7 @@ impl LoadQuery {
                 "SELECT {}",
                 database.dialect().key_text(&[format!("(\n{sql}\n)")])
             ),
+            shown: None,
             within,
         }
     }
@@ -68,8 +109,15 @@ impl LoadQuery {
     /// A query that is built in; `None` where the engine has no such thing.
     #[must_use]
     pub fn built_in(database: &Database, load: Load, within: Duration) -> Option<LoadQuery> {
-        let sql = database.dialect().load(load)?;
-        Some(LoadQuery::new(database, sql, within))
+        Some(match database.dialect().load(load)? {
+            Question::Select(sql) => LoadQuery::new(database, sql, within),
+            Question::Show { sql, column, fold } => LoadQuery {
+                database: database.aside(),
+                sql: sql.to_owned(),
+                shown: Some((column, fold)),
+                within,
+            },
+        })
     }
 
     async fn ask(&self) -> Result<f64, SignalError> {
@@ -79,21 +127,55 @@ impl LoadQuery {
         if let Some(limit) = dialect.statement_limit(self.within) {
             lease.session().script(&limit).await?;
         }
+        let (index, fold) = match self.shown {
+            None => (0, Fold::Greatest),
+            Some((column, fold)) => {
+                let columns = lease.session().describe(&self.sql).await?;
+                let index = columns.iter().position(|(name, _)| name == column);
+                let missing = || format!("the server's answer has no column {column}");
+                (index.ok_or_else(missing)?, fold)
+            }
+        };
         let statement = Statement::of(dialect, &self.sql);
         let rows = lease.session().fetch(statement).await?;
         lease.give_back();
-        match rows.into_iter().flatten().next() {
-            Some(Value::Text(text)) => match text.trim().parse() {
-                Ok(number) => Ok(number),
-                Err(_) => Err("it answered something that is no number".into()),
-            },
-            _ => Err("it answered no number".into()),
+        if let Some(Value::Text(text)) = rows.first().and_then(|row| row.get(index))
+            && text.trim().parse::<f64>().is_err()
+        {
+            return Err("it answered something that is no number".into());
         }
+        let numbers = rows.iter().map(|row| number(row.get(index)?));
+        fold.of(numbers)
+            .ok_or_else(|| "it answered no number".into())
     }
 }
 
 impl Signal for LoadQuery {
     fn read(&self) -> BoxFuture<'_, Result<f64, SignalError>> {
         self.ask().boxed()
+    }
+}
+
+fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Integer(number) => Some(*number as f64),
+        Value::Text(text) | Value::Decimal(text) => text.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Fold;
+
+    #[test]
+    fn one_that_is_missing_is_no_answer() {
+        let of = |fold: Fold, numbers: &[Option<f64>]| fold.of(numbers.iter().copied());
+        assert_eq!(of(Fold::Sum, &[Some(1.0), Some(2.0)]), Some(3.0));
+        assert_eq!(of(Fold::Greatest, &[Some(1.0), Some(2.0)]), Some(2.0));
+        for fold in [Fold::Sum, Fold::Greatest] {
+            assert_eq!(of(fold, &[]), None);
+            assert_eq!(of(fold, &[Some(1.0), None]), None);
+        }
     }
 }

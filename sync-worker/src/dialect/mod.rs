@@ -119,8 +119,8 @@ pub trait Dialect: Send + Sync + Debug + 'static {
     /// What to set on a connection whose statements are about few keys each; `None` for nothing.
     fn few_keys(&self) -> Option<&'static str>;
 
-    /// A query of one number: how loaded the database is. `None` where there is no such thing.
-    fn load(&self, load: load::Load) -> Option<&'static str>;
+    /// What tells how loaded the database is. `None` where there is no such thing.
+    fn load(&self, load: load::Load) -> Option<load::Question>;
 
     /// What makes the server end each statement of a connection that takes longer than this; `None`
     /// where nobody else would wait for it.

@@ -1,4 +1,4 @@
-//! Consistency checks on MariaDB, and how loaded it is.
+//! Consistency checks on MariaDB.
 
 use std::time::Duration;
 
@@ -10,7 +10,6 @@ use super::Mariadb;
 use crate::dialect::Dialect;
 use crate::dialect::catalog::{Column, Table};
 use crate::dialect::check::Checks;
-use crate::dialect::load::Load;
 use crate::dialect::session::{DbError, Session};
 
 impl Checks for Mariadb {
@@ -43,16 +42,5 @@ impl Checks for Mariadb {
         _column: &'a Column,
     ) -> BoxFuture<'a, Result<Vec<Vec<Value>>, DbError>> {
         async { Ok(Vec::new()) }.boxed()
-    }
-}
-
-/// What a user without the right PROCESS is shown is its own sessions alone.
-pub(super) const fn load(load: Load) -> Option<&'static str> {
-    match load {
-        Load::ActiveSessions => Some(
-            "SELECT count(*) FROM information_schema.processlist \
-             WHERE command NOT IN ('Sleep', 'Daemon') AND db = database() AND id <> connection_id()",
-        ),
-        Load::ReplicaLagSeconds | Load::ReplicaLagBytes | Load::SlotBytes | Load::WalBytes => None,
     }
 }

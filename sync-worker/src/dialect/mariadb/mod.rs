@@ -26,7 +26,7 @@ use sqlx::mysql::MySqlConnectOptions;
 use super::catalog::{Column, Table};
 use super::check::Checks;
 use super::install::{Reject, Stamp};
-use super::load::Load;
+use super::load::{Load, Question};
 use super::probe::Probe;
 use super::session::{DbError, Session};
 use super::statement::{Arg, RowColumn, Statement};
@@ -37,6 +37,7 @@ mod alters;
 mod catalog;
 mod check;
 mod key;
+mod load;
 mod names;
 mod normalise;
 mod notes;
@@ -137,8 +138,8 @@ impl Dialect for Mariadb {
         None
     }
 
-    fn load(&self, load: Load) -> Option<&'static str> {
-        check::load(load)
+    fn load(&self, load: Load) -> Option<Question> {
+        load::question(load)
     }
 
     fn statement_limit(&self, within: Duration) -> Option<String> {

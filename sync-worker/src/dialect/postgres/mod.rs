@@ -15,7 +15,7 @@ use super::bulk::Bulk;
 use super::catalog::{Column, Table};
 use super::check::Checks;
 use super::install::{Reject, Stamp};
-use super::load::Load;
+use super::load::{Load, Question};
 use super::probe::Probe;
 use super::session::{DbError, Session};
 use super::statement::{Arg, RowColumn, Statement};
@@ -122,8 +122,8 @@ impl Dialect for Postgres {
         )
     }
 
-    fn load(&self, load: Load) -> Option<&'static str> {
-        Some(load::query(load))
+    fn load(&self, load: Load) -> Option<Question> {
+        Some(Question::Select(load::query(load)))
     }
 
     fn statement_limit(&self, within: Duration) -> Option<String> {

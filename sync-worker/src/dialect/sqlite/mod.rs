@@ -14,7 +14,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteSynchronous};
 use super::catalog::{Column, Table};
 use super::check::Checks;
 use super::install::{Reject, Stamp};
-use super::load::Load;
+use super::load::{Load, Question};
 use super::probe::Probe;
 use super::session::{DbError, Session};
 use super::statement::{Arg, RowColumn, Statement};
@@ -117,7 +117,7 @@ impl Dialect for Sqlite {
         None
     }
 
-    fn load(&self, _load: Load) -> Option<&'static str> {
+    fn load(&self, _load: Load) -> Option<Question> {
         None
     }
 
