@@ -169,6 +169,16 @@ pub trait Authority: Send + Sync {
     /// The first `limit` keys of the root table in `span`, in the order of pages.
     fn keys<'a>(&'a self, span: &'a Span, limit: u32) -> Answer<'a, Vec<Key>>;
 
+    /// How many keys of the root table the first part of `span` has, at most `limit`, and the last of them
+    /// if it has as many.
+    fn cut<'a>(&'a self, span: &'a Span, limit: u32) -> Answer<'a, (u64, Option<Key>)> {
+        Box::pin(async move {
+            let keys = self.keys(span, limit).await?;
+            let full = keys.len() >= limit as usize;
+            Ok((keys.len() as u64, keys.last().filter(|_| full).cloned()))
+        })
+    }
+
     /// The first `limit` keys in `span`, in the same order, that have rows which are summed, and none in
     /// the root table.
     fn orphans<'a>(&'a self, span: &'a Span, limit: u32) -> Answer<'a, Vec<Key>>;

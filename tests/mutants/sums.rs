@@ -79,7 +79,9 @@ fn null_is_empty(sql: &str) -> String {
 
 fn versions_are_zero(sql: &str) -> String {
     match is_sum(sql) {
-        true => sql.replace("(SELECT c.version FROM", "(SELECT 0 * min(c.version) FROM"),
+        true => sql
+            .replace("(SELECT c.version FROM", "(SELECT 0 * min(c.version) FROM")
+            .replace("coalesce(v.version", "coalesce(0 * v.version"),
         false => sql.to_owned(),
     }
 }

@@ -40,6 +40,7 @@ pub mod standing;
 pub mod statement;
 pub mod sums;
 pub mod uninstall;
+mod versions;
 
 use catalog::{Column, Table};
 use session::{DbError, Session};

@@ -37,6 +37,11 @@ pub trait Summing: Send + Sync {
         false
     }
 
+    /// Whether versions, while they are few, are found sooner in a list than row by row.
+    fn lists_versions(&self) -> bool {
+        false
+    }
+
     /// What stands in a summed row for an expression whose values a copy puts into `column`, `from`
     /// being its type; with no such type, for that column's own values. Two values have one form here
     /// only if a verify takes them for equal.

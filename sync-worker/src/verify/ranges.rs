@@ -30,25 +30,28 @@ impl Verify {
     ) -> Result<u64, StoreError> {
         let authority = self.copier.authority();
         let first = Span::above(after);
-        let mut keys = authority.keys(&first, self.range()).await?;
+        let mut cut = authority.cut(&first, self.range()).await?;
         let mut rest = Some(first);
         let mut found = 0;
         while let Some(from) = rest.take() {
-            let span = self.cut(&from, &keys);
-            rest = span.upto.clone().map(|upto| Span::above(Some(upto)));
+            let (keys, upto) = cut;
+            let span = Span {
+                after: from.after,
+                upto: upto.clone(),
+            };
+            rest = upto.clone().map(|upto| Span::above(Some(upto)));
             let next = async {
                 match &rest {
-                    Some(rest) => authority.keys(rest, self.range()).await,
-                    None => Ok(Vec::new()),
+                    Some(rest) => authority.cut(rest, self.range()).await,
+                    None => Ok((0, None)),
                 }
             };
-            let upto = span.upto.clone();
-            // Not even a list is asked for while it is held back.
+            // Nothing is counted while it is held back.
             sweep.turn().await;
-            // One side lists the next span while both sum this one.
+            // One side counts off the next span while both sum this one.
             let (next, seen) = tokio::try_join!(next, self.span(span, keys, sweep))?;
             found += seen;
-            keys = next;
+            cut = next;
             sweep.reach(upto);
         }
         found += self.sweep_stamped(sweep).await?;
@@ -61,50 +64,88 @@ impl Verify {
         self.options.range.min(self.second()).max(self.page())
     }
 
-    /// The span of these keys, which are the first of `rest`: to its end, if they are all.
-    pub(super) fn cut(&self, rest: &Span, keys: &[Key]) -> Span {
-        let full = keys.len() >= self.range() as usize;
-        Span {
-            after: rest.after.clone(),
-            upto: keys.last().filter(|_| full).cloned(),
-        }
-    }
-
-    /// Sums a span and, as far as its sums differ, its parts, down to single keys. `keys` are those of
-    /// the root table in it. Answers how many keys or rows are in it.
+    /// Sums a span and, as far as its sums differ, its parts, down to single keys. It had so many `keys`
+    /// of the root table when it was counted off. Answers how many keys or rows are in it.
     pub(super) async fn span(
         &self,
         span: Span,
-        keys: Vec<Key>,
+        keys: u64,
         sweep: &mut Sweep<'_>,
     ) -> Result<u64, StoreError> {
-        let salt = self.options.seed;
-        let mut found = 0;
-        let mut parts = vec![(span, keys.as_slice())];
-        while let Some((span, keys)) = parts.pop() {
-            sweep.turn().await;
-            let (mine, held) = tokio::try_join!(
-                self.copier.authority().sum(&span, salt),
-                self.copier.follower().sum(&span, salt)
-            )?;
-            sweep.report.sums.ranges += 1;
-            let rows = |sum: Option<crate::sum::Sum>| sum.map_or(0, |sum| sum.rows());
-            found = found.max(rows(held)).max(keys.len() as u64);
-            if mine.is_some() && mine == held {
-                sweep.look(keys.len());
-                self.count(Class::Equal, keys.len() as u64, &mut sweep.report);
-                sweep.tell();
-                continue;
+        let mut found = keys;
+        let Some(seen) = self.summed(&span, keys, sweep).await? else {
+            return Ok(found);
+        };
+        found = found.max(seen.rows);
+        let mut rest = Some(span);
+        while let Some(from) = rest.take() {
+            // More may have come since, and a list that ends before its span would leave old ones out.
+            let most = self.range().saturating_mul(2);
+            let keys = self.copier.authority().keys(&from, most).await?;
+            let full = keys.len() >= most as usize;
+            let cut = keys.last().filter(|_| full).cloned();
+            rest = cut.clone().map(|after| Span {
+                after: Some(after),
+                upto: from.upto.clone(),
+            });
+            let span = Span {
+                after: from.after,
+                upto: cut.or(from.upto),
+            };
+            if seen.one_sided || keys.len() <= self.page() as usize {
+                self.singly(span, &keys, sweep).await?;
+            } else {
+                self.parts(divided(span, &keys, self.page() as usize), sweep)
+                    .await?;
             }
-            sweep.report.sums.bisected += 1;
-            let one_sided = [mine, held].iter().flatten().any(|sum| sum.rows() == 0);
-            if one_sided || keys.len() <= self.page() as usize {
+        }
+        Ok(found)
+    }
+
+    /// Sums spans, and what they are divided into.
+    async fn parts(
+        &self,
+        mut parts: Vec<(Span, &[Key])>,
+        sweep: &mut Sweep<'_>,
+    ) -> Result<(), StoreError> {
+        while let Some((span, keys)) = parts.pop() {
+            let Some(seen) = self.summed(&span, keys.len() as u64, sweep).await? else {
+                continue;
+            };
+            if seen.one_sided || keys.len() <= self.page() as usize {
                 self.singly(span, keys, sweep).await?;
             } else {
                 parts.extend(divided(span, keys, self.page() as usize));
             }
         }
-        Ok(found)
+        Ok(())
+    }
+
+    /// Sums a span on both sides; `None` if they agree, for all of its `keys`.
+    async fn summed(
+        &self,
+        span: &Span,
+        keys: u64,
+        sweep: &mut Sweep<'_>,
+    ) -> Result<Option<Differs>, StoreError> {
+        let salt = self.options.seed;
+        sweep.turn().await;
+        let (mine, held) = tokio::try_join!(
+            self.copier.authority().sum(span, salt),
+            self.copier.follower().sum(span, salt)
+        )?;
+        sweep.report.sums.ranges += 1;
+        if mine.is_some() && mine == held {
+            sweep.look(usize::try_from(keys).unwrap_or(usize::MAX));
+            self.count(Class::Equal, keys, &mut sweep.report);
+            sweep.tell();
+            return Ok(None);
+        }
+        sweep.report.sums.bisected += 1;
+        Ok(Some(Differs {
+            rows: held.map_or(0, |sum| sum.rows()),
+            one_sided: [mine, held].iter().flatten().any(|sum| sum.rows() == 0),
+        }))
     }
 
     /// Compares every key of a span: the root table's, those that have rows without it, and those that
@@ -232,6 +273,14 @@ impl Verify {
         sweep.gone.extend(seen);
         self.compare(stamped, sweep).await
     }
+}
+
+/// What the sums of a span told that differ.
+struct Differs {
+    /// Rows that the follower has of it.
+    rows: u64,
+    /// One side has none.
+    one_sided: bool,
 }
 
 /// The parts of a span, of about as many keys each, and no fewer than `least`.

@@ -24,11 +24,11 @@ impl Verify {
         let mut rest = Some(Span::default());
         while let Some(from) = rest.take() {
             sweep.turn().await;
-            let keys = authority.keys(&from, self.range()).await?;
-            found += keys.len() as u64;
-            let span = self.cut(&from, &keys);
-            rest = span.upto.clone().map(|upto| Span::above(Some(upto)));
-            spans.push(span);
+            let (keys, upto) = authority.cut(&from, self.range()).await?;
+            found += keys;
+            rest = upto.clone().map(|upto| Span::above(Some(upto)));
+            let after = from.after;
+            spans.push((Span { after, upto }, keys));
         }
         let drawn = sampled.of(spans.len());
         sweep.report.part = Some(PartReport::Sample {
@@ -40,15 +40,16 @@ impl Verify {
         let mut drawn = index::sample(&mut random, spans.len(), drawn).into_vec();
         drawn.sort_unstable();
         for position in drawn {
-            let Some(span) = spans.get(position).cloned() else {
+            let Some((span, keys)) = spans.get(position).cloned() else {
                 continue;
             };
             sweep.turn().await;
-            let keys = authority.keys(&span, self.range()).await?;
-            match summed {
-                true => found = found.max(self.span(span, keys, sweep).await?),
-                false => self.singly(span, &keys, sweep).await?,
+            if summed {
+                found = found.max(self.span(span, keys, sweep).await?);
+                continue;
             }
+            let keys = authority.keys(&span, self.range()).await?;
+            self.singly(span, &keys, sweep).await?;
         }
         Ok(found)
     }

@@ -163,6 +163,11 @@ impl Authority for SqlAuthority {
             .root_keys(session, span, limit))
     }
 
+    fn cut<'a>(&'a self, span: &'a Span, limit: u32) -> Answer<'a, (u64, Option<Key>)> {
+        on_session!(self, "counting keys of", |session| self
+            .cut_in(session, span, limit))
+    }
+
     fn orphans<'a>(&'a self, span: &'a Span, limit: u32) -> Answer<'a, Vec<Key>> {
         on_session!(self, "listing rows without their key of", |session| self
             .orphans_in(session, span, limit))

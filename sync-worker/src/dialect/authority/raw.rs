@@ -273,11 +273,14 @@ impl SqlAuthority {
         }))
     }
 
-    fn root_columns(&self) -> Vec<String> {
+    /// The key columns of the root table. Qualified, because a bare name in ORDER BY means the answer's
+    /// column of that name, and `id::text` is called `id` too: pages would be in text order and rows
+    /// would be skipped.
+    pub(super) fn root_columns(&self) -> Vec<String> {
         self.key_columns_of("t")
     }
 
-    fn key_columns_of(&self, alias: &str) -> Vec<String> {
+    pub(super) fn key_columns_of(&self, alias: &str) -> Vec<String> {
         let columns = self.key_columns.iter();
         columns
             .map(|column| format!("{alias}.{}", self.dialect().quote(&column.name)))

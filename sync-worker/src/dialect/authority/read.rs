@@ -239,26 +239,59 @@ impl SqlAuthority {
         span: &Span,
         limit: u32,
     ) -> Result<Vec<Key>, DbError> {
-        let dialect = self.dialect();
-        // Qualified, because a bare name in ORDER BY means the answer's column of that name, and
-        // `id::text` is called `id` too: pages would be in text order and rows would be skipped.
-        let columns: Vec<String> = self
-            .key_columns
-            .iter()
-            .map(|c| format!("t.{}", dialect.quote(&c.name)))
-            .collect();
-        let statement = Statement::of(dialect, "SELECT ")
-            .sql(&dialect.key_text(&columns))
-            .sql(" AS \"key\" FROM ")
-            .table(&self.root)
-            .sql(" AS t WHERE ");
-        let Some(statement) = within(statement, dialect, &columns, &self.key_columns, span) else {
+        let columns = self.root_columns();
+        let key = format!("{} AS \"key\"", self.dialect().key_text(&columns));
+        let Some(rows) = self.root_rows(Statement::new(self.dialect()), &key, span) else {
             return Ok(Vec::new());
         };
+        let order = format!(" ORDER BY {} LIMIT ", columns.join(", "));
+        keys_of(session, rows.sql(&order).int(limit.into()), 0).await
+    }
+
+    /// The `limit`th key of the root table in `span`; or, where there are fewer, how many.
+    pub(super) async fn cut_in(
+        &self,
+        session: &mut dyn Session,
+        span: &Span,
+        limit: u32,
+    ) -> Result<(u64, Option<Key>), DbError> {
+        let dialect = self.dialect();
+        let nothing = (0, None);
+        let (order, of_last) = (self.root_columns().join(", "), self.key_columns_of("p"));
+        // Made of the last one alone, whose rows are passed over without one.
+        let key = dialect.key_text(&of_last);
+        let statement = Statement::of(dialect, &format!("SELECT {key} FROM ("));
+        let Some(rows) = self.root_rows(statement, &order, span) else {
+            return Ok(nothing);
+        };
+        let last = rows
+            .sql(&format!(" ORDER BY {order} LIMIT 1 OFFSET "))
+            .int(i64::from(limit.max(1)) - 1)
+            .sql(") AS p");
+        if let Some(last) = keys_of(session, last, 0).await?.pop() {
+            return Ok((limit.into(), Some(last)));
+        }
+        let Some(rows) = self.root_rows(Statement::new(dialect), "count(*)", span) else {
+            return Ok(nothing);
+        };
+        let rows = session.fetch(rows).await?;
+        let counted = rows.first().and_then(|row| row.first()).map_or(0, integer);
+        Ok((counted.unsigned_abs(), None))
+    }
+
+    /// Appends a query of the rows of the root table in `span`; `None` if there can be none.
+    fn root_rows<'d>(
+        &'d self,
+        statement: Statement<'d>,
+        selected: &str,
+        span: &Span,
+    ) -> Option<Statement<'d>> {
         let statement = statement
-            .sql(&format!(" ORDER BY {} LIMIT ", columns.join(", ")))
-            .int(limit.into());
-        keys_of(session, statement, 0).await
+            .sql(&format!("SELECT {selected} FROM "))
+            .table(&self.root)
+            .sql(" AS t WHERE ");
+        let columns = self.root_columns();
+        within(statement, self.dialect(), &columns, &self.key_columns, span)
     }
 
     /// Images of the first `limit` keys of the root table, without versions: for checks before the

@@ -1,6 +1,7 @@
 //! Sums of what a copy of now would write.
 
 use changeover_flags::Key;
+use changeover_shadow::Value;
 
 use super::SqlAuthority;
 use crate::dialect::session::{DbError, ErrorClass, Session};
@@ -8,6 +9,7 @@ use crate::dialect::span::{first_keys, keys_of};
 use crate::dialect::statement::Statement;
 use crate::dialect::sums::{SumTarget, SummedRows};
 use crate::dialect::tables;
+use crate::dialect::versions::{Versions, few};
 use crate::sum::{Span, Sum};
 
 impl SqlAuthority {
@@ -22,9 +24,10 @@ impl SqlAuthority {
             return Ok(None);
         };
         session.script(&self.snapshot()).await?;
+        let few = self.few(session).await?;
         let mut sum = Sum::default();
         for target in targets {
-            let Some(rows) = self.rows_of(target, span) else {
+            let Some(rows) = self.rows_of(target, span, &Versions::of(few.as_ref())) else {
                 session.script("ROLLBACK").await?;
                 return Ok(None);
             };
@@ -52,22 +55,32 @@ impl SqlAuthority {
 
     /// Key, version and values of a target's rows in a span. The version is asked for outside of the
     /// mapping's own names, among which a column of ours would be another one.
-    fn rows_of(&self, target: &SumTarget, span: &Span) -> Option<Statement<'_>> {
+    fn rows_of(
+        &self,
+        target: &SumTarget,
+        span: &Span,
+        versions: &Versions<'_>,
+    ) -> Option<Statement<'_>> {
         let dialect = self.dialect();
         let greatest = dialect.greatest_name();
-        let statement = Statement::of(
-            dialect,
-            &format!("SELECT s.k, {greatest}(coalesce((SELECT c.version FROM "),
-        )
-        .table(tables::KEY)
-        .sql(" c WHERE c.key = s.k AND ");
-        let statement = self.here(statement, "c.").sql("), 0), ");
+        let statement = Statement::of(dialect, &format!("SELECT s.k, {greatest}(coalesce("));
+        let statement = versions
+            .version(statement, |statement| self.here(statement, "c."))
+            .sql(", 0), ");
         let names = target.source.names();
         let statement = self.base(statement).sql(&format!("){names} FROM "));
-        target
+        let rows = target
             .source
-            .select(dialect, statement, span, self.sums.key())
+            .select(dialect, statement, span, self.sums.key())?;
+        Some(versions.beside(rows))
     }
+
+    async fn few(&self, session: &mut dyn Session) -> Result<Option<Vec<Vec<Value>>>, DbError> {
+        let kept = Statement::of(self.dialect(), "SELECT c.key, c.version FROM ");
+        let kept = self.here(kept.table(tables::KEY).sql(" c WHERE "), "c.");
+        few(session, self.dialect(), kept).await
+    }
+
     /// Keys whose rows are summed, and of which the root table has none.
     pub(super) async fn orphans_in(
         &self,

@@ -1,6 +1,7 @@
 //! Sums of what the follower holds.
 
 use changeover_flags::Key;
+use changeover_shadow::Value;
 
 use super::SqlFollower;
 use crate::dialect::held_mapping::HeldMapping;
@@ -9,6 +10,7 @@ use crate::dialect::span::{first_keys, keys_of};
 use crate::dialect::statement::Statement;
 use crate::dialect::sums::{SumTarget, SummedRows};
 use crate::dialect::tables;
+use crate::dialect::versions::{Versions, few};
 use crate::store::{Answer, StoreError};
 use crate::sum::{Span, Sum};
 
@@ -37,9 +39,10 @@ impl SqlFollower {
     ) -> Result<(Option<HeldMapping>, Option<Sum>), DbError> {
         session.script(&self.snapshot()).await?;
         let held = self.held_mapping(session).await?;
+        let few = self.few(session).await?;
         let mut sum = self.sums.targets().map(|_| Sum::default());
         for target in self.sums.targets().unwrap_or_default() {
-            let Some(rows) = self.rows_of(target, span) else {
+            let Some(rows) = self.rows_of(target, span, &Versions::of(few.as_ref())) else {
                 sum = None;
                 break;
             };
@@ -61,24 +64,31 @@ impl SqlFollower {
 
     /// Key, version and values of a target's rows in a span: the version is the one that
     /// [`versions_in`](SqlFollower::versions_in) answers for the key.
-    fn rows_of(&self, target: &SumTarget, span: &Span) -> Option<Statement<'_>> {
-        let statement = Statement::of(
-            self.dialect(),
-            "SELECT s.k, coalesce((SELECT c.version FROM ",
-        )
-        .table(tables::KEY)
-        .sql(" c WHERE c.key = s.k AND ");
+    fn rows_of(
+        &self,
+        target: &SumTarget,
+        span: &Span,
+        versions: &Versions<'_>,
+    ) -> Option<Statement<'_>> {
+        let statement = Statement::of(self.dialect(), "SELECT s.k, coalesce(");
+        let statement = versions.version(statement, |statement| self.here(statement, "c."));
         let names = target.held.names();
         // Of loaded keys it is the base's at which they were.
-        let statement = self
-            .here(statement, "c.")
-            .sql("), (SELECT e.loaded * 17592186044416 FROM ")
+        let statement = statement
+            .sql(", (SELECT e.loaded * 17592186044416 FROM ")
             .table(tables::EPOCH)
             .sql(" e WHERE ");
         let statement = self.here(statement, "e.").sql(&format!(")){names} FROM "));
-        target
+        let rows = target
             .held
-            .select(self.dialect(), statement, span, self.sums.key())
+            .select(self.dialect(), statement, span, self.sums.key())?;
+        Some(versions.beside(rows))
+    }
+
+    async fn few(&self, session: &mut dyn Session) -> Result<Option<Vec<Vec<Value>>>, DbError> {
+        let kept = Statement::of(self.dialect(), "SELECT c.key, c.version FROM ");
+        let kept = self.here(kept.table(tables::KEY).sql(" c WHERE "), "c.");
+        few(session, self.dialect(), kept).await
     }
 
     /// Keys of which a summed target has rows.

@@ -18,6 +18,10 @@ impl Summing for Postgres {
         key_order(sql_type)
     }
 
+    fn lists_versions(&self) -> bool {
+        true
+    }
+
     fn summed(
         &self,
         expression: &str,
