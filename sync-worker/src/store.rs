@@ -188,6 +188,17 @@ pub trait Authority: Send + Sync {
     /// those rows and versions are.
     fn sum<'a>(&'a self, span: &'a Span, salt: u64) -> Answer<'a, Option<Sum>>;
 
+    /// The sum of each of these spans; at one instant, where they can be read so.
+    fn sums<'a>(&'a self, spans: &'a [Span], salt: u64) -> Answer<'a, Vec<Option<Sum>>> {
+        Box::pin(async move {
+            let mut sums = Vec::with_capacity(spans.len());
+            for span in spans {
+                sums.push(self.sum(span, salt).await?);
+            }
+            Ok(sums)
+        })
+    }
+
     /// The form of [`raw_page`](Authority::raw_page)s; `None` where there are none, since the mapping
     /// does more than move rows, or this store cannot.
     fn raw_format(&self) -> Option<&'static str> {
@@ -339,6 +350,17 @@ pub trait Follower: Send + Sync {
     /// The sum of the rows that are held for the keys in `span`, with the versions held for them, all
     /// read at one instant: as [`Authority::sum`].
     fn sum<'a>(&'a self, span: &'a Span, salt: u64) -> Answer<'a, Option<Sum>>;
+
+    /// The sum of each of these spans; at one instant, where they can be read so.
+    fn sums<'a>(&'a self, spans: &'a [Span], salt: u64) -> Answer<'a, Vec<Option<Sum>>> {
+        Box::pin(async move {
+            let mut sums = Vec::with_capacity(spans.len());
+            for span in spans {
+                sums.push(self.sum(span, salt).await?);
+            }
+            Ok(sums)
+        })
+    }
 
     /// The next `limit` keys after `after` of rows of the mapping's `target`th target that
     /// [`held_keys`](Follower::held_keys) does not list, in an order of their own; fewer than `limit`

@@ -237,10 +237,10 @@ mod scenario {
             (report.count(Class::Equal), report.count(Class::Lagging)),
             (89, 1)
         );
-        // One span of 40, and the one of its 4 parts of 10 that has the key in it.
+        // One span of 40, of its 14 parts of 3 the one that has the key in it, and the key.
         assert_eq!(
             (report.sums.ranges, report.sums.bisected, report.sums.singly),
-            (7, 2, 10)
+            (3 + 14 + 3, 3, 1)
         );
     }
 

@@ -72,12 +72,12 @@ impl Verify {
         keys: u64,
         sweep: &mut Sweep<'_>,
     ) -> Result<u64, StoreError> {
-        let mut found = keys;
-        let Some(seen) = self.summed(&span, keys, sweep).await? else {
-            return Ok(found);
+        sweep.turn().await;
+        let Some(seen) = self.summed(vec![(span, keys)], sweep).await?.pop() else {
+            return Ok(keys);
         };
-        found = found.max(seen.rows);
-        let mut rest = Some(span);
+        let found = keys.max(seen.rows);
+        let mut rest = Some(seen.span);
         while let Some(from) = rest.take() {
             // More may have come since, and a list that ends before its span would leave old ones out.
             let most = self.range().saturating_mul(2);
@@ -92,60 +92,75 @@ impl Verify {
                 after: from.after,
                 upto: cut.or(from.upto),
             };
-            if seen.one_sided || keys.len() <= self.page() as usize {
-                self.singly(span, &keys, sweep).await?;
-            } else {
-                self.parts(divided(span, &keys, self.page() as usize), sweep)
-                    .await?;
-            }
+            self.divide(span, &keys, seen.one_sided, sweep).await?;
         }
         Ok(found)
     }
 
-    /// Sums spans, and what they are divided into.
-    async fn parts(
+    /// Divides a span whose sums differ until those of its parts agree, or few keys are left.
+    async fn divide(
         &self,
-        mut parts: Vec<(Span, &[Key])>,
+        span: Span,
+        keys: &[Key],
+        one_sided: bool,
         sweep: &mut Sweep<'_>,
     ) -> Result<(), StoreError> {
-        while let Some((span, keys)) = parts.pop() {
-            let Some(seen) = self.summed(&span, keys.len() as u64, sweep).await? else {
-                continue;
-            };
-            if seen.one_sided || keys.len() <= self.page() as usize {
+        let mut left = vec![(span, keys, one_sided)];
+        while let Some((span, keys, one_sided)) = left.pop() {
+            if one_sided || keys.len() <= self.least() {
                 self.singly(span, keys, sweep).await?;
-            } else {
-                parts.extend(divided(span, keys, self.page() as usize));
+                continue;
+            }
+            let parts = divided(span, keys, self.least());
+            let counted = parts.iter();
+            let counted = counted.map(|(span, keys)| (span.clone(), keys.len() as u64));
+            sweep.turn().await;
+            for seen in self.summed(counted.collect(), sweep).await? {
+                let part = parts.iter().find(|(span, _)| *span == seen.span);
+                let keys = part.map_or(&[][..], |(_, keys)| keys);
+                left.push((seen.span, keys, seen.one_sided));
             }
         }
         Ok(())
     }
 
-    /// Sums a span on both sides; `None` if they agree, for all of its `keys`.
+    /// A span of so many keys is compared key by key: to sum its parts would take as long.
+    fn least(&self) -> usize {
+        (self.page() as usize / 8).max(1)
+    }
+
+    /// Sums spans on both sides; answers those that differ. Those that agree do so for all of their keys,
+    /// of which there are so many.
     async fn summed(
         &self,
-        span: &Span,
-        keys: u64,
+        spans: Vec<(Span, u64)>,
         sweep: &mut Sweep<'_>,
-    ) -> Result<Option<Differs>, StoreError> {
+    ) -> Result<Vec<Differs>, StoreError> {
+        let (spans, keys): (Vec<Span>, Vec<u64>) = spans.into_iter().unzip();
         let salt = self.options.seed;
-        sweep.turn().await;
         let (mine, held) = tokio::try_join!(
-            self.copier.authority().sum(span, salt),
-            self.copier.follower().sum(span, salt)
+            self.copier.authority().sums(&spans, salt),
+            self.copier.follower().sums(&spans, salt)
         )?;
-        sweep.report.sums.ranges += 1;
-        if mine.is_some() && mine == held {
-            sweep.look(usize::try_from(keys).unwrap_or(usize::MAX));
-            self.count(Class::Equal, keys, &mut sweep.report);
-            sweep.tell();
-            return Ok(None);
+        answered("authority", "summing rows", spans.len(), mine.len())?;
+        answered("follower", "summing rows", spans.len(), held.len())?;
+        let mut differ = Vec::new();
+        for (((span, keys), mine), held) in spans.into_iter().zip(keys).zip(mine).zip(held) {
+            sweep.report.sums.ranges += 1;
+            if mine.is_some() && mine == held {
+                sweep.look(usize::try_from(keys).unwrap_or(usize::MAX));
+                self.count(Class::Equal, keys, &mut sweep.report);
+                sweep.tell();
+                continue;
+            }
+            sweep.report.sums.bisected += 1;
+            differ.push(Differs {
+                span,
+                rows: held.map_or(0, |sum| sum.rows()),
+                one_sided: [mine, held].iter().flatten().any(|sum| sum.rows() == 0),
+            });
         }
-        sweep.report.sums.bisected += 1;
-        Ok(Some(Differs {
-            rows: held.map_or(0, |sum| sum.rows()),
-            one_sided: [mine, held].iter().flatten().any(|sum| sum.rows() == 0),
-        }))
+        Ok(differ)
     }
 
     /// Compares every key of a span: the root table's, those that have rows without it, and those that
@@ -275,8 +290,9 @@ impl Verify {
     }
 }
 
-/// What the sums of a span told that differ.
+/// A span whose sums differ.
 struct Differs {
+    span: Span,
     /// Rows that the follower has of it.
     rows: u64,
     /// One side has none.

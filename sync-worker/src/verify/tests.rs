@@ -211,11 +211,11 @@ async fn what_agrees_is_summed_and_what_does_not_is_divided() -> Result<(), Stor
     assert!(report.conclusive() && report.clean());
     tamper(&memory, 40, "other");
     let report = verify_by(&memory, 2, 64).await?;
-    // Of 64, one of 16 parts of 4, one of 2 parts of 2.
+    // Of 64, one of 16 parts of 4, one of 4 parts of 1.
     let sums = SumsReport {
-        ranges: 2 + 16 + 2,
+        ranges: 2 + 16 + 4,
         bisected: 3,
-        singly: 2,
+        singly: 1,
     };
     assert_eq!((report.sums, report.compared), (sums, 64));
     assert_eq!(report.count(Class::Divergent), 1);

@@ -174,8 +174,15 @@ impl Authority for SqlAuthority {
     }
 
     fn sum<'a>(&'a self, span: &'a Span, salt: u64) -> Answer<'a, Option<Sum>> {
+        Box::pin(async move {
+            let mut sums = self.sums(std::slice::from_ref(span), salt).await?;
+            Ok(sums.pop().flatten())
+        })
+    }
+
+    fn sums<'a>(&'a self, spans: &'a [Span], salt: u64) -> Answer<'a, Vec<Option<Sum>>> {
         on_session!(self, "summing rows of", |session| self
-            .sum_in(session, span, salt))
+            .sums_in(session, spans, salt))
     }
 
     fn raw_format(&self) -> Option<&'static str> {

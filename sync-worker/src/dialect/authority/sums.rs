@@ -13,22 +13,46 @@ use crate::dialect::versions::{Versions, few};
 use crate::sum::{Span, Sum};
 
 impl SqlAuthority {
-    /// All targets at one instant. `None` where a row cannot be summed, or nothing can be.
-    pub(super) async fn sum_in(
+    /// All targets of each span at one instant. `None` where a row cannot be summed, or nothing can be.
+    pub(super) async fn sums_in(
         &self,
         session: &mut dyn Session,
-        span: &Span,
+        spans: &[Span],
         salt: u64,
-    ) -> Result<Option<Sum>, DbError> {
+    ) -> Result<Vec<Option<Sum>>, DbError> {
         let Some(targets) = self.sums.targets() else {
-            return Ok(None);
+            return Ok(vec![None; spans.len()]);
         };
         session.script(&self.snapshot()).await?;
         let few = self.few(session).await?;
+        let versions = Versions::of(few.as_ref());
+        let mut sums = Vec::with_capacity(spans.len());
+        for span in spans {
+            match self.sum_in(session, targets, span, (salt, &versions)).await {
+                Ok(sum) => sums.push(sum),
+                // An expression fails on a row, or a column cannot hold its value: looking at the keys
+                // one by one tells which.
+                Err(error) if error.class == ErrorClass::Data => {
+                    session.script("ROLLBACK").await?;
+                    return Ok(vec![None; spans.len()]);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        session.script("COMMIT").await?;
+        Ok(sums)
+    }
+
+    async fn sum_in(
+        &self,
+        session: &mut dyn Session,
+        targets: &[SumTarget],
+        span: &Span,
+        (salt, versions): (u64, &Versions<'_>),
+    ) -> Result<Option<Sum>, DbError> {
         let mut sum = Sum::default();
         for target in targets {
-            let Some(rows) = self.rows_of(target, span, &Versions::of(few.as_ref())) else {
-                session.script("ROLLBACK").await?;
+            let Some(rows) = self.rows_of(target, span, versions) else {
                 return Ok(None);
             };
             let rows = SummedRows {
@@ -38,18 +62,8 @@ impl SqlAuthority {
                 width: target.columns.len(),
                 into: Some(&target.columns),
             };
-            match self.dialect().sums().sum(session, rows).await {
-                Ok(found) => sum += found,
-                // An expression fails on a row, or a column cannot hold its value: looking at the keys
-                // one by one tells which.
-                Err(error) if error.class == ErrorClass::Data => {
-                    session.script("ROLLBACK").await?;
-                    return Ok(None);
-                }
-                Err(error) => return Err(error),
-            }
+            sum += self.dialect().sums().sum(session, rows).await?;
         }
-        session.script("COMMIT").await?;
         Ok(Some(sum))
     }
 

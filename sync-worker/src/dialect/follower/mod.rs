@@ -367,7 +367,15 @@ impl Follower for SqlFollower {
     }
 
     fn sum<'a>(&'a self, span: &'a Span, salt: u64) -> Answer<'a, Option<Sum>> {
-        self.sum_span(span, salt).boxed()
+        async move {
+            let mut sums = self.sum_spans(std::slice::from_ref(span), salt).await?;
+            Ok(sums.pop().flatten())
+        }
+        .boxed()
+    }
+
+    fn sums<'a>(&'a self, spans: &'a [Span], salt: u64) -> Answer<'a, Vec<Option<Sum>>> {
+        self.sum_spans(spans, salt).boxed()
     }
 
     fn unfenced<'a>(

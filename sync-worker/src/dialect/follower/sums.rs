@@ -15,36 +15,58 @@ use crate::store::{Answer, StoreError};
 use crate::sum::{Span, Sum};
 
 impl SqlFollower {
-    pub(super) async fn sum_span(&self, span: &Span, salt: u64) -> Result<Option<Sum>, StoreError> {
-        let (held, sum) = self.summing_span(span, salt).await?;
-        self.admit(held, "summing rows of")?;
-        Ok(sum)
-    }
-
-    fn summing_span<'a>(
-        &'a self,
-        span: &'a Span,
+    pub(super) async fn sum_spans(
+        &self,
+        spans: &[Span],
         salt: u64,
-    ) -> Answer<'a, (Option<HeldMapping>, Option<Sum>)> {
-        on_session!(self, "summing rows of", |session| self
-            .sum_in(session, span, salt))
+    ) -> Result<Vec<Option<Sum>>, StoreError> {
+        let (held, sums) = self.summing_spans(spans, salt).await?;
+        self.admit(held, "summing rows of")?;
+        Ok(sums)
     }
 
-    /// All targets at one instant, and the mapping that is held. `None` where nothing can be summed.
+    fn summing_spans<'a>(
+        &'a self,
+        spans: &'a [Span],
+        salt: u64,
+    ) -> Answer<'a, (Option<HeldMapping>, Vec<Option<Sum>>)> {
+        on_session!(self, "summing rows of", |session| self
+            .sums_in(session, spans, salt))
+    }
+
+    /// All targets of each span at one instant, and the mapping that is held. `None` where nothing can be
+    /// summed.
+    async fn sums_in(
+        &self,
+        session: &mut dyn Session,
+        spans: &[Span],
+        salt: u64,
+    ) -> Result<(Option<HeldMapping>, Vec<Option<Sum>>), DbError> {
+        session.script(&self.snapshot()).await?;
+        let held = self.held_mapping(session).await?;
+        let few = self.few(session).await?;
+        let versions = Versions::of(few.as_ref());
+        let mut sums = Vec::with_capacity(spans.len());
+        for span in spans {
+            sums.push(self.sum_in(session, span, (salt, &versions)).await?);
+        }
+        session.script("COMMIT").await?;
+        Ok((held, sums))
+    }
+
     async fn sum_in(
         &self,
         session: &mut dyn Session,
         span: &Span,
-        salt: u64,
-    ) -> Result<(Option<HeldMapping>, Option<Sum>), DbError> {
-        session.script(&self.snapshot()).await?;
-        let held = self.held_mapping(session).await?;
-        let few = self.few(session).await?;
-        let mut sum = self.sums.targets().map(|_| Sum::default());
-        for target in self.sums.targets().unwrap_or_default() {
-            let Some(rows) = self.rows_of(target, span, &Versions::of(few.as_ref())) else {
-                sum = None;
-                break;
+        (salt, versions): (u64, &Versions<'_>),
+    ) -> Result<Option<Sum>, DbError> {
+        let Some(targets) = self.sums.targets() else {
+            return Ok(None);
+        };
+        let mut sum = Sum::default();
+        for target in targets {
+            let Some(rows) = self.rows_of(target, span, versions) else {
+                return Ok(None);
             };
             let rows = SummedRows {
                 salt,
@@ -53,13 +75,9 @@ impl SqlFollower {
                 width: target.columns.len(),
                 into: None,
             };
-            let found = self.dialect().sums().sum(session, rows).await?;
-            if let Some(sum) = &mut sum {
-                *sum += found;
-            }
+            sum += self.dialect().sums().sum(session, rows).await?;
         }
-        session.script("COMMIT").await?;
-        Ok((held, sum))
+        Ok(Some(sum))
     }
 
     /// Key, version and values of a target's rows in a span: the version is the one that
