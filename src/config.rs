@@ -442,7 +442,8 @@ mod tests {
         assert_eq!((own.place, own.every), (Place::New, OwnCheck::EVERY));
         let shown = shown.backfill.options(&examples.pace).pacing;
         assert!(shown.rows_per_second.is_some() && shown.bytes_per_second.is_some());
-        assert_eq!(examples.pace.signal.len(), 3);
+        assert_eq!(examples.pace.signal.len(), 4);
+        assert!(examples.pace.signal.iter().any(|one| one.at.is_some()));
         assert_eq!(
             examples.pace.pacing().rows_per_second,
             RowsPerSecond::new(5_000)

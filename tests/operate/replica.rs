@@ -81,6 +81,10 @@ async fn a_backfill_waits_for_a_replica_that_falls_behind() {
     // In seconds, while it applies what it has later than it could.
     until_reads(&database, Load::ReplicaLagSeconds, |seconds| seconds < 1.0).await;
     let there = Plain::open(&replica.url("postgres")).await;
+    // What its primary's slots keep it does not know.
+    let asked = Database::open(&replica.url("postgres")).unwrap();
+    let none = Err("it answered no number".to_owned());
+    assert_eq!(reads(&asked, Load::SlotBytes).await, none);
     there
         .run("ALTER SYSTEM SET recovery_min_apply_delay = '2s'")
         .await;
@@ -115,8 +119,17 @@ async fn a_backfill_waits_for_a_replica_of_mariadb_that_falls_behind() {
     let [there, here] = [&replica, &primary].map(|server| server.url("mysql"));
     let [there, here] = [&there, &here].map(|url| Database::open(url).unwrap());
     until_reads(&there, Load::ReplicaLagSeconds, |seconds| seconds == 0.0).await;
-    // Its primary does not know, and is no answer.
+    // Whoever may not see others' sessions is not told that there are none.
+    let at_work = reads(&here, Load::ActiveSessions).await;
+    assert!(at_work.is_ok(), "{at_work:?}");
+    primary
+        .run("CREATE USER blind; GRANT SELECT ON mysql.* TO blind")
+        .await;
+    let blind = primary.url("mysql").replacen("root@", "blind@", 1);
+    let blind = Database::open(&blind).unwrap();
     let none = Err("it answered no number".to_owned());
+    assert_eq!(reads(&blind, Load::ActiveSessions).await, none);
+    // Its primary does not know, and is no answer.
     assert_eq!(reads(&here, Load::ReplicaLagSeconds).await, none);
     let logged = reads(&here, Load::WalBytes).await.unwrap();
     assert!(logged > 10_000.0, "{logged}");

@@ -32,3 +32,4 @@ pub mod stock;
 pub mod sums;
 mod to_mariadb;
 mod uninstallers;
+mod unkeyed;

@@ -64,7 +64,8 @@ impl Places {
         self.closed.load(Ordering::Relaxed)
     }
 
-    /// Waits until none is taken, for a moment at least. To be called after [`close`](Places::close).
+    /// Waits until none is taken, for a moment at least; beside callers that go on it may miss such moments.
+    /// To be called after [`close`](Places::close).
     ///
     /// Cancellation safe.
     pub(crate) async fn emptied(&self) {

@@ -323,11 +323,18 @@ impl RowsOf {
             "(SELECT {key} AS k{values} FROM {} WHERE ",
             self.from
         ));
-        let rows = within(head, dialect, &self.key, columns, span)?;
+        let rows = self.keyed(within(head, dialect, &self.key, columns, span)?);
         Some(match &self.filter {
             Some(filter) => rows.sql(&format!(" AND ({filter})) AS s")),
             None => rows.sql(") AS s"),
         })
+    }
+
+    /// Without rows that belong to no key, wherever an engine sorts them.
+    fn keyed<'d>(&self, rows: Statement<'d>) -> Statement<'d> {
+        let keyed =
+            |rows: Statement<'d>, part: &String| rows.sql(&format!(" AND {part} IS NOT NULL"));
+        self.key.iter().fold(rows, keyed)
     }
 
     /// The names of the values, each after a comma.
@@ -352,7 +359,7 @@ impl RowsOf {
         let head = head.sql(&format!(
             "SELECT DISTINCT {parts}{key} AS k FROM {from} WHERE "
         ));
-        let rows = within(head, dialect, &self.key, columns, span)?;
+        let rows = self.keyed(within(head, dialect, &self.key, columns, span)?);
         Some(match &self.filter {
             Some(filter) => rows.sql(&format!(" AND ({filter})")),
             None => rows,

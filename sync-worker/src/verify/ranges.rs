@@ -73,28 +73,38 @@ impl Verify {
         sweep: &mut Sweep<'_>,
     ) -> Result<u64, StoreError> {
         sweep.turn().await;
-        let Some(seen) = self.summed(vec![(span, keys)], sweep).await?.pop() else {
-            return Ok(keys);
-        };
-        let found = keys.max(seen.rows);
-        let mut rest = Some(seen.span);
-        while let Some(from) = rest.take() {
-            // More may have come since, and a list that ends before its span would leave old ones out.
-            let most = self.range().saturating_mul(2);
-            let keys = self.copier.authority().keys(&from, most).await?;
-            let full = keys.len() >= most as usize;
-            let cut = keys.last().filter(|_| full).cloned();
-            rest = cut.clone().map(|after| Span {
-                after: Some(after),
-                upto: from.upto.clone(),
-            });
-            let span = Span {
-                after: from.after,
-                upto: cut.or(from.upto),
-            };
-            self.divide(span, &keys, seen.one_sided, sweep).await?;
+        let (rows, differ) = self.summed(vec![(span, keys)], sweep).await?;
+        for seen in differ {
+            let mut rest = Some(seen.span);
+            while let Some(from) = rest.take() {
+                sweep.turn().await;
+                let (span, keys, next) = self.listed(from).await?;
+                rest = next;
+                self.divide(span, &keys, seen.one_sided, sweep).await?;
+            }
         }
-        Ok(found)
+        Ok(keys.max(rows))
+    }
+
+    /// The keys of the root table in the first part of a span, which mostly is all of it; and the rest. More
+    /// may have come since it was counted off, and a list that ends before its span would leave old ones out.
+    pub(super) async fn listed(
+        &self,
+        from: Span,
+    ) -> Result<(Span, Vec<Key>, Option<Span>), StoreError> {
+        let most = self.range().saturating_mul(2);
+        let keys = self.copier.authority().keys(&from, most).await?;
+        let full = keys.len() >= most as usize;
+        let cut = keys.last().filter(|_| full).cloned();
+        let rest = cut.clone().map(|after| Span {
+            after: Some(after),
+            upto: from.upto.clone(),
+        });
+        let span = Span {
+            after: from.after,
+            upto: cut.or(from.upto),
+        };
+        Ok((span, keys, rest))
     }
 
     /// Divides a span whose sums differ until those of its parts agree, or few keys are left.
@@ -115,7 +125,8 @@ impl Verify {
             let counted = parts.iter();
             let counted = counted.map(|(span, keys)| (span.clone(), keys.len() as u64));
             sweep.turn().await;
-            for seen in self.summed(counted.collect(), sweep).await? {
+            let (_, differ) = self.summed(counted.collect(), sweep).await?;
+            for seen in differ {
                 let part = parts.iter().find(|(span, _)| *span == seen.span);
                 let keys = part.map_or(&[][..], |(_, keys)| keys);
                 left.push((seen.span, keys, seen.one_sided));
@@ -129,13 +140,13 @@ impl Verify {
         (self.page() as usize / 8).max(1)
     }
 
-    /// Sums spans on both sides; answers those that differ. Those that agree do so for all of their keys,
-    /// of which there are so many.
+    /// Sums spans on both sides; answers how many rows the follower has in them, and those that differ. Those
+    /// that agree do so for all of their keys, of which there are so many.
     async fn summed(
         &self,
         spans: Vec<(Span, u64)>,
         sweep: &mut Sweep<'_>,
-    ) -> Result<Vec<Differs>, StoreError> {
+    ) -> Result<(u64, Vec<Differs>), StoreError> {
         let (spans, keys): (Vec<Span>, Vec<u64>) = spans.into_iter().unzip();
         let salt = self.options.seed;
         let (mine, held) = tokio::try_join!(
@@ -144,9 +155,10 @@ impl Verify {
         )?;
         answered("authority", "summing rows", spans.len(), mine.len())?;
         answered("follower", "summing rows", spans.len(), held.len())?;
-        let mut differ = Vec::new();
+        let (mut rows, mut differ) = (0, Vec::new());
         for (((span, keys), mine), held) in spans.into_iter().zip(keys).zip(mine).zip(held) {
             sweep.report.sums.ranges += 1;
+            rows += held.map_or(0, |sum| sum.rows());
             if mine.is_some() && mine == held {
                 sweep.look(usize::try_from(keys).unwrap_or(usize::MAX));
                 self.count(Class::Equal, keys, &mut sweep.report);
@@ -156,11 +168,10 @@ impl Verify {
             sweep.report.sums.bisected += 1;
             differ.push(Differs {
                 span,
-                rows: held.map_or(0, |sum| sum.rows()),
                 one_sided: [mine, held].iter().flatten().any(|sum| sum.rows() == 0),
             });
         }
-        Ok(differ)
+        Ok((rows, differ))
     }
 
     /// Compares every key of a span: the root table's, those that have rows without it, and those that
@@ -293,8 +304,6 @@ impl Verify {
 /// A span whose sums differ.
 struct Differs {
     span: Span,
-    /// Rows that the follower has of it.
-    rows: u64,
     /// One side has none.
     one_sided: bool,
 }

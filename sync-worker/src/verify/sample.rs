@@ -28,7 +28,7 @@ impl Verify {
             found += keys;
             rest = upto.clone().map(|upto| Span::above(Some(upto)));
             let after = from.after;
-            spans.push((Span { after, upto }, keys));
+            spans.push(Span { after, upto });
         }
         let drawn = sampled.of(spans.len());
         sweep.report.part = Some(PartReport::Sample {
@@ -40,16 +40,23 @@ impl Verify {
         let mut drawn = index::sample(&mut random, spans.len(), drawn).into_vec();
         drawn.sort_unstable();
         for position in drawn {
-            let Some((span, keys)) = spans.get(position).cloned() else {
+            let Some(span) = spans.get(position).cloned() else {
                 continue;
             };
             sweep.turn().await;
             if summed {
+                // It was counted long ago.
+                let most = self.range().saturating_mul(2);
+                let (keys, _) = authority.cut(&span, most).await?;
                 found = found.max(self.span(span, keys, sweep).await?);
                 continue;
             }
-            let keys = authority.keys(&span, self.range()).await?;
-            self.singly(span, &keys, sweep).await?;
+            let mut rest = Some(span);
+            while let Some(from) = rest.take() {
+                let (span, keys, next) = self.listed(from).await?;
+                rest = next;
+                self.singly(span, &keys, sweep).await?;
+            }
         }
         Ok(found)
     }

@@ -13,7 +13,8 @@ use crate::dialect::versions::{Versions, few};
 use crate::sum::{Span, Sum};
 
 impl SqlAuthority {
-    /// All targets of each span at one instant. `None` where a row cannot be summed, or nothing can be.
+    /// All targets of each span, at one instant if no row fails. `None` where a row cannot be summed, or
+    /// nothing can be.
     pub(super) async fn sums_in(
         &self,
         session: &mut dyn Session,
@@ -23,6 +24,28 @@ impl SqlAuthority {
         let Some(targets) = self.sums.targets() else {
             return Ok(vec![None; spans.len()]);
         };
+        match self.sums_at_once(session, targets, (spans, salt)).await? {
+            Some(sums) => return Ok(sums),
+            None if spans.len() < 2 => return Ok(vec![None; spans.len()]),
+            None => {}
+        }
+        let mut sums = Vec::with_capacity(spans.len());
+        for span in spans {
+            let alone = (std::slice::from_ref(span), salt);
+            let sum = self.sums_at_once(session, targets, alone).await?;
+            sums.push(sum.and_then(|mut sum| sum.pop().flatten()));
+        }
+        Ok(sums)
+    }
+
+    /// `None` where an expression fails on a row, or a column cannot hold its value: looking at the keys one
+    /// by one tells which.
+    async fn sums_at_once(
+        &self,
+        session: &mut dyn Session,
+        targets: &[SumTarget],
+        (spans, salt): (&[Span], u64),
+    ) -> Result<Option<Vec<Option<Sum>>>, DbError> {
         session.script(&self.snapshot()).await?;
         let few = self.few(session).await?;
         let versions = Versions::of(few.as_ref());
@@ -30,17 +53,15 @@ impl SqlAuthority {
         for span in spans {
             match self.sum_in(session, targets, span, (salt, &versions)).await {
                 Ok(sum) => sums.push(sum),
-                // An expression fails on a row, or a column cannot hold its value: looking at the keys
-                // one by one tells which.
                 Err(error) if error.class == ErrorClass::Data => {
                     session.script("ROLLBACK").await?;
-                    return Ok(vec![None; spans.len()]);
+                    return Ok(None);
                 }
                 Err(error) => return Err(error),
             }
         }
         session.script("COMMIT").await?;
-        Ok(sums)
+        Ok(Some(sums))
     }
 
     async fn sum_in(

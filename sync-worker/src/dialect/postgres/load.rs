@@ -19,7 +19,8 @@ pub(super) const fn query(load: Load) -> &'static str {
             "SELECT max(pg_wal_lsn_diff(pg_current_wal_lsn(), coalesce(replay_lsn, flush_lsn))) FROM pg_stat_replication"
         }
         Load::SlotBytes => {
-            "SELECT coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)), 0) FROM pg_replication_slots"
+            "SELECT CASE WHEN NOT pg_is_in_recovery() THEN coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)), 0) END \
+             FROM pg_replication_slots"
         }
         Load::WalBytes => "SELECT sum(size) FROM pg_ls_waldir()",
     }
