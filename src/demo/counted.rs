@@ -3,7 +3,7 @@
 //! The summary is read from the same series that a dashboard would show.
 
 use std::net::SocketAddr;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 
@@ -19,8 +19,10 @@ pub(super) struct Counted(PrometheusHandle);
 impl Counted {
     /// Installs the recorder of this process, once, and serves it at `listen`.
     pub(super) fn install(listen: Option<SocketAddr>) -> Result<Counted, BuildError> {
-        static INSTALLED: OnceLock<PrometheusHandle> = OnceLock::new();
-        if let Some(handle) = INSTALLED.get() {
+        static INSTALLED: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
+        // Held to the end: of two that install at the same time one would read what nobody records.
+        let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(handle) = &*installed {
             return Ok(Counted(handle.clone()));
         }
         let builder = PrometheusBuilder::new().set_buckets(&BUCKETS)?;
@@ -39,7 +41,7 @@ impl Counted {
         let handle = recorder.handle();
         // A recorder that is there already belongs to the program around us, and keeps counting.
         if metrics::set_global_recorder(recorder).is_ok() {
-            let _ = INSTALLED.set(handle.clone());
+            *installed = Some(handle.clone());
         }
         Ok(Counted(handle))
     }
@@ -102,6 +104,28 @@ impl Series {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whoever loses would read zeros for ever.
+    #[test]
+    fn all_that_install_at_once_read_one_recorder() {
+        let barrier = std::sync::Barrier::new(8);
+        let installed = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        Counted::install(None)
+                    })
+                })
+                .collect();
+            let all = all.into_iter().map(|one| one.join().expect("no panic"));
+            all.collect::<Result<Vec<_>, _>>().expect("good buckets")
+        });
+        metrics::counter!("installed_at_once", "by" => "all").increment(3);
+        for counted in installed {
+            assert_eq!(counted.now().sum("installed_at_once", &[("by", "all")]), 3);
+        }
+    }
 
     #[test]
     fn series_are_summed_by_label_and_not_by_prefix() {
