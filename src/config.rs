@@ -322,6 +322,8 @@ impl Moved {
         let numbers = [
             ("backfill.page", self.backfill.page),
             ("backfill.rows_per_second", self.backfill.rows_per_second),
+            ("backfill.parts", self.backfill.parts),
+            ("backfill.workers", self.backfill.workers),
             ("backfill.attempts", Some(self.backfill.attempts)),
             ("drain.batch", self.drain.batch),
             ("drain.concurrency", self.drain.concurrency),

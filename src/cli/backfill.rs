@@ -35,6 +35,12 @@ pub(super) struct Backfill {
     /// load that was begun is given up, and history is copied from its beginning
     #[arg(long)]
     no_load: bool,
+    /// Divide the load into so many parts, if it was not divided before; other processes may share them
+    #[arg(long, value_name = "PARTS", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    parts: Option<u32>,
+    /// Work on so many parts of the load at a time
+    #[arg(long, value_name = "WORKERS", value_parser = clap::value_parser!(u32).range(1..=64))]
+    workers: Option<u32>,
     /// Say how much is left to copy, and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -136,6 +142,8 @@ impl Backfill {
             .or(pacing.rows_per_second);
         options.page = self.page.unwrap_or(options.page);
         options.load &= !self.no_load;
+        options.parts = self.parts.unwrap_or(options.parts);
+        options.workers = self.workers.unwrap_or(options.workers);
         let before = Progress::read(&**copier.authority(), &**copier.follower()).await?;
         if self.dry_run {
             return self.which.file.answer(&Left {

@@ -19,6 +19,10 @@ pub struct Backfilling {
     pub rows_per_second: Option<u32>,
     /// Whether the first sweep loads, which is quicker, and beside which nothing is copied.
     pub load: Option<bool>,
+    /// Into how many parts a load is divided, at least 1 and as many as `workers`.
+    pub parts: Option<u32>,
+    /// How many of them one process works on at a time, at least 1.
+    pub workers: Option<u32>,
     /// How often in a row a page may fail before the verb gives up; 10 unless set.
     pub attempts: u32,
 }
@@ -29,6 +33,8 @@ impl Default for Backfilling {
             page: None,
             rows_per_second: None,
             load: None,
+            parts: None,
+            workers: None,
             attempts: 10,
         }
     }
@@ -83,6 +89,8 @@ impl Backfilling {
                 ..pacing
             },
             load: self.load.unwrap_or(default.load),
+            parts: self.parts.unwrap_or(default.parts),
+            workers: self.workers.unwrap_or(default.workers),
             attempts: Some(self.attempts),
             ..default
         }

@@ -17,6 +17,14 @@
 //! copies. The scheme comes from `tests/model/door`, where every order of a few steps is tried, for ranges
 //! of one page each; `tests/simulation` runs this loop, of many pages, under faults and seeded bugs.
 //!
+//! # Parts
+//!
+//! A load may be divided into [parts](BackfillOptions::parts) of about as many keys each, at its beginning or
+//! where it stands. Each has a cursor of its own; several [workers](BackfillOptions::workers) of one process
+//! work on one each, and so do other processes that are started beside it. Who meets somebody else at a part
+//! leaves it to them, and comes back to a part that does not move for a second. A row that points at one of
+//! a part that is not there yet is held, and copied after the load.
+//!
 //! # Rules
 //!
 //! 1. A page's place is the last key *read*; a page with fewer rows *read* than asked for ends the
@@ -27,30 +35,37 @@
 //!    one page.
 //! 3. What cannot be settled now (a store that does not answer, an authority whose base is not
 //!    raised yet) is tried again, from reading on, after a pause.
-//! 4. Any number of backfills may run: they waste work, nothing else.
-//!
+//! 4. Any number of backfills may run: at most they waste work. A load that is divided into
+//!    [parts](BackfillOptions::parts) is shared by them: who finds that somebody else has moved a part's
+//!    cursor goes on with another part, and comes back to one that does not move any more.
 //! 5. Before each page it waits for its turn, as [`pace`](crate::pace) says: it may be dropped there as
 //!    anywhere, and says what it waits for.
 //!
-//! Speed and pause are changed through [`BackfillControl`] while it runs.
+//! Speed, pause and the number of workers are changed through [`BackfillControl`] while it runs.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use changeover_flags::Key;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::copy::{Copier, CopySource};
 use crate::pace::{Backoff, Pacer, Reason, RowsPerSecond, Signals};
 use crate::store::{Cursor, Page, StoreError};
+use crate::sum::Span;
 use crate::turns::{Turns, Work};
 
 mod load;
 mod options;
 mod raw;
+mod run;
+mod worker;
 
 pub use options::BackfillOptions;
-use raw::{Course, most};
+use raw::most;
+use run::Run;
 
 /// How far a backfill has come.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,6 +89,7 @@ pub struct Progress {
 #[derive(Debug, Clone)]
 pub struct BackfillControl {
     pacer: Arc<Pacer>,
+    workers: Arc<watch::Sender<u32>>,
 }
 
 impl BackfillControl {
@@ -104,6 +120,18 @@ impl BackfillControl {
         self.pacer.rate()
     }
 
+    /// Changes how many parts of a load are worked on at a time, at least 1 and at most as many as there
+    /// are. Who works on one too many ends its page first; another one goes on with the part.
+    pub fn set_workers(&self, workers: u32) {
+        self.workers.send_replace(workers.max(1));
+    }
+
+    /// How many parts are to be worked on at a time.
+    #[must_use]
+    pub fn workers(&self) -> u32 {
+        *self.workers.borrow()
+    }
+
     /// What would hold the next page back at this moment.
     #[must_use]
     pub fn held_back_by(&self) -> Option<Reason> {
@@ -117,6 +145,7 @@ pub struct Backfill {
     copier: Copier,
     options: BackfillOptions,
     turns: Turns,
+    workers: Arc<watch::Sender<u32>>,
 }
 
 /// What one page did.
@@ -130,15 +159,19 @@ struct Passed {
 impl Backfill {
     /// A page that was read ahead longer ago than this is read again.
     const FRESH: Duration = Duration::from_secs(1);
+    /// How often is looked whether a part that somebody else works on goes on.
+    const LOOK: Duration = Duration::from_secs(1);
 
     /// A backfill through `copier`.
     #[must_use]
     pub fn new(copier: Copier, options: BackfillOptions) -> Backfill {
         let turns = turns(&copier, options, Signals::default());
+        let (workers, _) = watch::channel(options.workers.max(1));
         Backfill {
             copier,
             options,
             turns,
+            workers: Arc::new(workers),
         }
     }
 
@@ -155,6 +188,7 @@ impl Backfill {
     pub fn control(&self) -> BackfillControl {
         BackfillControl {
             pacer: Arc::clone(self.turns.pacer()),
+            workers: Arc::clone(&self.workers),
         }
     }
 
@@ -172,133 +206,102 @@ impl Backfill {
         self.turns.during(self.sweep(report)).await
     }
 
-    async fn sweep(&self, mut report: impl FnMut(Progress) + Send) -> Result<Progress, StoreError> {
+    async fn sweep(&self, report: impl FnMut(Progress) + Send) -> Result<Progress, StoreError> {
+        let mut backoff = self.backoff(0);
+        let parts = self.asked(&mut backoff, false).await?;
+        let estimate = self.copier.authority().estimate().await.unwrap_or(0);
+        let meters = self.copier.meters();
+        let run = Run::new(&parts, estimate, meters, self.options.seed, report);
+        if !run.is_over() {
+            // Nor does a load, beside which nothing is copied, begin while the sweep may not go on.
+            self.turn(&run).await;
+            let parts = self.asked(&mut backoff, true).await?;
+            let workers = (0..).zip(&parts).map(|(index, _)| self.work(index, &run));
+            let mut workers: FuturesUnordered<_> = workers.collect();
+            // Each ends with the sweep, or fails. The others may be dropped at any await.
+            workers.next().await.transpose()?;
+        }
+        Ok(run.ended())
+    }
+
+    fn backoff(&self, worker: u32) -> Backoff {
         let BackfillOptions {
             first_pause,
             longest_pause,
             seed,
             ..
         } = self.options;
-        let mut backoff = Backoff::new(first_pause, longest_pause, seed);
-        let mut cursor = self.asked(&mut backoff, false).await?;
-        let begun = Instant::now();
-        let mut progress = Progress {
-            passed: cursor.passed,
-            estimate: self.copier.authority().estimate().await.unwrap_or(0),
-            rows_per_second: 0.0,
-            held: 0,
-            held_back_by: None,
-            done: cursor.done,
-        };
-        let mut rows = 0;
-        let mut ahead = None;
-        let mut course = Course::default();
-        let mut began = false;
-        while !cursor.done {
-            // The wait comes before the read, so that what is copied was not read long ago.
-            if self.turn(&mut progress, &mut report).await > Self::FRESH {
-                ahead = None;
-                course.forget();
-            }
-            // Nor does a load, beside which nothing is copied, begin while the sweep may not go on.
-            if !std::mem::replace(&mut began, true) {
-                cursor = self.asked(&mut backoff, true).await?;
-                continue;
-            }
-            let passed = match cursor.loading {
-                true => self.load(&cursor, &mut ahead, &mut course).await,
-                false => self.pass(&cursor, &mut ahead).await,
-            };
-            match passed {
-                Ok(Some(passed)) => {
-                    backoff.reset();
-                    rows += passed.rows;
-                    progress.held += passed.held;
-                    cursor = passed.cursor;
-                }
-                Ok(None) => {
-                    tracing::warn!(
-                        "the sweep stands elsewhere, or below the follower's base; the page is tried again"
-                    );
-                    tokio::time::sleep(backoff.next_pause()).await;
-                    cursor = self.asked(&mut backoff, true).await?;
-                    ahead = None;
-                    course.forget();
-                    continue;
-                }
-                Err(error) => {
-                    self.wait(&mut backoff, error).await?;
-                    if cursor.loading {
-                        // A page whose answer was lost has moved the cursor, or not.
-                        cursor = self.asked(&mut backoff, true).await?;
-                        ahead = None;
-                        course.forget();
-                    }
-                    continue;
-                }
-            }
-            progress.passed = cursor.passed;
-            progress.done = cursor.done;
-            let seconds = begun.elapsed().as_secs_f64();
-            progress.rows_per_second = if seconds > 0.0 {
-                rows as f64 / seconds
-            } else {
-                0.0
-            };
-            self.show(&progress);
-            report(progress.clone());
-        }
-        // Another one may have gone the last steps.
-        (progress.passed, progress.done) = (cursor.passed, cursor.done);
-        self.show(&progress);
-        Ok(progress)
+        Backoff::new(first_pause, longest_pause, seed.wrapping_add(worker.into()))
     }
 
     /// Where the sweep stands, tried until it is known; with `begin`, ready to go on from there.
-    async fn asked(&self, backoff: &mut Backoff, begin: bool) -> Result<Cursor, StoreError> {
+    async fn asked(&self, backoff: &mut Backoff, begin: bool) -> Result<Vec<Cursor>, StoreError> {
         loop {
-            let cursor = match begin {
+            let parts = match begin {
                 true => self.begin().await,
-                false => self.copier.follower().cursor().await,
+                false => self.copier.follower().cursors().await,
             };
-            match cursor {
-                Ok(cursor) => return Ok(cursor),
+            match parts {
+                Ok(parts) => return Ok(parts),
                 Err(error) => self.wait(backoff, error).await?,
             }
         }
     }
 
     /// Where the sweep stands, and whether it loads; recorded if it is at its beginning.
-    async fn begin(&self) -> Result<Cursor, StoreError> {
+    async fn begin(&self) -> Result<Vec<Cursor>, StoreError> {
         let follower = self.copier.follower();
-        let cursor = follower.cursor().await?;
-        let begins = cursor.passed == 0 && !cursor.done;
-        match (self.options.load, cursor.loading && !cursor.done) {
-            (true, false) if begins && follower.start_loading().await? => follower.cursor().await,
+        let parts = follower.cursors().await?;
+        let sweep = Cursor::together(&parts);
+        let begins = sweep.passed == 0 && !sweep.done;
+        match (self.options.load, sweep.loading && !sweep.done) {
+            (true, false) if begins && follower.start_loading().await? => {
+                self.divide(follower.cursors().await?).await
+            }
+            (true, true) => self.divide(parts).await,
             (false, true) => {
                 tracing::warn!("the load is given up: history is swept from its beginning");
                 follower.give_up_loading().await?;
-                follower.cursor().await
+                follower.cursors().await
             }
             (_, false) if begins => {
-                follower.save_cursor(&cursor).await?;
-                Ok(cursor)
+                follower.save_cursor(&sweep).await?;
+                Ok(parts)
             }
-            _ => Ok(cursor),
+            _ => Ok(parts),
         }
     }
 
+    /// Divides what is left of a load into as many parts as are wanted, of about as many keys each.
+    async fn divide(&self, parts: Vec<Cursor>) -> Result<Vec<Cursor>, StoreError> {
+        let wanted = self.options.parts.max(self.options.workers);
+        let [whole] = parts.as_slice() else {
+            return Ok(parts);
+        };
+        if wanted < 2 || !whole.loading || whole.upto.is_some() {
+            return Ok(parts);
+        }
+        let (authority, follower) = (self.copier.authority(), self.copier.follower());
+        let left = authority.estimate().await?.saturating_sub(whole.passed);
+        let each = u32::try_from(left / u64::from(wanted)).unwrap_or(u32::MAX);
+        let (mut at, mut rest) = (Vec::new(), whole.rest());
+        while each > 0 && at.len() + 1 < wanted as usize {
+            let (_, Some(last)) = authority.cut(&rest, each).await? else {
+                break;
+            };
+            rest.after = Some(last.clone());
+            at.push(last);
+        }
+        if at.is_empty() {
+            return Ok(parts);
+        }
+        follower.divide_load(whole, &at).await?;
+        follower.cursors().await
+    }
+
     /// Waits for the next page's turn, and answers for how long.
-    async fn turn(
-        &self,
-        progress: &mut Progress,
-        report: &mut (impl FnMut(Progress) + Send),
-    ) -> Duration {
-        let turn = self.turns.next(|reason| {
-            progress.held_back_by = reason;
-            report(progress.clone());
-        });
-        turn.await
+    async fn turn<F: FnMut(Progress) + Send>(&self, run: &Run<F>) -> Duration {
+        self.turns.next(|reason| run.held_back(reason)).await
     }
 
     /// Passes one page; `None` when some of its keys could neither be copied nor held. `ahead` is
@@ -330,7 +333,7 @@ impl Backfill {
         // What is inserted after the last page was read is stamped, hence dirty: a sweep that went
         // on until nothing more was found would chase a busy application for ever.
         let done = rows < u64::from(asked);
-        let next = self.read_ahead(&last, done);
+        let next = self.read_ahead(cursor.after(&last), done);
         let copy = self
             .copier
             .copy_stamped(page.stamped, Some(cursor), CopySource::Backfill);
@@ -378,19 +381,19 @@ impl Backfill {
             return Ok(ahead);
         }
         let asked = self.asks().min(most);
-        let page = self.copier.authority().page(cursor.last.as_ref(), asked);
-        Ok((page.await?, asked))
+        let page = self.copier.authority().page(&cursor.rest(), asked).await?;
+        Ok((page, asked))
     }
 
-    /// The page after `last`, read while the one before it is written.
-    async fn read_ahead(&self, last: &Key, done: bool) -> Option<(Page, u32)> {
+    /// The page at the beginning of `rest`, read while the one before it is written.
+    async fn read_ahead(&self, rest: Span, done: bool) -> Option<(Page, u32)> {
         // At a fixed rate a page that waits for its turn would be an old one.
         if done || self.turns.pacer().is_metered() {
             return None;
         }
         let asked = self.asks();
-        let page = self.copier.authority().page(Some(last), asked);
-        Some((page.await.ok()?, asked))
+        let page = self.copier.authority().page(&rest, asked).await;
+        Some((page.ok()?, asked))
     }
 
     /// Pauses after a failure, or gives up with it.
@@ -407,15 +410,6 @@ impl Backfill {
         tracing::warn!(%error, ?pause, "a page of the backfill failed and is tried again");
         tokio::time::sleep(pause).await;
         Ok(())
-    }
-
-    fn show(&self, progress: &Progress) {
-        let ratio = match (progress.done, progress.estimate) {
-            (true, _) => 1.0,
-            (false, 0) => 0.0,
-            (false, estimate) => (progress.passed as f64 / estimate as f64).min(1.0),
-        };
-        self.copier.meters().cursor_ratio.set(ratio);
     }
 }
 

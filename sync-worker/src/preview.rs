@@ -24,6 +24,7 @@ use crate::dialect::authority::SqlAuthority;
 use crate::dialect::follower::SqlFollower;
 use crate::migration::{Migration, MigrationError};
 use crate::store::{Applied, Authority as _, Follower as _, HoldKind, Stamped, StoreError};
+use crate::sum::Span;
 
 /// How a preview goes about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +148,10 @@ impl Preview {
         if limit == 0 {
             return Ok(None);
         }
-        let page = self.authority.page(after, limit).await?;
+        let page = self
+            .authority
+            .page(&Span::above(after.cloned()), limit)
+            .await?;
         let outcomes = self.follower.apply(&page.stamped, None).await?;
         let (asked, given) = (page.stamped.len(), outcomes.len());
         answered("follower", "trying copies", asked, given)?;

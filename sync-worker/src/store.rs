@@ -158,9 +158,9 @@ pub trait Authority: Send + Sync {
     /// rows has an empty image; one on whose rows the mapping fails has the reason for one.
     fn read<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Stamped>>;
 
-    /// The next `limit` keys of the root table after `after`, with images and versions, all read
-    /// at one instant. Fewer than `limit` means that there were no more at that instant.
-    fn page<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Page>;
+    /// The first `limit` keys of the root table in `span`, with images and versions, all read at one
+    /// instant. Fewer than `limit` means that there were no more at that instant.
+    fn page<'a>(&'a self, span: &'a Span, limit: u32) -> Answer<'a, Page>;
 
     /// What [`sum`](Authority::sum) cannot stand for, and why; `None` where it stands for all rows.
     /// Asks nobody. The follower is summed as far as the authority is.
@@ -205,16 +205,16 @@ pub trait Authority: Send + Sync {
         None
     }
 
-    /// The next `limit` keys as [`page`](Authority::page) takes them, as rows for the follower. `None`
+    /// The first `limit` keys as [`page`](Authority::page) takes them, as rows for the follower. `None`
     /// where some row makes that fail, the base is not `base`, or it would be too large: then page
     /// by page, or with fewer keys, tells more.
     fn raw_page<'a>(
         &'a self,
-        after: Option<&'a Key>,
+        span: &'a Span,
         limit: u32,
         base: Version,
     ) -> Answer<'a, Option<RawPage>> {
-        let _ = (after, limit, base);
+        let _ = (span, limit, base);
         async { Ok(None) }.boxed()
     }
 
@@ -272,10 +272,16 @@ pub enum Applied {
     Held(Hold),
 }
 
-/// How far a backfill has come. Kept on the follower, committed with the data.
+/// How far a backfill has come, in all or in one of the parts that a load was divided into. Kept on the
+/// follower, committed with the data.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cursor {
-    /// The last key of the last page, `None` before the first.
+    /// Which part; 0 is the first one, and the only one of what was not divided.
+    pub part: u32,
+    /// The last key of the part; `None`: it has every key after its last page's, also future ones.
+    pub upto: Option<Key>,
+    /// The last key of the last page, before the first the last key of the part before, and `None`
+    /// before the very first.
     pub last: Option<Key>,
     /// Rows (keys) passed so far.
     pub passed: u64,
@@ -286,6 +292,45 @@ pub struct Cursor {
     pub base: Version,
     /// Whether the sweep [loads](Follower::load). Until it is done, nothing else is copied.
     pub loading: bool,
+}
+
+impl Cursor {
+    /// The keys that are still to be passed.
+    #[must_use]
+    pub fn rest(&self) -> Span {
+        Span {
+            after: self.last.clone(),
+            upto: self.upto.clone(),
+        }
+    }
+
+    /// The keys of the part after `last`.
+    #[must_use]
+    pub fn after(&self, last: &Key) -> Span {
+        Span {
+            after: Some(last.clone()),
+            upto: self.upto.clone(),
+        }
+    }
+
+    /// Parts in one: what all of them have passed, and done when each is. Its `last` is that of the only
+    /// one, if there is only one.
+    #[must_use]
+    pub fn together(parts: &[Cursor]) -> Cursor {
+        match parts {
+            [] => Cursor::default(),
+            [one] => one.clone(),
+            [first, ..] => Cursor {
+                part: 0,
+                upto: None,
+                last: None,
+                passed: parts.iter().map(|part| part.passed).sum(),
+                done: parts.iter().all(|part| part.done),
+                base: first.base,
+                loading: parts.iter().any(|part| part.loading),
+            },
+        }
+    }
 }
 
 /// What became of a page that was to be loaded.
@@ -378,8 +423,13 @@ pub trait Follower: Send + Sync {
     /// The versions held for `keys`, in the order asked.
     fn versions<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Version>>>;
 
-    /// How far the backfill of this mapping revision has come.
+    /// How far the backfill of this mapping revision has come, [in all](Cursor::together).
     fn cursor(&self) -> Answer<'_, Cursor>;
+
+    /// The same, by parts, at least one.
+    fn cursors(&self) -> Answer<'_, Vec<Cursor>> {
+        async { Ok(vec![self.cursor().await?]) }.boxed()
+    }
 
     /// Records how far the backfill has come, without data. A cursor that has passed something is
     /// kept only where the beginning of its sweep was recorded, and no later one; one of a lower
@@ -393,6 +443,14 @@ pub trait Follower: Send + Sync {
     ///
     /// A follower that answers no need implement no more of this.
     fn start_loading(&self) -> Answer<'_, bool> {
+        async { Ok(false) }.boxed()
+    }
+
+    /// Divides what is left of a load that stands at `from`, and was not divided before: a part ends with
+    /// each key of `at`, in the order of pages, and the last one never. Each goes on by pages of its own;
+    /// the load is over when all are. Answers whether it was this call that did.
+    fn divide_load<'a>(&'a self, from: &'a Cursor, at: &'a [Key]) -> Answer<'a, bool> {
+        let _ = (from, at);
         async { Ok(false) }.boxed()
     }
 
@@ -425,8 +483,9 @@ pub trait Follower: Send + Sync {
         async { Ok(Loaded::Elsewhere) }.boxed()
     }
 
-    /// Ends the load where the cursor stands at `from`: a key without a version of its own has the
-    /// base's from here on. Answers whether it was this call that did.
+    /// Ends a part of the load where the cursor stands at `from`, and the load with its last open part: a
+    /// key without a version of its own has the base's from there on. Answers whether it was this call
+    /// that ended the part.
     fn end_loading<'a>(&'a self, from: &'a Cursor) -> Answer<'a, bool> {
         let _ = from;
         async { Ok(false) }.boxed()

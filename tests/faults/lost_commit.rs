@@ -292,6 +292,8 @@ async fn swept(market: &Market, mapping: &str, page: u32, load: bool) -> (Migrat
     let options = changeover::worker::backfill::BackfillOptions {
         page,
         load,
+        parts: 3,
+        workers: 2,
         first_pause: std::time::Duration::from_millis(5),
         ..Default::default()
     };

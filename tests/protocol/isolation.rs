@@ -133,10 +133,18 @@ async fn a_table_that_is_being_rewritten_is_not_taken_for_empty() {
             let goods = |stamped: &Stamped| stamped.image.as_ref().unwrap().targets[0].len();
             match way {
                 0 => {
-                    let page = authority.raw_page(None, 100, base).await.unwrap();
+                    let page = authority
+                        .raw_page(&Span::default(), 100, base)
+                        .await
+                        .unwrap();
                     page.unwrap().keys as usize
                 }
-                1 => authority.page(None, 100).await.unwrap().stamped.len(),
+                1 => authority
+                    .page(&Span::default(), 100)
+                    .await
+                    .unwrap()
+                    .stamped
+                    .len(),
                 2 => {
                     let keys: Vec<Key> = (1..=30).map(Key::from).collect();
                     authority.read(&keys).await.unwrap().iter().map(goods).sum()

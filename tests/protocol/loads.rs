@@ -7,6 +7,7 @@ use changeover::worker::backfill::BackfillOptions;
 use changeover::worker::copy::CopySource;
 use changeover::worker::migration::Migration;
 use changeover::worker::store::{Cursor, Loaded};
+use changeover::worker::sum::Span;
 use changeover::worker::verify::Class;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -54,7 +55,7 @@ pub(super) async fn first_page(migration: &Migration) -> (Cursor, Cursor) {
 /// Loads it, as images.
 async fn load(migration: &Migration, from: &Cursor, to: &Cursor) -> Loaded {
     let copier = migration.copier();
-    let page = copier.authority().page(None, 10).await.unwrap();
+    let page = copier.authority().page(&Span::default(), 10).await.unwrap();
     let unstamped: Vec<_> = page
         .stamped
         .into_iter()
@@ -159,8 +160,11 @@ mod scenario {
             migration.copier().follower(),
         );
         let (from, to) = first_page(&migration).await;
-        let images = authority.page(None, 10).await.unwrap().stamped;
-        let raw = authority.raw_page(None, 10, from.base).await.unwrap();
+        let images = authority.page(&Span::default(), 10).await.unwrap().stamped;
+        let raw = authority
+            .raw_page(&Span::default(), 10, from.base)
+            .await
+            .unwrap();
         assert_eq!(
             follower.load(&images, &from, &to).await.unwrap(),
             Loaded::Yes
@@ -380,6 +384,8 @@ mod scenario {
         let options = |random: &mut SmallRng| BackfillOptions {
             // A raw page has forty times as many keys.
             page: random.random_range(1..=3),
+            parts: random.random_range(1..=5),
+            workers: random.random_range(1..=3),
             seed: random.random(),
             first_pause: Duration::from_millis(1),
             ..BackfillOptions::default()

@@ -17,6 +17,7 @@ mod moved;
 mod notes;
 mod out_of_band;
 mod partitions;
+mod parts;
 mod poison;
 pub mod races;
 mod refusals;

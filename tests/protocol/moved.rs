@@ -3,6 +3,7 @@
 use changeover::flags::Key;
 use changeover::worker::backfill::BackfillOptions;
 use changeover::worker::store::{Cursor, Loaded, RawPage};
+use changeover::worker::sum::Span;
 use tokio::task::block_in_place;
 
 use super::loads::{clean, first_page};
@@ -33,7 +34,10 @@ async fn a_crash_takes_pages_back_with_the_cursor() {
     );
     assert!(follower.start_loading().await.unwrap());
     let from = follower.cursor().await.unwrap();
-    let page = authority.raw_page(None, 100, from.base).await.unwrap();
+    let page = authority
+        .raw_page(&Span::default(), 100, from.base)
+        .await
+        .unwrap();
     let page = page.unwrap();
     let to = Cursor {
         last: page.last.clone(),
@@ -74,7 +78,7 @@ async fn a_type_that_has_changed_is_noticed() {
     let (from, _) = first_page(&migration).await;
     let page = async || {
         authority
-            .raw_page(None, 10, from.base)
+            .raw_page(&Span::default(), 10, from.base)
             .await
             .unwrap()
             .unwrap()
@@ -114,9 +118,14 @@ async fn a_page_ends_where_a_page_of_images_does() {
     );
     for after in [None, Some(Key::from(9)), Some(Key::from(30))] {
         for limit in [1, 7, 21, 30, 31] {
-            let raw = authority.raw_page(after.as_ref(), limit, base).await;
+            let raw = authority
+                .raw_page(&Span::above(after.clone()), limit, base)
+                .await;
             let raw = raw.unwrap().unwrap();
-            let images = authority.page(after.as_ref(), limit).await.unwrap();
+            let images = authority
+                .page(&Span::above(after.clone()), limit)
+                .await
+                .unwrap();
             let expected = (images.stamped.len() as u64, images.last);
             assert_eq!((raw.keys, raw.last), expected, "{limit} after {after:?}");
         }

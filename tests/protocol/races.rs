@@ -4,6 +4,7 @@ use changeover::flags::{Key, Version};
 use changeover::worker::copy::CopySource;
 use changeover::worker::migration::Migration;
 use changeover::worker::store::{Applied, Cursor};
+use changeover::worker::sum::Span;
 
 use super::lifecycle::everywhere_and_on_pairs;
 use super::market::{Market, Topology, backfill, drain, verify};
@@ -100,7 +101,7 @@ mod scenario {
             migration.copier().authority(),
             migration.copier().follower(),
         );
-        let page = authority.page(None, 100).await.unwrap();
+        let page = authority.page(&Span::default(), 100).await.unwrap();
         assert_eq!(page.stamped.len(), 10);
         market.legacy.run("DELETE FROM listings WHERE id = 3; UPDATE listings SET title = 'newer' WHERE id = 4").await;
         migration
@@ -349,8 +350,7 @@ mod scenario {
             last: Some(Key::from(last)),
             passed,
             done,
-            base: Version(0),
-            loading: false,
+            ..Cursor::default()
         };
         // A sweep whose row is gone: the new side was lost under it, and what it passed is not there.
         follower.save_cursor(&cursor("4", 4, false)).await.unwrap();
@@ -360,7 +360,12 @@ mod scenario {
         follower.save_cursor(&cursor("2", 2, false)).await.unwrap();
         assert_eq!(follower.cursor().await.unwrap(), cursor("4", 4, false));
         // The same, riding with a page that lands late.
-        let page = migration.copier().authority().page(None, 2).await.unwrap();
+        let page = migration
+            .copier()
+            .authority()
+            .page(&Span::default(), 2)
+            .await
+            .unwrap();
         follower
             .apply(&page.stamped, Some(&cursor("2", 2, false)))
             .await

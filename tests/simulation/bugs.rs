@@ -49,6 +49,10 @@ pub enum Bug {
     CopiesPassTheLoad,
     /// The follower loads a page wherever the cursor stands.
     LatePageLoaded,
+    /// A page that was read before a load was divided is loaded into its first part.
+    PartWithoutItsEnd,
+    /// The first part that ends ends the load.
+    OverWithOnePart,
     /// A load begins although history was copied in part.
     LoadedOverCopies,
     /// A second load may begin.
@@ -150,12 +154,20 @@ impl<P: Authority + Follower> Follower for Meddler<P> {
         self.ports.cursor()
     }
 
+    fn cursors(&self) -> Answer<'_, Vec<Cursor>> {
+        self.ports.cursors()
+    }
+
     fn save_cursor<'a>(&'a self, cursor: &'a Cursor) -> Answer<'a, ()> {
         self.ports.save_cursor(cursor)
     }
 
     fn start_loading(&self) -> Answer<'_, bool> {
         self.ports.start_loading()
+    }
+
+    fn divide_load<'a>(&'a self, from: &'a Cursor, at: &'a [Key]) -> Answer<'a, bool> {
+        self.ports.divide_load(from, at)
     }
 
     fn load<'a>(

@@ -33,10 +33,10 @@ impl Authority for Ports {
         })
     }
 
-    fn page<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Page> {
-        let (revision, after) = (self.revision, after.cloned());
+    fn page<'a>(&'a self, span: &'a Span, limit: u32) -> Answer<'a, Page> {
+        let (revision, span) = (self.revision, span.clone());
         self.net.call(What::Read, move |state| {
-            Ok(state.world.page(revision, after.as_ref(), limit))
+            Ok(state.world.page(revision, &span, limit))
         })
     }
 
@@ -210,13 +210,19 @@ impl Follower for Ports {
     }
 
     fn cursor(&self) -> Answer<'_, Cursor> {
+        let revision = self.revision;
+        self.net
+            .call(What::Read, move |state| Ok(state.world.cursor(revision)))
+    }
+
+    fn cursors(&self) -> Answer<'_, Vec<Cursor>> {
         let (who, revision) = (self.net.process, self.revision);
         self.net.call(What::Read, move |state| {
             let cursor = state.world.cursor(revision);
-            if who == Process::Backfill && cursor.last.is_some() && !cursor.done {
+            if who == Process::Backfill && cursor.passed > 0 && !cursor.done {
                 state.world.reach.backfill_resumed += 1;
             }
-            Ok(cursor)
+            Ok(state.world.cursors(revision))
         })
     }
 
@@ -231,6 +237,13 @@ impl Follower for Ports {
         let revision = self.revision;
         self.net
             .call(What::Copy, move |state| state.world.start_loading(revision))
+    }
+
+    fn divide_load<'a>(&'a self, from: &'a Cursor, at: &'a [Key]) -> Answer<'a, bool> {
+        let (revision, from, at) = (self.revision, from.clone(), at.to_vec());
+        self.net.call(What::Copy, move |state| {
+            state.world.divide_load(revision, &from, &at)
+        })
     }
 
     fn load<'a>(

@@ -253,9 +253,16 @@ fn drain_options(config: &Config, seed: u64) -> DrainOptions {
     }
 }
 
-fn backfill_options(config: &Config, load: bool, seed: u64) -> BackfillOptions {
+fn backfill_options(
+    config: &Config,
+    load: bool,
+    (parts, workers): (u32, u32),
+    seed: u64,
+) -> BackfillOptions {
     BackfillOptions {
         load,
+        parts,
+        workers,
         page: config.page,
         pacing: Pacing::default(),
         attempts: None,
@@ -281,7 +288,8 @@ async fn backfill_for_ever(net: Net, config: Config, revision: i64) {
     let copier = copier(&Ports { net, revision }, config.settings.bug);
     // One worker in four gives up what another has begun.
     let load = config.load && sim.draw(4) > 0;
-    let backfill = Backfill::new(copier, backfill_options(&config, load, seed));
+    let parts = (1 + sim.draw(3) as u32, 1 + sim.draw(2) as u32);
+    let backfill = Backfill::new(copier, backfill_options(&config, load, parts, seed));
     while backfill.run(|_| ()).await.is_err() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -369,7 +377,10 @@ async fn settle(sim: &Arc<Sim>, config: &Config, bug: Option<Bug>) {
         None,
     );
     let drain = Drain::new(copier.clone(), drain_options(config, 1));
-    let backfill = Backfill::new(copier.clone(), backfill_options(config, config.load, 1));
+    let backfill = Backfill::new(
+        copier.clone(),
+        backfill_options(config, config.load, (1, 1), 1),
+    );
     let rest = async {
         backfill.run(|_| ()).await?;
         // Some calls of the safety phase are still on their way, and arrive.

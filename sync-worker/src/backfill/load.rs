@@ -57,7 +57,7 @@ impl Backfill {
             held: BTreeSet::new(),
         };
         if let Some(last) = &page.last {
-            let next = self.read_ahead(last, done || most < u32::MAX);
+            let next = self.read_ahead(cursor.after(last), done || most < u32::MAX);
             let (loaded, next) = tokio::join!(self.load_all(&mut under), next);
             if !loaded? {
                 meters.pages_retried.increment(1);
@@ -72,7 +72,7 @@ impl Backfill {
             mut cursor, held, ..
         } = under;
         if done {
-            self.touch_missing().await?;
+            self.before_the_end(&cursor).await?;
             if !self.copier.follower().end_loading(&cursor).await? {
                 return Ok(None);
             }
@@ -85,9 +85,17 @@ impl Backfill {
         Ok(Some(Passed { cursor, rows, held }))
     }
 
+    /// What is done once before a load is over, by who ends its last part: no load is over before that.
+    pub(super) async fn before_the_end(&self, part: &Cursor) -> Result<(), StoreError> {
+        match part.upto {
+            Some(_) => Ok(()),
+            None => self.touch_missing().await,
+        }
+    }
+
     /// Makes stamped keys dirty that say that they are on the follower, and are not: pages leave them
     /// out, and a new side that came back from a backup may lack what copies had brought.
-    pub(super) async fn touch_missing(&self) -> Result<(), StoreError> {
+    async fn touch_missing(&self) -> Result<(), StoreError> {
         let (authority, follower) = (self.copier.authority(), self.copier.follower());
         let (limit, mut after) = (self.options.page.max(1), None);
         loop {

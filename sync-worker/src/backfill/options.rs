@@ -16,6 +16,13 @@ pub struct BackfillOptions {
     pub pacing: Pacing,
     /// Whether the first sweep [loads](super#loading). If not, a load under way is given up.
     pub load: bool,
+    /// Into how many parts a load is divided when it begins or goes on, if it was not divided before: each
+    /// may be loaded by another worker, of this process or of another one. At least as many as `workers`.
+    /// Counting the keys off takes a walk through the root table's index.
+    pub parts: u32,
+    /// How many parts of a load this process works on at a time, at least 1; each at the pace of all, but
+    /// for [the share of its time](crate::pace::Duty) that it works, which is each one's.
+    pub workers: u32,
     /// How often in a row a page may fail before the backfill gives up; `None` is never.
     pub attempts: Option<u32>,
     /// The first pause after a failure; later ones double.
@@ -43,13 +50,15 @@ impl BackfillOptions {
 }
 
 impl Default for BackfillOptions {
-    /// Pages of up to 500, adaptive pacing, loading, never giving up, pauses from 100 ms to 30 s, a
-    /// random seed.
+    /// Pages of up to 500, adaptive pacing, loading, undivided, one worker, never giving up, pauses from
+    /// 100 ms to 30 s, a random seed.
     fn default() -> BackfillOptions {
         BackfillOptions {
             page: 500,
             pacing: Pacing::default(),
             load: true,
+            parts: 1,
+            workers: 1,
             attempts: None,
             first_pause: Duration::from_millis(100),
             longest_pause: Duration::from_secs(30),

@@ -94,8 +94,10 @@ impl Backfill {
             Some(ahead) => ahead,
             None => {
                 let asked = course.asks(pacer);
-                let page = authority.raw_page(cursor.last.as_ref(), asked, cursor.base);
-                (page.await?, asked)
+                let page = authority
+                    .raw_page(&cursor.rest(), asked, cursor.base)
+                    .await?;
+                (page, asked)
             }
         };
         let nothing = |cursor: Cursor| Passed {
@@ -114,14 +116,15 @@ impl Backfill {
         if let Some(last) = &page.last {
             to.last = Some(last.clone());
             to.passed += rows;
+            let rest = to.rest();
             let next = async {
                 // At a fixed rate a page that waits for its turn would be an old one.
                 if done || pacer.is_metered() {
                     return None;
                 }
                 let asked = course.asks(pacer);
-                let page = authority.raw_page(Some(last), asked, cursor.base);
-                Some((page.await.ok()?, asked))
+                let page = authority.raw_page(&rest, asked, cursor.base).await;
+                Some((page.ok()?, asked))
             };
             let (loaded, next) = tokio::join!(follower.load_raw(&page, cursor, &to), next);
             match loaded? {
@@ -148,7 +151,7 @@ impl Backfill {
             );
         }
         if done {
-            self.touch_missing().await?;
+            self.before_the_end(&to).await?;
             if !follower.end_loading(&to).await? {
                 return Ok(None);
             }

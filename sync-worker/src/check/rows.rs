@@ -16,6 +16,7 @@ use crate::dialect::authority::SqlAuthority;
 use crate::dialect::follower::SqlFollower;
 use crate::migration::Migration;
 use crate::store::{Authority as _, Follower as _, StoreError};
+use crate::sum::Span;
 use crate::verify::{Class, Verify, VerifyOptions};
 
 /// Keys per page.
@@ -100,12 +101,12 @@ impl Rows {
             return Ok(None);
         }
         let mut found = Found::default();
-        let mut after: Option<Key> = None;
+        let mut rest = Span::default();
         while found.rows <= Checks::MAX_ROWS as u64 {
-            let page = self.authority.page(after.as_ref(), PAGE);
+            let page = self.authority.page(&rest, PAGE);
             let page = self.within(page).await?;
             let Some(last) = page.last else { break };
-            after = Some(last);
+            rest = Span::above(Some(last));
             let images = page.stamped.into_iter();
             let counts = images.filter_map(|one| {
                 // One without an image is blocked, and says so.
@@ -114,7 +115,7 @@ impl Rows {
             });
             self.compare(counts.collect(), &mut found).await?;
         }
-        after = None;
+        let mut after: Option<Key> = None;
         while found.rows <= Checks::MAX_ROWS as u64 {
             let held = self.follower.held_keys(after.as_ref(), PAGE);
             let held = self.within(held).await?;

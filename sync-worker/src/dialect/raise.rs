@@ -339,7 +339,7 @@ fn below_the_base(side: &Side<'_>, incarnation: i64) -> String {
         side.place.as_str(),
         dialect.or_update(
             tables::BACKFILL,
-            "entity, place",
+            "entity, place, part",
             &[
                 ("revision", &newer[0]),
                 ("passed", &newer[1]),

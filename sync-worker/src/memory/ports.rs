@@ -22,9 +22,10 @@ impl Authority for Memory {
         })
     }
 
-    fn page<'a>(&'a self, from: Option<&'a Key>, limit: u32) -> Answer<'a, Page> {
+    fn page<'a>(&'a self, span: &'a Span, limit: u32) -> Answer<'a, Page> {
         self.call(Op::Page, move |state| {
-            let keys: Vec<Key> = after(&state.rows, from)
+            let keys: Vec<Key> = after(&state.rows, span.after.as_ref())
+                .take_while(|key| span.contains_text(key))
                 .take(limit as usize)
                 .cloned()
                 .collect();

@@ -7,6 +7,7 @@ use changeover_flags::Key;
 use super::{Sweep, Verify};
 use crate::copy::answered;
 use crate::store::{Page, StoreError};
+use crate::sum::Span;
 
 impl Verify {
     /// A page that was read ahead longer ago than this is read again.
@@ -31,13 +32,13 @@ impl Verify {
         sweep: &mut Sweep<'_>,
     ) -> Result<u64, StoreError> {
         let authority = self.copier.authority();
-        let mut after = after.cloned();
+        let mut rest = Span::above(after.cloned());
         let (mut ahead, mut keys) = (None, 0);
         loop {
             let waited = sweep.turn().await;
             let page = match ahead.take().filter(|_| waited < Self::FRESH) {
                 Some(page) => page,
-                None => authority.page(after.as_ref(), self.page()).await?,
+                None => authority.page(&rest, self.page()).await?,
             };
             let Some(last) = page.last else {
                 return Ok(keys);
@@ -46,17 +47,17 @@ impl Verify {
             keys += read as u64;
             // Rows that came later are stamped, and found among the stamped keys or as lag.
             let full = read >= self.page() as usize;
+            rest = Span::above(Some(last.clone()));
             let next = async {
                 match full {
-                    true => authority.page(Some(&last), self.page()).await,
+                    true => authority.page(&rest, self.page()).await,
                     false => Ok(Page::default()),
                 }
             };
             // One side reads the next page while the other one answers for this one.
             let (next, ()) = tokio::try_join!(next, self.compare(page.stamped, sweep))?;
             ahead = Some(next);
-            sweep.reach(Some(last.clone()));
-            after = Some(last);
+            sweep.reach(Some(last));
         }
     }
 

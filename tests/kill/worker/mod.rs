@@ -31,6 +31,25 @@ mod scenario {
         killed(topology, Struck::Worker).await;
     }
 
+    /// A load in parts, two of them at a time.
+    async fn on_parts(topology: Topology) {
+        let lines = Lines {
+            sweep: "backfill --parts 5 --workers 2",
+            ..BACKFILL
+        };
+        struck(topology, Struck::Worker, lines).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn on_parts_of_postgres() {
+        on_parts(Topology::PostgresTwoDatabases).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn on_parts_of_mariadb() {
+        on_parts(Topology::MariadbToPostgres).await;
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn the_worker_to_mariadb() {
         the_worker(Topology::PostgresToMariadb).await;
@@ -61,16 +80,20 @@ mod the_server {
     }
 }
 
-async fn killed(topology: Topology, struck: Struck) {
+async fn killed(topology: Topology, whom: Struck) {
     // A sweep that is faster than its servers come back leaves nothing to strike.
-    let lines = match struck {
+    let lines = match whom {
         Struck::Server => Lines {
             sweep: "backfill --rate 200",
             ..BACKFILL
         },
         Struck::Worker => BACKFILL,
     };
-    let mut stand = Stand::new(topology, struck, lines).await;
+    struck(topology, whom, lines).await;
+}
+
+async fn struck(topology: Topology, whom: Struck, lines: Lines) {
+    let mut stand = Stand::new(topology, whom, lines).await;
     let strikes = super::strikes(topology);
     for strike in 0..strikes / 2 {
         stand.strike_the_sweep(strike, strikes / 2).await;

@@ -369,7 +369,8 @@ impl Stand {
     }
 
     pub(super) async fn place(&self) -> Place {
-        let new = "SELECT CAST(passed AS text) || CASE WHEN done THEN ' done' ELSE '' END \
+        let new = "SELECT CAST(COALESCE(sum(passed), 0) AS text) || CASE WHEN count(*) > 0 \
+                   AND sum(CASE WHEN done THEN 0 ELSE 1 END) = 0 THEN ' done' ELSE '' END \
                    FROM changeover_backfill WHERE entity = 'listings' AND place = 'new'";
         let legacy = "SELECT CAST(count(*) AS text) FROM changeover_key \
                       WHERE entity = 'listings' AND place = 'legacy' AND synced < version";

@@ -46,11 +46,8 @@ impl World {
         }
     }
 
-    pub fn page(&self, revision: i64, after: Option<&Key>, limit: u32) -> Page {
-        let keys = self
-            .rows
-            .keys()
-            .filter(|key| after.is_none_or(|after| *key > after));
+    pub fn page(&self, revision: i64, span: &Span, limit: u32) -> Page {
+        let keys = self.rows.keys().filter(|key| span.contains_text(key));
         let stamped: Vec<Stamped> = keys
             .take(limit as usize)
             .map(|key| self.read(revision, key, false))

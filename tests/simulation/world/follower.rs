@@ -219,8 +219,14 @@ impl World {
         keys.iter().map(|key| self.held_version(key)).collect()
     }
 
+    /// By parts, in the order of their keys.
+    pub fn cursors(&self, revision: i64) -> Vec<Cursor> {
+        let parts = self.cursors.get(&revision).cloned();
+        parts.unwrap_or_else(|| vec![Cursor::default()])
+    }
+
     pub fn cursor(&self, revision: i64) -> Cursor {
-        self.cursors.get(&revision).cloned().unwrap_or_default()
+        Cursor::together(&self.cursors(revision))
     }
 
     /// A cursor never goes back: a late one of the same sweep is not an error.
@@ -229,9 +235,9 @@ impl World {
         if self.load.running {
             return Ok(());
         }
-        let held = self.cursors.entry(revision).or_default();
+        let held = self.cursor(revision);
         if cursor.done || (!held.done && cursor.last > held.last) {
-            *held = cursor.clone();
+            self.cursors.insert(revision, vec![cursor.clone()]);
         }
         self.check_cursor(revision);
         Ok(())

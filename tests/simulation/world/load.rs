@@ -53,15 +53,47 @@ impl World {
                 loading: true,
                 ..Cursor::default()
             };
-            self.cursors.insert(revision, cursor);
+            self.cursors.insert(revision, vec![cursor]);
         }
         Ok(self.load.running)
     }
 
     fn stands_at(&self, revision: i64, at: &Cursor) -> bool {
-        let held = self.cursor(revision);
+        let parts = self.cursors(revision);
+        let Some(held) = parts.get(at.part as usize) else {
+            return false;
+        };
         let same = (&held.last, held.passed, held.base) == (&at.last, at.passed, at.base);
-        self.load.running && at.base == self.follower_base && same
+        let ends = held.upto == at.upto || self.is(Bug::PartWithoutItsEnd);
+        self.load.running && at.base == self.follower_base && same && ends && !held.done
+    }
+
+    pub fn divide_load(
+        &mut self,
+        revision: i64,
+        from: &Cursor,
+        at: &[Key],
+    ) -> Result<bool, StoreError> {
+        self.admit(revision)?;
+        if !self.stands_at(revision, from) || self.cursors(revision).len() > 1 {
+            return Ok(false);
+        }
+        let begins = [from.last.clone()].into_iter();
+        let begins = begins.chain(at.iter().cloned().map(Some));
+        let ends = at.iter().cloned().map(Some).chain([None]);
+        let parts = (0..)
+            .zip(begins.zip(ends))
+            .map(|(part, (last, upto))| Cursor {
+                part,
+                upto,
+                last,
+                passed: if part == 0 { from.passed } else { 0 },
+                ..from.clone()
+            });
+        let parts: Vec<Cursor> = parts.collect();
+        self.reach.load_divided += 1;
+        self.cursors.insert(revision, parts);
+        Ok(true)
     }
 
     pub fn load(
@@ -107,8 +139,10 @@ impl World {
             }
         }
         self.reach.page_loaded += 1;
-        let held = self.cursors.entry(revision).or_default();
-        (held.last, held.passed) = (to.last.clone(), to.passed);
+        let parts = self.cursors.entry(revision).or_default();
+        if let Some(held) = parts.get_mut(to.part as usize) {
+            (held.last, held.passed) = (to.last.clone(), to.passed);
+        }
         self.check_cursor(revision);
         Ok(Loaded::Yes)
     }
@@ -118,9 +152,17 @@ impl World {
         if !self.stands_at(revision, from) {
             return Ok(false);
         }
+        let parts = self.cursors.entry(revision).or_default();
+        if let Some(part) = parts.get_mut(from.part as usize) {
+            part.done = true;
+        }
+        if !parts.iter().all(|part| part.done) && !self.is(Bug::OverWithOnePart) {
+            self.reach.part_ended += 1;
+            self.check_cursor(revision);
+            return Ok(true);
+        }
         self.load.running = false;
         self.load.done_at = Some(from.base);
-        self.cursors.entry(revision).or_default().done = true;
         self.reach.load_ended += 1;
         self.check_cursor(revision);
         let keys: Vec<Key> = self.held.keys().cloned().collect();
@@ -136,14 +178,14 @@ impl World {
             self.reach.load_given_up += 1;
             self.load.running = false;
             let place = match self.is(Bug::GivenUpWhereItStood) {
-                true => self.cursor(revision).last,
+                true => self.cursors(revision).swap_remove(0).last,
                 false => None,
             };
             let cursor = Cursor {
                 last: place,
                 ..Cursor::default()
             };
-            self.cursors.insert(revision, cursor);
+            self.cursors.insert(revision, vec![cursor]);
         }
         Ok(())
     }

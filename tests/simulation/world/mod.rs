@@ -69,7 +69,7 @@ pub struct World {
     pub follower_revision: i64,
     /// Whether the follower keeps no cursor beside a copy that it refuses.
     pub careful: bool,
-    cursors: BTreeMap<i64, Cursor>,
+    cursors: BTreeMap<i64, Vec<Cursor>>,
     load: load::Load,
     /// How often each append took effect.
     applied: BTreeMap<u32, u32>,

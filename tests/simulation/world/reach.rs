@@ -16,6 +16,8 @@ pub struct Reach {
     pub page_loaded: u64,
     pub late_page_refused: u64,
     pub copy_beside_a_load_refused: u64,
+    pub load_divided: u64,
+    pub part_ended: u64,
     pub load_ended: u64,
     pub load_given_up: u64,
     pub crashed: u64,
@@ -23,7 +25,7 @@ pub struct Reach {
 }
 
 impl Reach {
-    pub fn all(&self) -> [(&'static str, u64); 16] {
+    pub fn all(&self) -> [(&'static str, u64); 18] {
         [
             ("late copy refused", self.late_copy_refused),
             (
@@ -47,6 +49,8 @@ impl Reach {
                 "copy beside a load refused",
                 self.copy_beside_a_load_refused,
             ),
+            ("load divided", self.load_divided),
+            ("part of a load ended", self.part_ended),
             ("load ended", self.load_ended),
             ("load given up", self.load_given_up),
             ("process crashed", self.crashed),
@@ -67,6 +71,8 @@ impl Reach {
         self.page_loaded += other.page_loaded;
         self.late_page_refused += other.late_page_refused;
         self.copy_beside_a_load_refused += other.copy_beside_a_load_refused;
+        self.load_divided += other.load_divided;
+        self.part_ended += other.part_ended;
         self.load_ended += other.load_ended;
         self.load_given_up += other.load_given_up;
         self.crashed += other.crashed;

@@ -47,8 +47,16 @@ impl World {
         if revision != self.follower_revision {
             return;
         }
-        let cursor = self.cursor(revision);
-        let passed = |key: &&Key| cursor.done || Some(*key) <= cursor.last.as_ref();
+        let parts = self.cursors(revision);
+        let begins = [None].into_iter();
+        let begins = begins.chain(parts.iter().map(|part| part.upto.as_ref()));
+        let parts: Vec<_> = begins.zip(&parts).collect();
+        let passed = |key: &&Key| {
+            parts.iter().any(|(begin, part)| {
+                let last = if part.done { &part.upto } else { &part.last };
+                Some(*key) > *begin && (Some(*key) <= last.as_ref() || part.done && last.is_none())
+            })
+        };
         let keys: Vec<Key> = self.rows.keys().filter(passed).cloned().collect();
         for key in keys {
             self.check_clean(&key);

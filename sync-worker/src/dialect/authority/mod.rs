@@ -149,9 +149,9 @@ impl Authority for SqlAuthority {
             .read_snapshot(session, keys))
     }
 
-    fn page<'a>(&'a self, after: Option<&'a Key>, limit: u32) -> Answer<'a, Page> {
+    fn page<'a>(&'a self, span: &'a Span, limit: u32) -> Answer<'a, Page> {
         on_session!(self, "reading a page of", |session| self
-            .page_in(session, after, limit))
+            .page_in(session, span, limit))
     }
 
     fn unsummed(&self) -> Option<Vec<Unsummed>> {
@@ -191,15 +191,13 @@ impl Authority for SqlAuthority {
 
     fn raw_page<'a>(
         &'a self,
-        after: Option<&'a Key>,
+        span: &'a Span,
         limit: u32,
         base: Version,
     ) -> Answer<'a, Option<RawPage>> {
         let read = async move {
             let mut lease = self.database.session().await?;
-            let page = self
-                .raw_page_in(lease.session(), after, limit, base)
-                .await?;
+            let page = self.raw_page_in(lease.session(), span, limit, base).await?;
             if page.is_some() {
                 lease.give_back();
             }

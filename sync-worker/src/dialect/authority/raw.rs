@@ -165,7 +165,7 @@ impl SqlAuthority {
     pub(super) async fn raw_page_in(
         &self,
         session: &mut dyn Session,
-        after: Option<&Key>,
+        span: &Span,
         limit: u32,
         base: Version,
     ) -> Result<Option<RawPage>, DbError> {
@@ -173,7 +173,7 @@ impl SqlAuthority {
             return Ok(None);
         };
         session.script(&self.snapshot()).await?;
-        let Some(bounds) = self.bounds(session, after, limit).await? else {
+        let Some(bounds) = self.bounds(session, span, limit).await? else {
             session.script("COMMIT").await?;
             return Ok(Some(RawPage::default()));
         };
@@ -198,7 +198,12 @@ impl SqlAuthority {
                 }
                 None => false,
             };
-            let select = self.moving(bulk, (query, &one.columns, typed), after, &bounds.last);
+            let select = self.moving(
+                bulk,
+                (query, &one.columns, typed),
+                span.after.as_ref(),
+                &bounds.last,
+            );
             let sql = bulk.copy_out(&select, typed);
             let left = MOST.saturating_sub(page.bytes() as usize);
             match session.copy_out(&sql, left).await {
@@ -216,18 +221,18 @@ impl SqlAuthority {
         Ok(Some(page))
     }
 
-    /// How far `limit` keys after `after` reach; `None` where there are none.
+    /// How far `limit` keys of `span` reach; `None` where there are none.
     async fn bounds(
         &self,
         session: &mut dyn Session,
-        after: Option<&Key>,
+        span: &Span,
         limit: u32,
     ) -> Result<Option<Bounds>, DbError> {
         let limit = i64::from(limit.max(1));
-        let full = self.bound(session, after, Size::Full(limit)).await?;
+        let full = self.bound(session, span, Size::Full(limit)).await?;
         // Numbering keys costs ten times as much as passing over them: only the last page needs it.
         match full {
-            None => self.bound(session, after, Size::Last(limit)).await,
+            None => self.bound(session, span, Size::Last(limit)).await,
             full => Ok(full),
         }
     }
@@ -235,7 +240,7 @@ impl SqlAuthority {
     async fn bound(
         &self,
         session: &mut dyn Session,
-        after: Option<&Key>,
+        span: &Span,
         size: Size,
     ) -> Result<Option<Bounds>, DbError> {
         let dialect = self.dialect();
@@ -252,8 +257,7 @@ impl SqlAuthority {
             .sql(&format!(" FROM (SELECT {order}{numbered} FROM "))
             .table(&self.root)
             .sql(" AS t WHERE ");
-        let span = Span::above(after.cloned());
-        let Some(statement) = within(statement, dialect, &columns, &self.key_columns, &span) else {
+        let Some(statement) = within(statement, dialect, &columns, &self.key_columns, span) else {
             return Ok(None);
         };
         let statement = statement.sql(&format!(" ORDER BY {order} LIMIT "));

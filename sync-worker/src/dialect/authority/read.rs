@@ -190,13 +190,11 @@ impl SqlAuthority {
     pub(super) async fn page_in(
         &self,
         session: &mut dyn Session,
-        after: Option<&Key>,
+        span: &Span,
         limit: u32,
     ) -> Result<Page, DbError> {
         self.begin_snapshot(session).await?;
-        let keys = self
-            .root_keys(session, &Span::above(after.cloned()), limit)
-            .await?;
+        let keys = self.root_keys(session, span, limit).await?;
         let stamped = if keys.is_empty() {
             Vec::new()
         } else {

@@ -5,6 +5,10 @@
 //! meet neither a newer row nor a deleted one, and a late page finds the cursor elsewhere. What is
 //! written meanwhile stays dirty, and is copied when the load is over.
 //!
+//! A load may be divided into parts, each a row with a cursor and an end. A page is read within its part,
+//! and its place is free only while the part has the end that it was read with: each key still has one
+//! page that may bring it. The load is over when every part is.
+//!
 //! The follower's epoch row keeps at which incarnation a load began, and at which it was done. From
 //! then on a key without a version of its own has that incarnation's base.
 
@@ -13,16 +17,13 @@ use std::time::Duration;
 use changeover_flags::Key;
 use changeover_shadow::Value;
 
-use super::apply::Held;
-use super::resolve::{Copy, Resolved};
-use super::write::How;
-use super::{Refusal, SqlFollower};
-use crate::dialect::bulk::still_has;
+use super::SqlFollower;
+use super::cursor::place;
 use crate::dialect::held_mapping::HeldMapping;
-use crate::dialect::session::{DbError, ErrorClass, Session};
+use crate::dialect::session::{DbError, Session};
 use crate::dialect::statement::Statement;
 use crate::dialect::tables;
-use crate::store::{Applied, Cursor, Hold, HoldKind, Loaded, RawPage, Stamped, StoreError};
+use crate::store::Cursor;
 
 /// How long a load that begins or ends waits for copies in flight.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -73,12 +74,12 @@ impl SqlFollower {
             .sql(" b WHERE (b.done OR b.passed > 0) AND ");
         let statement = self
             .here(statement, "b.")
-            .sql("), (SELECT 1 FROM ")
+            .sql(" LIMIT 1), (SELECT 1 FROM ")
             .table(tables::BACKFILL)
             .sql(" b WHERE b.loading AND NOT b.done AND ");
         let statement = self
             .here(statement, "b.")
-            .sql(") FROM ")
+            .sql(" LIMIT 1) FROM ")
             .table(tables::EPOCH)
             .sql(" e WHERE ");
         let rows = session.fetch(self.here(statement, "e.")).await?;
@@ -127,7 +128,7 @@ impl SqlFollower {
             .sql(&format!(", NULL, 0, {no}, {yes} WHERE true"))
             .sql(&dialect.or_update(
                 tables::BACKFILL,
-                "entity, place",
+                "entity, place, part",
                 &[
                     ("revision", &dialect.incoming("revision")),
                     ("\"cursor\"", "NULL"),
@@ -141,19 +142,72 @@ impl SqlFollower {
         Ok(())
     }
 
-    /// The condition that the load goes on, and stands at `at`.
-    fn standing_at<'d>(&self, statement: Statement<'d>, at: &Cursor) -> Statement<'d> {
-        let last = at.last.as_ref().map(|key| Value::Text(key.as_str().into()));
+    /// The condition that a part of the load goes on, stands at `at`, and ends where that does.
+    pub(super) fn standing_at<'d>(&self, statement: Statement<'d>, at: &Cursor) -> Statement<'d> {
+        let same = self.dialect().is_same();
         let statement = self
             .here(statement, "")
             .sql(" AND loading AND NOT done AND revision = ")
             .int(self.mapping.shape().revision)
+            .sql(" AND part = ")
+            .int(at.part.into())
             .sql(" AND passed = ")
             .int(keys(at.passed))
-            .sql(&format!(" AND \"cursor\" {} ", self.dialect().is_same()))
-            .bind(last.unwrap_or_default(), "text")
+            .sql(&format!(" AND \"cursor\" {same} "))
+            .bind(place(at.last.as_ref()), "text")
+            .sql(&format!(" AND upto {same} "))
+            .bind(place(at.upto.as_ref()), "text")
             .sql(" AND");
         self.at_base(statement, at.base)
+    }
+
+    pub(super) async fn divide_load_in(
+        &self,
+        session: &mut dyn Session,
+        from: &Cursor,
+        at: &[Key],
+    ) -> Result<bool, DbError> {
+        let Some(first) = at.first().filter(|_| from.part == 0 && from.upto.is_none()) else {
+            return Ok(false);
+        };
+        if !at.iter().all(|key| self.names(key.as_str())) {
+            return Ok(false);
+        }
+        let dialect = self.dialect();
+        self.begin_alone(session).await?;
+        let ends = Statement::of(dialect, "UPDATE ")
+            .table(tables::BACKFILL)
+            .sql(" SET upto = ")
+            .bind(place(Some(first)), "text")
+            .sql(" WHERE ");
+        let divided = session.execute(self.standing_at(ends, from)).await? > 0;
+        let no = dialect.boolean(false);
+        let ends = at.iter().skip(1).map(Some).chain([None]);
+        for (part, (begin, end)) in (1..).zip(at.iter().zip(ends)) {
+            if !divided {
+                break;
+            }
+            let insert = Statement::of(dialect, "INSERT INTO ")
+                .table(tables::BACKFILL)
+                .sql(
+                    " (entity, place, part, revision, \"cursor\", upto, passed, done, loading) VALUES (",
+                )
+                .text(self.entity.as_str())
+                .sql(", ")
+                .text(self.place.as_str())
+                .sql(", ")
+                .int(part)
+                .sql(", ")
+                .int(self.mapping.shape().revision)
+                .sql(", ")
+                .bind(place(Some(begin)), "text")
+                .sql(", ")
+                .bind(place(end), "text")
+                .sql(&format!(", 0, {no}, {})", dialect.boolean(true)));
+            session.execute(insert).await?;
+        }
+        session.script("COMMIT").await?;
+        Ok(divided)
     }
 
     pub(super) async fn end_loading_in(
@@ -167,15 +221,21 @@ impl SqlFollower {
             .table(tables::BACKFILL)
             .sql(&format!(" SET done = {} WHERE ", dialect.boolean(true)));
         let ended = session.execute(self.standing_at(done, from)).await? > 0;
-        if ended {
+        let open = Statement::of(dialect, "SELECT 1 FROM ")
+            .table(tables::BACKFILL)
+            .sql(" WHERE loading AND NOT done AND ");
+        let open = self.here(open, "").sql(" LIMIT 1");
+        let over = ended && session.fetch(open).await?.is_empty();
+        if over {
             let loaded = Statement::of(dialect, "UPDATE ")
                 .table(tables::EPOCH)
                 .sql(" SET loaded = incarnation WHERE ");
             session.execute(self.here(loaded, "")).await?;
         }
         session.script("COMMIT").await?;
-        if ended {
-            self.tell_planner(session, from.passed).await?;
+        if over {
+            let passed = Cursor::together(&self.cursors_in(session).await?).passed;
+            self.tell_planner(session, passed).await?;
         }
         Ok(ended)
     }
@@ -186,226 +246,25 @@ impl SqlFollower {
     ) -> Result<(), DbError> {
         let dialect = self.dialect();
         self.begin_alone(session).await?;
-        let given_up = Statement::of(dialect, "UPDATE ")
+        let open = Statement::of(dialect, "SELECT 1 FROM ")
             .table(tables::BACKFILL)
-            .sql(&format!(
-                " SET loading = {}, \"cursor\" = NULL, passed = 0 WHERE loading AND NOT done AND ",
-                dialect.boolean(false)
-            ));
-        session.execute(self.here(given_up, "")).await?;
+            .sql(" WHERE loading AND NOT done AND ");
+        let open = self.here(open, "").sql(" LIMIT 1");
+        if !session.fetch(open).await?.is_empty() {
+            let parts = Statement::of(dialect, "DELETE FROM ")
+                .table(tables::BACKFILL)
+                .sql(" WHERE part > 0 AND ");
+            session.execute(self.here(parts, "")).await?;
+            let no = dialect.boolean(false);
+            let given_up = Statement::of(dialect, "UPDATE ")
+                .table(tables::BACKFILL)
+                .sql(&format!(
+                    " SET loading = {no}, done = {no}, \"cursor\" = NULL, upto = NULL, passed = 0 WHERE "
+                ));
+            session.execute(self.here(given_up, "")).await?;
+        }
         session.script("COMMIT").await
     }
-
-    /// Loads a page. What is refused is named where it stands alone.
-    pub(super) async fn load_page(
-        &self,
-        images: &[Stamped],
-        from: &Cursor,
-        to: &Cursor,
-    ) -> Result<Loaded, StoreError> {
-        self.load_rows(Rows::Images(images), from, to).await
-    }
-
-    /// Loads a page as the authority's engine wrote it.
-    pub(super) async fn load_raw_page(
-        &self,
-        page: &RawPage,
-        from: &Cursor,
-        to: &Cursor,
-    ) -> Result<Loaded, StoreError> {
-        self.load_rows(Rows::Raw(page), from, to).await
-    }
-
-    async fn load_rows(
-        &self,
-        rows: Rows<'_>,
-        from: &Cursor,
-        to: &Cursor,
-    ) -> Result<Loaded, StoreError> {
-        let store = |error: DbError| match Refusal::from(error) {
-            Refusal::Store(error) => error,
-            Refusal::Data(error) => error.at("the follower", "loading a page"),
-        };
-        let mut lease = self.database.session().await.map_err(store)?;
-        let loaded = match self.load_in(lease.session(), rows, from, to).await {
-            Ok(loaded) => loaded,
-            Err(Refusal::Store(error)) => return Err(error),
-            Err(Refusal::Data(error)) => {
-                if lease.session().script("ROLLBACK").await.is_ok() {
-                    lease.give_back();
-                }
-                let named = match rows {
-                    Rows::Images([one]) => {
-                        let summary = error.summary.clone();
-                        let hold = match self.refused(std::slice::from_ref(one), error).await? {
-                            Applied::Held(hold) => hold,
-                            // Another key is about to give it away, or never will: copies find out.
-                            _ => Hold {
-                                kind: HoldKind::Waiting,
-                                reason: summary,
-                            },
-                        };
-                        vec![(one.key.clone(), hold)]
-                    }
-                    _ => Vec::new(),
-                };
-                return Ok(Loaded::Refused(named));
-            }
-        };
-        // To move rows asks nothing of the new tables: they are looked at once, at the end.
-        let told = match rows {
-            Rows::Images(_) => self.tell_planner(lease.session(), to.passed).await,
-            Rows::Raw(_) => Ok(()),
-        };
-        if loaded != Loaded::Yes || told.is_ok() {
-            lease.give_back();
-        }
-        Ok(loaded)
-    }
-
-    async fn load_in(
-        &self,
-        session: &mut dyn Session,
-        rows: Rows<'_>,
-        from: &Cursor,
-        to: &Cursor,
-    ) -> Result<Loaded, Refusal> {
-        if !self.begin_page(session, from, to).await? {
-            session.script("ROLLBACK").await?;
-            return Ok(Loaded::Elsewhere);
-        }
-        let refused = match rows {
-            Rows::Images(images) => self.insert(session, images, from).await?,
-            Rows::Raw(page) if self.alters(page) => {
-                session.script("ROLLBACK").await?;
-                return Ok(Loaded::Refused(Vec::new()));
-            }
-            Rows::Raw(page) => match self.copy_in(session, page).await {
-                Ok(true) => Vec::new(),
-                Ok(false) => {
-                    session.script("ROLLBACK").await?;
-                    return Ok(Loaded::Refused(Vec::new()));
-                }
-                // Images tell what it is.
-                Err(error) if error.class == ErrorClass::Other => {
-                    tracing::debug!(%error, "a page is not taken as it is");
-                    session.script("ROLLBACK").await?;
-                    return Ok(Loaded::Refused(Vec::new()));
-                }
-                Err(error) => return Err(error.into()),
-            },
-        };
-        if !refused.is_empty() {
-            session.script("ROLLBACK").await?;
-            return Ok(Loaded::Refused(refused));
-        }
-        if let Some(sql) = self.dialect().end_copy() {
-            session.script(sql).await?;
-        }
-        session.script("COMMIT").await?;
-        Ok(Loaded::Yes)
-    }
-
-    /// Inserts images; answers those that cannot be.
-    async fn insert(
-        &self,
-        session: &mut dyn Session,
-        images: &[Stamped],
-        from: &Cursor,
-    ) -> Result<Vec<(Key, Hold)>, Refusal> {
-        let copies: Vec<Copy<'_>> = images
-            .iter()
-            .filter_map(|copy| Some((copy.key.as_str(), copy.image.as_ref().ok()?)))
-            .collect();
-        let mut resolved = Resolved::default();
-        self.resolve_lookups(session, &copies, &mut resolved)
-            .await?;
-        let outcomes = images.iter().map(|copy| {
-            let outcome = self.before_fence(copy, from.base, &resolved);
-            (copy.key.clone(), outcome)
-        });
-        let refused: Vec<_> = outcomes
-            .filter_map(|(key, outcome)| match outcome {
-                Applied::Held(hold) => Some((key, hold)),
-                _ => None,
-            })
-            .collect();
-        if refused.is_empty() && !copies.is_empty() {
-            self.write(session, &copies, How::Insert, &mut resolved)
-                .await?;
-        }
-        Ok(refused)
-    }
-
-    /// Whether some column would hold another value than the page has.
-    fn alters(&self, page: &RawPage) -> bool {
-        let mut targets = self.targets.iter().zip(&page.targets);
-        self.dialect().bulk().is_some_and(|bulk| {
-            targets.any(|(target, page)| !page.typed && bulk.alters(&page.rows, &target.columns))
-        })
-    }
-
-    /// Writes a page; answers whether the columns are of the types that it was written for. An integer
-    /// would be read as a float of the same bytes.
-    async fn copy_in(&self, session: &mut dyn Session, page: &RawPage) -> Result<bool, DbError> {
-        let dialect = self.dialect();
-        let Some(bulk) = dialect.bulk() else {
-            return Ok(false);
-        };
-        session.script(bulk.many_rows()).await?;
-        for (target, page) in self.targets.iter().zip(&page.targets) {
-            let columns: Vec<String> = target
-                .columns
-                .iter()
-                .map(|column| dialect.quote(&column.name))
-                .collect();
-            let (table, typed) = (&target.target.table, page.typed);
-            let sql = bulk.copy_in(&dialect.table(table), &columns, typed);
-            session.copy_in(&sql, &page.rows).await?;
-            // Asked now: who has written rows keeps others from changing their types.
-            if typed && !still_has(dialect, session, table, target.columns.iter()).await? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Opens a page's transaction and takes its place; answers whether the place was free.
-    async fn begin_page(
-        &self,
-        session: &mut dyn Session,
-        from: &Cursor,
-        to: &Cursor,
-    ) -> Result<bool, Refusal> {
-        let dialect = self.dialect();
-        let mut begin = dialect.begin_copy(self.entity.as_str(), self.place.as_str());
-        // A crash that takes this page back takes the cursor's step with it. The load's end is not
-        // committed like this, and is on disk no sooner than every page before it.
-        if let Some(bulk) = dialect.bulk() {
-            begin = format!("{begin}; {}", bulk.commit_behind());
-        }
-        session.script(&begin).await?;
-        let Held { base, loading } = self.check_revision(session).await?;
-        if !loading || base != from.base {
-            return Ok(false);
-        }
-        let last = to.last.as_ref().map(|key| Value::Text(key.as_str().into()));
-        let passed = Statement::of(dialect, "UPDATE ")
-            .table(tables::BACKFILL)
-            .sql(" SET \"cursor\" = ")
-            .bind(last.unwrap_or_default(), "text")
-            .sql(", passed = ")
-            .int(keys(to.passed))
-            .sql(" WHERE ");
-        Ok(session.execute(self.standing_at(passed, from)).await? > 0)
-    }
-}
-
-/// What is loaded.
-#[derive(Clone, Copy)]
-enum Rows<'a> {
-    Images(&'a [Stamped]),
-    Raw(&'a RawPage),
 }
 
 /// Whether a load may begin.
@@ -415,6 +274,7 @@ enum May {
     Not,
 }
 
-fn keys(count: u64) -> i64 {
+/// A count of keys, in SQL.
+pub(super) fn keys(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

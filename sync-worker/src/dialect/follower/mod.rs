@@ -31,6 +31,7 @@ mod cursor;
 mod holders;
 mod keys;
 mod load;
+mod load_page;
 mod observe;
 mod parts;
 mod resolve;
@@ -277,19 +278,6 @@ impl SqlFollower {
         };
         self.dialect().key_fits(key, &text)
     }
-
-    /// How far a sweep has come is kept here, too.
-    fn keeps(&self, cursor: &Cursor) -> Result<(), StoreError> {
-        match &cursor.last {
-            Some(key) if !self.names(key.as_str()) => Err(StoreError::Refused {
-                store: self.dialect().place_name().to_owned(),
-                doing: format!("keeping how far a backfill of {} has come", self.entity),
-                advice: "the key that it has come to has no text here (it holds a NUL): change the row, or begin with pages of another size".into(),
-                source: None,
-            }),
-            _ => Ok(()),
-        }
-    }
 }
 
 fn target_table(target: &Target, table: &Table) -> Option<TargetTable> {
@@ -394,8 +382,12 @@ impl Follower for SqlFollower {
     }
 
     fn cursor(&self) -> Answer<'_, Cursor> {
+        async { Ok(Cursor::together(&self.cursors().await?)) }.boxed()
+    }
+
+    fn cursors(&self) -> Answer<'_, Vec<Cursor>> {
         on_session!(self, "reading the backfill's cursor of", |session| self
-            .cursor_in(session))
+            .cursors_in(session))
     }
 
     fn save_cursor<'a>(&'a self, cursor: &'a Cursor) -> Answer<'a, ()> {
@@ -406,6 +398,11 @@ impl Follower for SqlFollower {
     fn start_loading(&self) -> Answer<'_, bool> {
         on_session!(self, "beginning to load", |session| self
             .start_loading_in(session))
+    }
+
+    fn divide_load<'a>(&'a self, from: &'a Cursor, at: &'a [Key]) -> Answer<'a, bool> {
+        on_session!(self, "dividing the load of", |session| self
+            .divide_load_in(session, from, at))
     }
 
     fn load<'a>(

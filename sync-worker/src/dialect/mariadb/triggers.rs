@@ -64,7 +64,8 @@ pub(super) fn create_tables() -> Vec<String> {
   UNIQUE KEY changeover_id_of (place, target_table, id))"#),
         format!(r#"CREATE TABLE IF NOT EXISTS changeover_backfill ({of},
   revision bigint NOT NULL, "cursor" longtext {text}, passed bigint NOT NULL, done tinyint NOT NULL,
-  loading tinyint NOT NULL DEFAULT 0, PRIMARY KEY (entity, place))"#),
+  loading tinyint NOT NULL DEFAULT 0, part integer NOT NULL DEFAULT 0, upto longtext {text},
+  PRIMARY KEY (entity, place, part))"#),
         format!(r#"CREATE TABLE IF NOT EXISTS changeover_expand (
   id bigint NOT NULL AUTO_INCREMENT PRIMARY KEY, {of},
   source char(8) {text} NOT NULL, source_row longtext {text} NOT NULL, KEY (entity, place, id))"#),

@@ -51,7 +51,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS changeover_id_of ON changeover_id (place, targ
 CREATE TABLE IF NOT EXISTS changeover_backfill (
   entity text COLLATE "C" NOT NULL, place text COLLATE "C" NOT NULL, revision bigint NOT NULL,
   cursor text, passed bigint NOT NULL, done boolean NOT NULL, loading boolean NOT NULL DEFAULT false,
-  PRIMARY KEY (entity, place));
+  part integer NOT NULL DEFAULT 0, upto text, PRIMARY KEY (entity, place, part));
 CREATE TABLE IF NOT EXISTS changeover_expand (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   entity text NOT NULL, place text NOT NULL, source integer NOT NULL, source_row jsonb NOT NULL);

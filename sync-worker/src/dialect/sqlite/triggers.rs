@@ -38,7 +38,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS changeover_id_of ON changeover_id (place, targ
 CREATE TABLE IF NOT EXISTS changeover_backfill (
   entity TEXT NOT NULL, place TEXT NOT NULL, revision INTEGER NOT NULL, cursor TEXT,
   passed INTEGER NOT NULL, done INTEGER NOT NULL, loading INTEGER NOT NULL DEFAULT 0,
-  PRIMARY KEY (entity, place)) WITHOUT ROWID;
+  part INTEGER NOT NULL DEFAULT 0, upto TEXT, PRIMARY KEY (entity, place, part)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS changeover_copying (entity TEXT NOT NULL)"
             .to_owned(),
     ]

@@ -1,0 +1,234 @@
+//! [`Run`]: what the workers of one run share.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use super::{Passed, Progress};
+use crate::metrics::Meters;
+use crate::pace::Reason;
+use crate::store::Cursor;
+
+/// Which parts are worked on, and how far all of them have come.
+pub(super) struct Run<F> {
+    state: Mutex<State<F>>,
+    meters: Meters,
+    begun: Instant,
+}
+
+struct State<F> {
+    report: F,
+    progress: Progress,
+    /// Keys that this run has passed.
+    rows: u64,
+    parts: BTreeMap<u32, Part>,
+    taken: BTreeSet<u32>,
+    /// Parts whose cursor somebody else has moved, and where it was seen last.
+    elsewhere: BTreeMap<u32, u64>,
+    /// Where the next look for a part begins: processes do not all begin with the first one.
+    next: usize,
+}
+
+/// What is known of a part.
+struct Part {
+    passed: u64,
+    done: bool,
+}
+
+/// What there is to do for a worker.
+pub(super) enum Choice {
+    /// This part, which nobody else of this run works on until it is given back.
+    Part(Cursor),
+    /// Others work on all that is left.
+    Wait,
+    /// Nothing is left.
+    Over,
+}
+
+impl<F: FnMut(Progress) + Send> Run<F> {
+    pub(super) fn new(
+        parts: &[Cursor],
+        estimate: u64,
+        meters: &Meters,
+        seed: u64,
+        report: F,
+    ) -> Run<F> {
+        let run = Run {
+            state: Mutex::new(State {
+                report,
+                progress: Progress {
+                    passed: 0,
+                    estimate,
+                    rows_per_second: 0.0,
+                    held: 0,
+                    held_back_by: None,
+                    done: false,
+                },
+                rows: 0,
+                parts: BTreeMap::new(),
+                taken: BTreeSet::new(),
+                elsewhere: BTreeMap::new(),
+                next: usize::from(seed as u8),
+            }),
+            meters: meters.clone(),
+            begun: Instant::now(),
+        };
+        run.lock().learn_all(parts);
+        run
+    }
+
+    /// Whether every part is done.
+    pub(super) fn is_over(&self) -> bool {
+        self.lock().progress.done
+    }
+
+    /// What to do where the parts stand so.
+    pub(super) fn choose(&self, parts: &[Cursor]) -> Choice {
+        let mut state = self.lock();
+        state.learn_all(parts);
+        if state.progress.done {
+            return Choice::Over;
+        }
+        let from = state.next;
+        state.next = from.wrapping_add(1);
+        for n in 0..parts.len() {
+            let Some(part) = parts.get(from.wrapping_add(n) % parts.len()) else {
+                continue;
+            };
+            if part.done || state.taken.contains(&part.part) {
+                continue;
+            }
+            if let Some(seen) = state.elsewhere.get_mut(&part.part)
+                && *seen != part.passed
+            {
+                *seen = part.passed;
+                continue;
+            }
+            state.taken.insert(part.part);
+            return Choice::Part(part.clone());
+        }
+        Choice::Wait
+    }
+
+    /// Somebody else may go on with a part.
+    pub(super) fn give_back(&self, part: u32) {
+        self.lock().taken.remove(&part);
+    }
+
+    /// The part was not where it should have been.
+    pub(super) fn stands_elsewhere(&self, at: &Cursor) {
+        self.lock().elsewhere.insert(at.part, at.passed);
+    }
+
+    /// Counts a page, tells of it, and answers where its part stands now.
+    pub(super) fn passed(&self, page: Passed) -> Cursor {
+        let mut state = self.lock();
+        state.rows += page.rows;
+        state.progress.held += page.held;
+        state.learn(&page.cursor);
+        let seconds = self.begun.elapsed().as_secs_f64();
+        state.progress.rows_per_second = match seconds > 0.0 {
+            true => state.rows as f64 / seconds,
+            false => 0.0,
+        };
+        self.show(&state.progress);
+        state.tell();
+        page.cursor
+    }
+
+    /// Tells what holds the sweep back.
+    pub(super) fn held_back(&self, reason: Option<Reason>) {
+        let mut state = self.lock();
+        state.progress.held_back_by = reason;
+        state.tell();
+    }
+
+    /// How far it has come in the end.
+    pub(super) fn ended(&self) -> Progress {
+        let progress = self.lock().progress.clone();
+        self.show(&progress);
+        progress
+    }
+
+    fn show(&self, progress: &Progress) {
+        let ratio = match (progress.done, progress.estimate) {
+            (true, _) => 1.0,
+            (false, 0) => 0.0,
+            (false, estimate) => (progress.passed as f64 / estimate as f64).min(1.0),
+        };
+        self.meters.cursor_ratio.set(ratio);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<F>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<F: FnMut(Progress)> State<F> {
+    /// Takes up which parts there are, and where they stand.
+    fn learn_all(&mut self, parts: &[Cursor]) {
+        self.parts.clear();
+        for part in parts {
+            self.learn(part);
+        }
+    }
+
+    /// Takes up where a part stands.
+    fn learn(&mut self, cursor: &Cursor) {
+        let (passed, done) = (cursor.passed, cursor.done);
+        self.parts.insert(cursor.part, Part { passed, done });
+        self.progress.passed = self.parts.values().map(|part| part.passed).sum();
+        self.progress.done = self.parts.values().all(|part| part.done);
+    }
+
+    fn tell(&mut self) {
+        (self.report)(self.progress.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Memory;
+
+    fn part(part: u32, passed: u64, done: bool) -> Cursor {
+        Cursor {
+            part,
+            passed,
+            done,
+            ..Cursor::default()
+        }
+    }
+
+    fn chosen(choice: &Choice) -> Option<u32> {
+        match choice {
+            Choice::Part(cursor) => Some(cursor.part),
+            Choice::Wait => None,
+            Choice::Over => panic!("it is not over"),
+        }
+    }
+
+    #[test]
+    fn a_part_that_somebody_else_moves_is_left_to_them() {
+        let copier = Memory::default().copier();
+        let at = |first: u64| [part(0, first, false), part(1, 7, true), part(2, 5, false)];
+        let run = Run::new(&at(0), 30, copier.meters(), 0, |_| ());
+        assert_eq!(chosen(&run.choose(&at(0))), Some(0));
+        assert_eq!(chosen(&run.choose(&at(0))), Some(2));
+        assert_eq!(chosen(&run.choose(&at(0))), None, "both are taken");
+        run.stands_elsewhere(&part(0, 0, false));
+        run.give_back(0);
+        assert_eq!(chosen(&run.choose(&at(3))), None, "it has moved");
+        assert_eq!(chosen(&run.choose(&at(6))), None, "and again");
+        assert_eq!(chosen(&run.choose(&at(6))), Some(0), "it stands still");
+        run.give_back(0);
+        // Where nobody else was, what it found was its own lost answer.
+        run.stands_elsewhere(&part(0, 6, false));
+        assert_eq!(chosen(&run.choose(&at(6))), Some(0));
+        assert!(!run.is_over());
+        let done = [0, 1, 2].map(|number| part(number, 9, true));
+        assert!(matches!(run.choose(&done), Choice::Over));
+        assert_eq!((run.ended().passed, run.is_over()), (27, true));
+    }
+}

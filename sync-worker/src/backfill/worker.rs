@@ -1,0 +1,125 @@
+//! [`Worker`]: what works on one part at a time.
+
+use tokio::sync::watch;
+
+use super::raw::Course;
+use super::run::{Choice, Run};
+use super::{Backfill, Progress};
+use crate::pace::Backoff;
+use crate::store::{Cursor, Page, StoreError};
+
+/// What a worker knows between its pages.
+pub(super) struct Worker {
+    pub(super) backoff: Backoff,
+    /// The next page of images, with the rows it was asked for.
+    pub(super) ahead: Option<(Page, u32)>,
+    pub(super) course: Course,
+    pub(super) wanted: Wanted,
+}
+
+impl Worker {
+    /// Forgets what was read ahead.
+    pub(super) fn forget(&mut self) {
+        self.ahead = None;
+        self.course.forget();
+    }
+}
+
+/// Whether a worker is one of those that are to work.
+pub(super) struct Wanted {
+    pub(super) index: u32,
+    pub(super) workers: watch::Receiver<u32>,
+}
+
+impl Wanted {
+    pub(super) fn is_still(&self) -> bool {
+        self.index < *self.workers.borrow()
+    }
+
+    /// Waits until it is.
+    pub(super) async fn again(&mut self) {
+        let index = self.index;
+        // Who could change it has not gone: the backfill holds it.
+        let _ = self.workers.wait_for(|workers| index < *workers).await;
+    }
+}
+
+impl Backfill {
+    /// Works on one part after the other, until none is left.
+    pub(super) async fn work<F: FnMut(Progress) + Send>(
+        &self,
+        index: u32,
+        run: &Run<F>,
+    ) -> Result<(), StoreError> {
+        let mut worker = Worker {
+            backoff: self.backoff(index),
+            ahead: None,
+            course: Course::default(),
+            wanted: Wanted {
+                index,
+                workers: self.workers.subscribe(),
+            },
+        };
+        loop {
+            worker.wanted.again().await;
+            let parts = self.asked(&mut worker.backoff, true).await?;
+            match run.choose(&parts) {
+                Choice::Over => return Ok(()),
+                Choice::Wait => tokio::time::sleep(Self::LOOK).await,
+                Choice::Part(part) => {
+                    let number = part.part;
+                    let swept = self.sweep_part(part, &mut worker, run).await;
+                    run.give_back(number);
+                    swept?;
+                    if run.is_over() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sweeps a part to its end, or until it is to be asked again who goes on with it.
+    async fn sweep_part<F: FnMut(Progress) + Send>(
+        &self,
+        mut cursor: Cursor,
+        worker: &mut Worker,
+        run: &Run<F>,
+    ) -> Result<(), StoreError> {
+        worker.forget();
+        while !cursor.done && worker.wanted.is_still() {
+            // The wait comes before the read, so that what is copied was not read long ago.
+            if self.turn(run).await > Self::FRESH {
+                worker.forget();
+            }
+            let Worker { ahead, course, .. } = worker;
+            let passed = match cursor.loading {
+                true => self.load(&cursor, ahead, course).await,
+                false => self.pass(&cursor, ahead).await,
+            };
+            match passed {
+                Ok(Some(passed)) => {
+                    worker.backoff.reset();
+                    cursor = run.passed(passed);
+                }
+                Ok(None) => {
+                    tracing::warn!(
+                        part = cursor.part,
+                        "the sweep stands elsewhere, or below the follower's base; the page is tried again"
+                    );
+                    run.stands_elsewhere(&cursor);
+                    tokio::time::sleep(worker.backoff.next_pause()).await;
+                    return Ok(());
+                }
+                Err(error) => {
+                    self.wait(&mut worker.backoff, error).await?;
+                    if cursor.loading {
+                        // A page whose answer was lost has moved the cursor, or not.
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,227 @@
+//! Loads in parts, which several workers and processes share.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use changeover::flags::Key;
+use changeover::worker::backfill::BackfillOptions;
+use changeover::worker::copy::CopySource;
+use changeover::worker::migration::Migration;
+use changeover::worker::store::{Cursor, Loaded};
+use changeover::worker::sum::Span;
+
+use super::lifecycle::everywhere_and_on_pairs;
+use super::loads::{clean, first_page};
+use super::market::{Topology, backfill, drain};
+use super::stock::{Stock, held};
+
+everywhere_and_on_pairs!(
+    processes_share_a_load,
+    a_part_has_one_page_for_each_key,
+    a_load_is_over_when_each_part_is,
+    a_divided_load_is_given_up_as_a_whole,
+);
+
+fn parts(parts: u32, workers: u32) -> BackfillOptions {
+    BackfillOptions {
+        page: 3,
+        parts,
+        workers,
+        ..BackfillOptions::default()
+    }
+}
+
+/// A load of 40 keys that has begun: in parts that end with 12 and 25, and one without an end. Answers
+/// the cursor before, too.
+async fn divided(migration: &Migration) -> (Cursor, Vec<Cursor>) {
+    let follower = migration.copier().follower();
+    let (from, _) = first_page(migration).await;
+    let at = [Key::from(12), Key::from(25)];
+    assert!(follower.divide_load(&from, &at).await.unwrap());
+    let parts = follower.cursors().await.unwrap();
+    let spans: Vec<Span> = parts.iter().map(Cursor::rest).collect();
+    let span = |after: Option<i64>, upto: Option<i64>| Span {
+        after: after.map(Key::from),
+        upto: upto.map(Key::from),
+    };
+    let expected = [
+        span(None, Some(12)),
+        span(Some(12), Some(25)),
+        span(Some(25), None),
+    ];
+    assert_eq!(spans, expected);
+    (from, parts)
+}
+
+/// Loads what is left of a part, as images.
+async fn load(migration: &Migration, part: &Cursor) -> (Loaded, Cursor) {
+    let copier = migration.copier();
+    let page = copier.authority().page(&part.rest(), 100).await.unwrap();
+    let to = Cursor {
+        last: page.last,
+        passed: part.passed + page.stamped.len() as u64,
+        ..part.clone()
+    };
+    let unstamped = page.stamped.into_iter();
+    let unstamped: Vec<_> = unstamped.filter(|one| one.version == part.base).collect();
+    let loaded = copier.follower().load(&unstamped, part, &to).await;
+    (loaded.unwrap(), to)
+}
+
+mod scenario {
+    use super::*;
+
+    pub(super) async fn processes_share_a_load(topology: Topology) {
+        let stock = Stock::start(topology).await;
+        stock.fill(900).await;
+        let migration = stock.copying().await;
+        let (one, two) = (
+            migration.backfill(parts(4, 2)),
+            migration.backfill(BackfillOptions {
+                seed: 2,
+                ..parts(1, 1)
+            }),
+        );
+        let (first, stock) = (one.control(), &stock);
+        first.set_workers(1);
+        // The first one waits until the second one has found work of its own.
+        let (pages, others) = (AtomicU64::new(0), AtomicU64::new(0));
+        let sharing = async {
+            tokio::join!(
+                one.run(|_| {
+                    if pages.fetch_add(1, Relaxed) == 0 {
+                        first.pause();
+                    }
+                }),
+                async {
+                    while pages.load(Relaxed) == 0 {
+                        tokio::task::yield_now().await;
+                    }
+                    let other = two.run(|_| {
+                        others.fetch_add(1, Relaxed);
+                        first.resume();
+                        first.set_workers(2);
+                    });
+                    other.await
+                },
+                stock.market.legacy.run(
+                    "UPDATE things SET title = 'now' WHERE id IN (3, 899);
+                     DELETE FROM things WHERE id = 450; DELETE FROM thing_tags WHERE thing_id = 450;
+                     INSERT INTO things (id, title) VALUES (901, 'new')",
+                ),
+            )
+        };
+        let (one, two, ()) = sharing.await;
+        assert!(one.unwrap().done && two.unwrap().done);
+        let (pages, others) = (pages.into_inner(), others.into_inner());
+        assert!(pages > 0 && others > 0, "{pages}, {others}");
+        let cursors = migration.copier().follower().cursors().await.unwrap();
+        assert_eq!(cursors.len(), 4);
+        let passed: u64 = cursors.iter().map(|part| part.passed).sum();
+        assert!((899..=901).contains(&passed), "{cursors:?}");
+        drain(&migration).await;
+        clean(&migration).await;
+    }
+
+    /// A page that was read before a load was divided spans more than a part: what it brings may have come
+    /// by another one, and be gone again.
+    pub(super) async fn a_part_has_one_page_for_each_key(topology: Topology) {
+        let stock = Stock::start(topology).await;
+        stock.fill(40).await;
+        let migration = stock.copying().await;
+        let (authority, follower) = (
+            migration.copier().authority(),
+            migration.copier().follower(),
+        );
+        let images = authority.page(&Span::default(), 30).await.unwrap().stamped;
+        let (from, parts) = divided(&migration).await;
+        let to = Cursor {
+            last: Some(Key::from(30)),
+            passed: 30,
+            ..from.clone()
+        };
+        for (part, name) in [(1, "the second"), (0, "the first")] {
+            let (loaded, to) = load(&migration, &parts[part]).await;
+            assert_eq!(loaded, Loaded::Yes, "{name}");
+            assert!(follower.end_loading(&to).await.unwrap(), "{name}");
+            assert!(!follower.end_loading(&to).await.unwrap(), "{name}, again");
+            let before = held(&stock).await;
+            let (again, _) = load(&migration, &parts[part]).await;
+            assert_eq!(again, Loaded::Elsewhere, "{name}");
+            assert_eq!(held(&stock).await, before);
+        }
+        let before = held(&stock).await;
+        assert_eq!(
+            follower.load(&images, &from, &to).await.unwrap(),
+            Loaded::Elsewhere
+        );
+        assert!(!follower.end_loading(&from).await.unwrap());
+        assert!(!follower.divide_load(&from, &[Key::from(3)]).await.unwrap());
+        for part in follower.cursors().await.unwrap() {
+            let again = follower.divide_load(&part, &[Key::from(30)]).await;
+            assert!(!again.unwrap(), "{part:?}");
+        }
+        assert_eq!(held(&stock).await, before);
+        backfill(&migration).await;
+        clean(&migration).await;
+    }
+
+    /// A page of before does not stand in a part of after, even where that has not moved.
+    pub(super) async fn a_load_is_over_when_each_part_is(topology: Topology) {
+        let stock = Stock::start(topology).await;
+        stock.fill(40).await;
+        let migration = stock.copying().await;
+        let copier = migration.copier();
+        let follower = copier.follower();
+        let images = copier.authority().page(&Span::default(), 30).await;
+        let images = images.unwrap().stamped;
+        let (from, parts) = divided(&migration).await;
+        let to = Cursor {
+            last: Some(Key::from(30)),
+            passed: 30,
+            ..from.clone()
+        };
+        let late = follower.load(&images, &from, &to).await.unwrap();
+        assert_eq!(late, Loaded::Elsewhere);
+        stock
+            .market
+            .legacy
+            .run("UPDATE things SET title = 'now' WHERE id IN (1, 20, 40)")
+            .await;
+        let keys = [Key::from(1), Key::from(20), Key::from(40)];
+        for part in [2, 0, 1] {
+            assert!(!follower.cursor().await.unwrap().done);
+            let report = copier.copy(&keys, CopySource::Inline).await.unwrap();
+            assert!(report.loading && report.unrecorded == 3, "{report:?}");
+            let (loaded, to) = load(&migration, &parts[part]).await;
+            assert_eq!(loaded, Loaded::Yes);
+            assert!(follower.end_loading(&to).await.unwrap());
+        }
+        let over = follower.cursor().await.unwrap();
+        assert!(over.done && over.passed == 40, "{over:?}");
+        let report = copier.copy(&keys, CopySource::Inline).await.unwrap();
+        assert!(!report.loading, "{report:?}");
+        drain(&migration).await;
+        clean(&migration).await;
+    }
+
+    pub(super) async fn a_divided_load_is_given_up_as_a_whole(topology: Topology) {
+        let stock = Stock::start(topology).await;
+        stock.fill(40).await;
+        let migration = stock.copying().await;
+        let follower = migration.copier().follower();
+        let (_, parts) = divided(&migration).await;
+        let (_, to) = load(&migration, &parts[0]).await;
+        assert!(follower.end_loading(&to).await.unwrap());
+        let copies = BackfillOptions {
+            load: false,
+            ..super::parts(3, 2)
+        };
+        let swept = migration.backfill(copies).run(|_| ()).await.unwrap();
+        assert!(swept.done && swept.passed == 40, "{swept:?}");
+        assert_eq!(follower.cursors().await.unwrap().len(), 1);
+        let (late, _) = load(&migration, &parts[1]).await;
+        assert_eq!(late, Loaded::Elsewhere);
+        clean(&migration).await;
+    }
+}
