@@ -251,10 +251,16 @@ mod scenario {
         goes_on(&market, &desk).await;
     }
 
-    /// Three sweeps and two drains at once, with writes beside them: they waste work, nothing else.
+    /// Three sweeps and two drains at once, with writes beside them: the sweeps share parts, whoever makes
+    /// them, and waste some work, nothing else.
     pub(super) async fn several_workers_on_one_range(topology: Topology) {
         let (market, desk) = ready(topology).await;
-        let sweeps = [(); 3].map(|()| desk.begin("backfill --json"));
+        let sweeps = [
+            "backfill --json",
+            "backfill --json --parts 3",
+            "backfill --json --parts 4 --workers 2",
+        ];
+        let sweeps = sweeps.map(|line| desk.begin(line));
         let drains = [(); 2].map(|()| desk.begin("drain --follow"));
         for n in 1..60 {
             let sql = format!(
