@@ -191,6 +191,7 @@ mod scenario {
         let keys = [Key::from(1), Key::from(20), Key::from(40)];
         for part in [2, 0, 1] {
             assert!(!follower.cursor().await.unwrap().done);
+            assert_eq!(follower.versions(&keys).await.unwrap(), [None; 3]);
             let report = copier.copy(&keys, CopySource::Inline).await.unwrap();
             assert!(report.loading && report.unrecorded == 3, "{report:?}");
             let (loaded, to) = load(&migration, &parts[part]).await;
@@ -199,6 +200,8 @@ mod scenario {
         }
         let over = follower.cursor().await.unwrap();
         assert!(over.done && over.passed == 40, "{over:?}");
+        let base = Some(over.base);
+        assert_eq!(follower.versions(&keys).await.unwrap(), [base; 3]);
         let report = copier.copy(&keys, CopySource::Inline).await.unwrap();
         assert!(!report.loading, "{report:?}");
         drain(&migration).await;
