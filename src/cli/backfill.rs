@@ -168,10 +168,7 @@ impl Backfill {
         let swept = swept.await?;
         drop(bar);
         let recorded = migration.record_backfill(&epoch).await?;
-        let (keys, seconds) = (
-            swept.passed.saturating_sub(before.cursor.passed),
-            began.elapsed().as_secs_f64(),
-        );
+        let (keys, seconds) = (swept.rows, began.elapsed().as_secs_f64());
         self.which.file.answer(&Swept {
             entity: opened.name,
             keys,

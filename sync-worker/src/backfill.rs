@@ -19,8 +19,8 @@
 //!
 //! # Parts
 //!
-//! A load may be divided into [parts](BackfillOptions::parts) of about as many keys each, at its beginning or
-//! where it stands. Each has a cursor of its own; several [workers](BackfillOptions::workers) of one process
+//! A load may be divided into [parts](BackfillOptions::parts) of about as many keys each, by the run that begins
+//! it, or that goes on with it while nobody else does. Each has a cursor of its own; several [workers](BackfillOptions::workers) of one process
 //! work on one each, and so do other processes that are started beside it. Who meets somebody else at a part
 //! leaves it to them, and comes back to a part that does not move for a second. A row that points at one of
 //! a part that is not there yet is held, and copied after the load.
@@ -46,6 +46,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use changeover_flags::Key;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
@@ -74,6 +75,8 @@ pub struct Progress {
     pub passed: u64,
     /// Keys in the root table: exact or an estimate, so `passed` may end above or below it.
     pub estimate: u64,
+    /// Keys that this run has passed itself: others may share the sweep.
+    pub rows: u64,
     /// Keys per second of this run so far, 0 before the first page.
     pub rows_per_second: f64,
     /// Keys of this run that were held back.
@@ -120,8 +123,8 @@ impl BackfillControl {
         self.pacer.rate()
     }
 
-    /// Changes how many parts of a load are worked on at a time, at least 1 and at most as many as there
-    /// are. Who works on one too many ends its page first; another one goes on with the part.
+    /// Changes how many parts of a load are worked on at a time, from 1 to 64, and at most as many as there
+    /// were when the run began. Who works on one too many ends its page first; another one goes on with the part.
     pub fn set_workers(&self, workers: u32) {
         self.workers.send_replace(workers.max(1));
     }
@@ -138,6 +141,9 @@ impl BackfillControl {
         self.pacer.held().map(|held| held.reason)
     }
 }
+
+/// The most workers of one process.
+const MOST_WORKERS: u32 = 64;
 
 /// The sweep that copies every key once.
 #[derive(Debug)]
@@ -159,8 +165,6 @@ struct Passed {
 impl Backfill {
     /// A page that was read ahead longer ago than this is read again.
     const FRESH: Duration = Duration::from_secs(1);
-    /// How often is looked whether a part that somebody else works on goes on.
-    const LOOK: Duration = Duration::from_secs(1);
 
     /// A backfill through `copier`.
     #[must_use]
@@ -213,10 +217,16 @@ impl Backfill {
         let meters = self.copier.meters();
         let run = Run::new(&parts, estimate, meters, self.options.seed, report);
         if !run.is_over() {
-            // Nor does a load, beside which nothing is copied, begin while the sweep may not go on.
+            // Nor does a load, beside which nothing is copied, begin while the sweep may not go on, or
+            // while it is looked for its parts.
             self.turn(&run).await;
+            let cuts = self.cuts(&parts, estimate).await;
             let parts = self.asked(&mut backoff, true).await?;
-            let workers = (0..).zip(&parts).map(|(index, _)| self.work(index, &run));
+            self.divide(&parts, &cuts).await;
+            // Those of them that are not wanted wait, and may be.
+            let parts = parts.len().max(cuts.len() + 1);
+            let workers = (0..MOST_WORKERS).take(parts);
+            let workers = workers.map(|index| self.work(index, &run));
             let mut workers: FuturesUnordered<_> = workers.collect();
             // Each ends with the sweep, or fails. The others may be dropped at any await.
             workers.next().await.transpose()?;
@@ -255,10 +265,7 @@ impl Backfill {
         let sweep = Cursor::together(&parts);
         let begins = sweep.passed == 0 && !sweep.done;
         match (self.options.load, sweep.loading && !sweep.done) {
-            (true, false) if begins && follower.start_loading().await? => {
-                self.divide(follower.cursors().await?).await
-            }
-            (true, true) => self.divide(parts).await,
+            (true, false) if begins && follower.start_loading().await? => follower.cursors().await,
             (false, true) => {
                 tracing::warn!("the load is given up: history is swept from its beginning");
                 follower.give_up_loading().await?;
@@ -272,31 +279,47 @@ impl Backfill {
         }
     }
 
-    /// Divides what is left of a load into as many parts as are wanted, of about as many keys each.
-    async fn divide(&self, parts: Vec<Cursor>) -> Result<Vec<Cursor>, StoreError> {
+    /// The keys that end as many parts as are wanted, of about as many keys each; none where there is nothing
+    /// to divide, or they cannot be found.
+    async fn cuts(&self, parts: &[Cursor], estimate: u64) -> Vec<Key> {
         let wanted = self.options.parts.max(self.options.workers);
-        let [whole] = parts.as_slice() else {
-            return Ok(parts);
+        let wanted = wanted.clamp(1, BackfillOptions::MOST_PARTS);
+        let [whole] = parts else {
+            return Vec::new();
         };
-        if wanted < 2 || !whole.loading || whole.upto.is_some() {
-            return Ok(parts);
+        if !self.options.load || whole.upto.is_some() || (whole.passed > 0 && !whole.loading) {
+            return Vec::new();
         }
-        let (authority, follower) = (self.copier.authority(), self.copier.follower());
-        let left = authority.estimate().await?.saturating_sub(whole.passed);
+        let left = estimate.saturating_sub(whole.passed);
         let each = u32::try_from(left / u64::from(wanted)).unwrap_or(u32::MAX);
         let (mut at, mut rest) = (Vec::new(), whole.rest());
         while each > 0 && at.len() + 1 < wanted as usize {
-            let (_, Some(last)) = authority.cut(&rest, each).await? else {
-                break;
-            };
-            rest.after = Some(last.clone());
-            at.push(last);
+            match self.copier.authority().cut(&rest, each).await {
+                Ok((_, Some(last))) => {
+                    rest.after = Some(last.clone());
+                    at.push(last);
+                }
+                Ok((_, None)) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "the load is not divided: its parts were not found");
+                    return Vec::new();
+                }
+            }
         }
-        if at.is_empty() {
-            return Ok(parts);
+        at
+    }
+
+    /// Divides a load that has begun. It stays as it is where somebody else has moved it.
+    async fn divide(&self, parts: &[Cursor], cuts: &[Key]) {
+        let [whole] = parts else { return };
+        if cuts.is_empty() || !whole.loading || whole.done {
+            return;
         }
-        follower.divide_load(whole, &at).await?;
-        follower.cursors().await
+        match self.copier.follower().divide_load(whole, cuts).await {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!("the load is not divided: somebody else works on it"),
+            Err(error) => tracing::warn!(%error, "whether the load is divided is not known yet"),
+        }
     }
 
     /// Waits for the next page's turn, and answers for how long.

@@ -14,8 +14,10 @@ use std::collections::BTreeMap;
 use crate::image::Image;
 use crate::sum::{Span, Sum, Unsummed};
 
+mod cursor;
 mod error;
 
+pub use cursor::Cursor;
 pub use error::{BoxError, StoreError};
 
 /// The answer of a store, later.
@@ -272,67 +274,6 @@ pub enum Applied {
     Held(Hold),
 }
 
-/// How far a backfill has come, in all or in one of the parts that a load was divided into. Kept on the
-/// follower, committed with the data.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Cursor {
-    /// Which part; 0 is the first one, and the only one of what was not divided.
-    pub part: u32,
-    /// The last key of the part; `None`: it has every key after its last page's, also future ones.
-    pub upto: Option<Key>,
-    /// The last key of the last page, before the first the last key of the part before, and `None`
-    /// before the very first.
-    pub last: Option<Key>,
-    /// Rows (keys) passed so far.
-    pub passed: u64,
-    /// Whether the sweep reached the end.
-    pub done: bool,
-    /// The follower's base when the sweep began. A sweep that is older than the base has copied
-    /// what has to be copied again.
-    pub base: Version,
-    /// Whether the sweep [loads](Follower::load). Until it is done, nothing else is copied.
-    pub loading: bool,
-}
-
-impl Cursor {
-    /// The keys that are still to be passed.
-    #[must_use]
-    pub fn rest(&self) -> Span {
-        Span {
-            after: self.last.clone(),
-            upto: self.upto.clone(),
-        }
-    }
-
-    /// The keys of the part after `last`.
-    #[must_use]
-    pub fn after(&self, last: &Key) -> Span {
-        Span {
-            after: Some(last.clone()),
-            upto: self.upto.clone(),
-        }
-    }
-
-    /// Parts in one: what all of them have passed, and done when each is. Its `last` is that of the only
-    /// one, if there is only one.
-    #[must_use]
-    pub fn together(parts: &[Cursor]) -> Cursor {
-        match parts {
-            [] => Cursor::default(),
-            [one] => one.clone(),
-            [first, ..] => Cursor {
-                part: 0,
-                upto: None,
-                last: None,
-                passed: parts.iter().map(|part| part.passed).sum(),
-                done: parts.iter().all(|part| part.done),
-                base: first.base,
-                loading: parts.iter().any(|part| part.loading),
-            },
-        }
-    }
-}
-
 /// What became of a page that was to be loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Loaded {
@@ -484,10 +425,11 @@ pub trait Follower: Send + Sync {
     }
 
     /// Ends a part of the load where the cursor stands at `from`, and the load with its last open part: a
-    /// key without a version of its own has the base's from there on. Answers whether it was this call
-    /// that ended the part.
-    fn end_loading<'a>(&'a self, from: &'a Cursor) -> Answer<'a, bool> {
-        let _ = from;
+    /// key without a version of its own has the base's from there on. The last one is ended only with
+    /// `ready`: the caller has done, since every other part ended, what comes before a load is over. Answers
+    /// whether it was this call that ended the part.
+    fn end_loading<'a>(&'a self, from: &'a Cursor, ready: bool) -> Answer<'a, bool> {
+        let _ = (from, ready);
         async { Ok(false) }.boxed()
     }
 

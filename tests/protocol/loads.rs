@@ -181,7 +181,7 @@ mod scenario {
                     Loaded::Elsewhere
                 );
             }
-            assert!(!follower.end_loading(&from).await.unwrap());
+            assert!(!follower.end_loading(&from, true).await.unwrap());
         };
         late().await;
         assert_eq!(held(&stock).await, before);

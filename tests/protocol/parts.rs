@@ -20,6 +20,7 @@ everywhere_and_on_pairs!(
     a_part_has_one_page_for_each_key,
     a_load_is_over_when_each_part_is,
     a_divided_load_is_given_up_as_a_whole,
+    what_is_gone_comes_back_with_the_last_part,
 );
 
 fn parts(parts: u32, workers: u32) -> BackfillOptions {
@@ -143,8 +144,11 @@ mod scenario {
         for (part, name) in [(1, "the second"), (0, "the first")] {
             let (loaded, to) = load(&migration, &parts[part]).await;
             assert_eq!(loaded, Loaded::Yes, "{name}");
-            assert!(follower.end_loading(&to).await.unwrap(), "{name}");
-            assert!(!follower.end_loading(&to).await.unwrap(), "{name}, again");
+            assert!(follower.end_loading(&to, true).await.unwrap(), "{name}");
+            assert!(
+                !follower.end_loading(&to, true).await.unwrap(),
+                "{name}, again"
+            );
             let before = held(&stock).await;
             let (again, _) = load(&migration, &parts[part]).await;
             assert_eq!(again, Loaded::Elsewhere, "{name}");
@@ -155,7 +159,7 @@ mod scenario {
             follower.load(&images, &from, &to).await.unwrap(),
             Loaded::Elsewhere
         );
-        assert!(!follower.end_loading(&from).await.unwrap());
+        assert!(!follower.end_loading(&from, true).await.unwrap());
         assert!(!follower.divide_load(&from, &[Key::from(3)]).await.unwrap());
         for part in follower.cursors().await.unwrap() {
             let again = follower.divide_load(&part, &[Key::from(30)]).await;
@@ -196,7 +200,7 @@ mod scenario {
             assert!(report.loading && report.unrecorded == 3, "{report:?}");
             let (loaded, to) = load(&migration, &parts[part]).await;
             assert_eq!(loaded, Loaded::Yes);
-            assert!(follower.end_loading(&to).await.unwrap());
+            assert!(follower.end_loading(&to, true).await.unwrap());
         }
         let over = follower.cursor().await.unwrap();
         assert!(over.done && over.passed == 40, "{over:?}");
@@ -215,7 +219,7 @@ mod scenario {
         let follower = migration.copier().follower();
         let (_, parts) = divided(&migration).await;
         let (_, to) = load(&migration, &parts[0]).await;
-        assert!(follower.end_loading(&to).await.unwrap());
+        assert!(follower.end_loading(&to, true).await.unwrap());
         let copies = BackfillOptions {
             load: false,
             ..super::parts(3, 2)
@@ -225,6 +229,31 @@ mod scenario {
         assert_eq!(follower.cursors().await.unwrap().len(), 1);
         let (late, _) = load(&migration, &parts[1]).await;
         assert_eq!(late, Loaded::Elsewhere);
+        clean(&migration).await;
+    }
+
+    /// A new side that came back from a backup of the time when its last part was over, and others not.
+    pub(super) async fn what_is_gone_comes_back_with_the_last_part(topology: Topology) {
+        let stock = Stock::start(topology).await;
+        stock.fill(40).await;
+        let migration = stock.copying().await;
+        let update = "UPDATE things SET title = 'now' WHERE id IN (3, 4)";
+        stock.market.legacy.run(update).await;
+        drain(&migration).await;
+        let follower = migration.copier().follower();
+        let (_, parts) = divided(&migration).await;
+        for (part, last) in [(2, false), (0, false), (1, true)] {
+            let (loaded, to) = load(&migration, &parts[part]).await;
+            assert_eq!(loaded, Loaded::Yes);
+            let ended = follower.end_loading(&to, false).await.unwrap();
+            assert_eq!(ended, !last, "{to:?}");
+        }
+        let gone = "DELETE FROM goods WHERE thing_id = 3; DELETE FROM good_tags WHERE thing_id = 3";
+        stock.force(gone).await;
+        let forget = "DELETE FROM changeover_key WHERE place = 'new' AND \"key\" = '3'";
+        stock.market.new.run(forget).await;
+        backfill(&migration).await;
+        drain(&migration).await;
         clean(&migration).await;
     }
 }

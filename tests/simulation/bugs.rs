@@ -179,8 +179,8 @@ impl<P: Authority + Follower> Follower for Meddler<P> {
         self.ports.load(images, from, to)
     }
 
-    fn end_loading<'a>(&'a self, from: &'a Cursor) -> Answer<'a, bool> {
-        self.ports.end_loading(from)
+    fn end_loading<'a>(&'a self, from: &'a Cursor, ready: bool) -> Answer<'a, bool> {
+        self.ports.end_loading(from, ready)
     }
 
     fn give_up_loading(&self) -> Answer<'_, ()> {

@@ -259,10 +259,10 @@ impl Follower for Ports {
         })
     }
 
-    fn end_loading<'a>(&'a self, from: &'a Cursor) -> Answer<'a, bool> {
+    fn end_loading<'a>(&'a self, from: &'a Cursor, ready: bool) -> Answer<'a, bool> {
         let (revision, from) = (self.revision, from.clone());
         self.net.call(What::Copy, move |state| {
-            state.world.end_loading(revision, &from)
+            state.world.end_loading(revision, &from, ready)
         })
     }
 

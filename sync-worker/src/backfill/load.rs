@@ -72,8 +72,7 @@ impl Backfill {
             mut cursor, held, ..
         } = under;
         if done {
-            self.before_the_end(&cursor).await?;
-            if !self.copier.follower().end_loading(&cursor).await? {
+            if !self.end_part(&cursor).await? {
                 return Ok(None);
             }
             cursor.done = true;
@@ -85,12 +84,16 @@ impl Backfill {
         Ok(Some(Passed { cursor, rows, held }))
     }
 
-    /// What is done once before a load is over, by who ends its last part: no load is over before that.
-    pub(super) async fn before_the_end(&self, part: &Cursor) -> Result<(), StoreError> {
-        match part.upto {
-            Some(_) => Ok(()),
-            None => self.touch_missing().await,
+    /// Ends a part; `false` when it stands elsewhere, or has become the last open one meanwhile.
+    pub(super) async fn end_part(&self, part: &Cursor) -> Result<bool, StoreError> {
+        let follower = self.copier.follower();
+        let parts = follower.cursors().await?;
+        let last = parts.iter().all(|one| one.done || one.part == part.part);
+        if last {
+            // Not sooner: a new side from a backup of before this would go on from before this, too.
+            self.touch_missing().await?;
         }
+        follower.end_loading(part, last).await
     }
 
     /// Makes stamped keys dirty that say that they are on the follower, and are not: pages leave them

@@ -151,8 +151,7 @@ impl Backfill {
             );
         }
         if done {
-            self.before_the_end(&to).await?;
-            if !follower.end_loading(&to).await? {
+            if !self.end_part(&to).await? {
                 return Ok(None);
             }
             to.done = true;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -9,6 +10,10 @@ use super::{Passed, Progress};
 use crate::metrics::Meters;
 use crate::pace::Reason;
 use crate::store::Cursor;
+
+/// For how long a part that somebody else works on is left to them, unless it moves again; and how often
+/// is looked.
+pub(super) const LOOK: Duration = Duration::from_secs(1);
 
 /// Which parts are worked on, and how far all of them have come.
 pub(super) struct Run<F> {
@@ -20,12 +25,10 @@ pub(super) struct Run<F> {
 struct State<F> {
     report: F,
     progress: Progress,
-    /// Keys that this run has passed.
-    rows: u64,
     parts: BTreeMap<u32, Part>,
     taken: BTreeSet<u32>,
     /// Parts whose cursor somebody else has moved, and where it was seen last.
-    elsewhere: BTreeMap<u32, u64>,
+    elsewhere: BTreeMap<u32, Seen>,
     /// Where the next look for a part begins: processes do not all begin with the first one.
     next: usize,
 }
@@ -34,6 +37,13 @@ struct State<F> {
 struct Part {
     passed: u64,
     done: bool,
+}
+
+/// Where a part was seen that somebody else may work on.
+struct Seen {
+    passed: u64,
+    /// When it was seen to have moved; `None` where it only was not where it should have been.
+    moved: Option<Instant>,
 }
 
 /// What there is to do for a worker.
@@ -59,13 +69,13 @@ impl<F: FnMut(Progress) + Send> Run<F> {
                 report,
                 progress: Progress {
                     passed: 0,
+                    rows: 0,
                     estimate,
                     rows_per_second: 0.0,
                     held: 0,
                     held_back_by: None,
                     done: false,
                 },
-                rows: 0,
                 parts: BTreeMap::new(),
                 taken: BTreeSet::new(),
                 elsewhere: BTreeMap::new(),
@@ -99,11 +109,13 @@ impl<F: FnMut(Progress) + Send> Run<F> {
             if part.done || state.taken.contains(&part.part) {
                 continue;
             }
-            if let Some(seen) = state.elsewhere.get_mut(&part.part)
-                && *seen != part.passed
-            {
-                *seen = part.passed;
-                continue;
+            if let Some(seen) = state.elsewhere.get_mut(&part.part) {
+                if seen.passed != part.passed {
+                    (seen.passed, seen.moved) = (part.passed, Some(Instant::now()));
+                }
+                if seen.moved.is_some_and(|moved| moved.elapsed() < LOOK) {
+                    continue;
+                }
             }
             state.taken.insert(part.part);
             return Choice::Part(part.clone());
@@ -118,18 +130,20 @@ impl<F: FnMut(Progress) + Send> Run<F> {
 
     /// The part was not where it should have been.
     pub(super) fn stands_elsewhere(&self, at: &Cursor) {
-        self.lock().elsewhere.insert(at.part, at.passed);
+        let (passed, moved) = (at.passed, None);
+        let seen = Seen { passed, moved };
+        self.lock().elsewhere.insert(at.part, seen);
     }
 
     /// Counts a page, tells of it, and answers where its part stands now.
     pub(super) fn passed(&self, page: Passed) -> Cursor {
         let mut state = self.lock();
-        state.rows += page.rows;
+        state.progress.rows += page.rows;
         state.progress.held += page.held;
         state.learn(&page.cursor);
         let seconds = self.begun.elapsed().as_secs_f64();
         state.progress.rows_per_second = match seconds > 0.0 {
-            true => state.rows as f64 / seconds,
+            true => state.progress.rows as f64 / seconds,
             false => 0.0,
         };
         self.show(&state.progress);
@@ -209,8 +223,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_part_that_somebody_else_moves_is_left_to_them() {
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_somebody_else_moves_is_left_to_them() {
         let copier = Memory::default().copier();
         let at = |first: u64| [part(0, first, false), part(1, 7, true), part(2, 5, false)];
         let run = Run::new(&at(0), 30, copier.meters(), 0, |_| ());
@@ -221,6 +235,9 @@ mod tests {
         run.give_back(0);
         assert_eq!(chosen(&run.choose(&at(3))), None, "it has moved");
         assert_eq!(chosen(&run.choose(&at(6))), None, "and again");
+        tokio::time::advance(LOOK / 2).await;
+        assert_eq!(chosen(&run.choose(&at(6))), None, "not for long");
+        tokio::time::advance(LOOK).await;
         assert_eq!(chosen(&run.choose(&at(6))), Some(0), "it stands still");
         run.give_back(0);
         // Where nobody else was, what it found was its own lost answer.

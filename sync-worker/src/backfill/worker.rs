@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 
 use super::raw::Course;
-use super::run::{Choice, Run};
+use super::run::{Choice, LOOK, Run};
 use super::{Backfill, Progress};
 use crate::pace::Backoff;
 use crate::store::{Cursor, Page, StoreError};
@@ -11,6 +11,8 @@ use crate::store::{Cursor, Page, StoreError};
 /// What a worker knows between its pages.
 pub(super) struct Worker {
     pub(super) backoff: Backoff,
+    /// Pauses after pages that were not where the sweep stood, which are no failures.
+    pub(super) met: Backoff,
     /// The next page of images, with the rows it was asked for.
     pub(super) ahead: Option<(Page, u32)>,
     pub(super) course: Course,
@@ -53,6 +55,7 @@ impl Backfill {
     ) -> Result<(), StoreError> {
         let mut worker = Worker {
             backoff: self.backoff(index),
+            met: self.backoff(index),
             ahead: None,
             course: Course::default(),
             wanted: Wanted {
@@ -62,10 +65,11 @@ impl Backfill {
         };
         loop {
             worker.wanted.again().await;
-            let parts = self.asked(&mut worker.backoff, true).await?;
+            // What is lost between answers is no failure of a page.
+            let parts = self.asked(&mut self.backoff(index), true).await?;
             match run.choose(&parts) {
                 Choice::Over => return Ok(()),
-                Choice::Wait => tokio::time::sleep(Self::LOOK).await,
+                Choice::Wait => tokio::time::sleep(LOOK).await,
                 Choice::Part(part) => {
                     let number = part.part;
                     let swept = self.sweep_part(part, &mut worker, run).await;
@@ -100,6 +104,7 @@ impl Backfill {
             match passed {
                 Ok(Some(passed)) => {
                     worker.backoff.reset();
+                    worker.met.reset();
                     cursor = run.passed(passed);
                 }
                 Ok(None) => {
@@ -108,7 +113,10 @@ impl Backfill {
                         "the sweep stands elsewhere, or below the follower's base; the page is tried again"
                     );
                     run.stands_elsewhere(&cursor);
-                    tokio::time::sleep(worker.backoff.next_pause()).await;
+                    run.give_back(cursor.part);
+                    let pause = worker.met.next_pause();
+                    let most = if cursor.loading { LOOK } else { pause };
+                    tokio::time::sleep(pause.min(most)).await;
                     return Ok(());
                 }
                 Err(error) => {

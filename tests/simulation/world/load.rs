@@ -147,9 +147,18 @@ impl World {
         Ok(Loaded::Yes)
     }
 
-    pub fn end_loading(&mut self, revision: i64, from: &Cursor) -> Result<bool, StoreError> {
+    pub fn end_loading(
+        &mut self,
+        revision: i64,
+        from: &Cursor,
+        ready: bool,
+    ) -> Result<bool, StoreError> {
         self.admit(revision)?;
         if !self.stands_at(revision, from) {
+            return Ok(false);
+        }
+        let parts = self.cursors(revision);
+        if !ready && parts.iter().all(|one| one.done || one.part == from.part) {
             return Ok(false);
         }
         let parts = self.cursors.entry(revision).or_default();

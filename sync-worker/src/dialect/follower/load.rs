@@ -116,6 +116,7 @@ impl SqlFollower {
             .table(tables::EPOCH)
             .sql(" SET load_began = incarnation WHERE ");
         session.execute(self.here(begun, "")).await?;
+        self.forget_parts(session).await?;
         let (yes, no) = (dialect.boolean(true), dialect.boolean(false));
         let cursor = Statement::of(dialect, "INSERT INTO ")
             .table(tables::BACKFILL)
@@ -132,6 +133,7 @@ impl SqlFollower {
                 &[
                     ("revision", &dialect.incoming("revision")),
                     ("\"cursor\"", "NULL"),
+                    ("upto", "NULL"),
                     ("passed", "0"),
                     ("done", no),
                     ("loading", yes),
@@ -214,6 +216,7 @@ impl SqlFollower {
         &self,
         session: &mut dyn Session,
         from: &Cursor,
+        ready: bool,
     ) -> Result<bool, DbError> {
         let dialect = self.dialect();
         self.begin_alone(session).await?;
@@ -221,11 +224,11 @@ impl SqlFollower {
             .table(tables::BACKFILL)
             .sql(&format!(" SET done = {} WHERE ", dialect.boolean(true)));
         let ended = session.execute(self.standing_at(done, from)).await? > 0;
-        let open = Statement::of(dialect, "SELECT 1 FROM ")
-            .table(tables::BACKFILL)
-            .sql(" WHERE loading AND NOT done AND ");
-        let open = self.here(open, "").sql(" LIMIT 1");
-        let over = ended && session.fetch(open).await?.is_empty();
+        let over = ended && !self.is_loading(session).await?;
+        if over && !ready {
+            session.script("ROLLBACK").await?;
+            return Ok(false);
+        }
         if over {
             let loaded = Statement::of(dialect, "UPDATE ")
                 .table(tables::EPOCH)
@@ -240,21 +243,32 @@ impl SqlFollower {
         Ok(ended)
     }
 
+    /// Whether some part of a load is open.
+    async fn is_loading(&self, session: &mut dyn Session) -> Result<bool, DbError> {
+        let open = Statement::of(self.dialect(), "SELECT 1 FROM ")
+            .table(tables::BACKFILL)
+            .sql(" WHERE loading AND NOT done AND ");
+        let open = self.here(open, "").sql(" LIMIT 1");
+        Ok(!session.fetch(open).await?.is_empty())
+    }
+
+    /// Takes the rows of parts away, but for the first one's.
+    async fn forget_parts(&self, session: &mut dyn Session) -> Result<(), DbError> {
+        let parts = Statement::of(self.dialect(), "DELETE FROM ")
+            .table(tables::BACKFILL)
+            .sql(" WHERE part > 0 AND ");
+        session.execute(self.here(parts, "")).await?;
+        Ok(())
+    }
+
     pub(super) async fn give_up_loading_in(
         &self,
         session: &mut dyn Session,
     ) -> Result<(), DbError> {
         let dialect = self.dialect();
         self.begin_alone(session).await?;
-        let open = Statement::of(dialect, "SELECT 1 FROM ")
-            .table(tables::BACKFILL)
-            .sql(" WHERE loading AND NOT done AND ");
-        let open = self.here(open, "").sql(" LIMIT 1");
-        if !session.fetch(open).await?.is_empty() {
-            let parts = Statement::of(dialect, "DELETE FROM ")
-                .table(tables::BACKFILL)
-                .sql(" WHERE part > 0 AND ");
-            session.execute(self.here(parts, "")).await?;
+        if self.is_loading(session).await? {
+            self.forget_parts(session).await?;
             let no = dialect.boolean(false);
             let given_up = Statement::of(dialect, "UPDATE ")
                 .table(tables::BACKFILL)

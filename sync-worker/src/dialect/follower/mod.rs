@@ -431,9 +431,9 @@ impl Follower for SqlFollower {
         self.load_raw_page(page, from, to).boxed()
     }
 
-    fn end_loading<'a>(&'a self, from: &'a Cursor) -> Answer<'a, bool> {
+    fn end_loading<'a>(&'a self, from: &'a Cursor, ready: bool) -> Answer<'a, bool> {
         on_session!(self, "ending the load of", |session| self
-            .end_loading_in(session, from))
+            .end_loading_in(session, from, ready))
     }
 
     fn give_up_loading(&self) -> Answer<'_, ()> {
