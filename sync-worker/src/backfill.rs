@@ -6,7 +6,7 @@
 //! # Loading
 //!
 //! A copy leaves a row of the product's beside each key, which is as much to write as the data itself.
-//! The first sweep of an installation therefore [loads](Follower::load), unless
+//! The first sweep of an installation therefore [loads](crate::store::Follower::load), unless
 //! [`BackfillOptions::load`] says otherwise: while it lasts, its pages are the only ones that write to
 //! the follower, and need no such rows. Writes of the application are not held up; they stay dirty,
 //! and are copied when the load is over. Since nothing but the one page at the cursor's place can

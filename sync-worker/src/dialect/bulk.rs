@@ -28,7 +28,7 @@ pub trait Bulk: Send + Sync {
     fn types(&self, table: &str) -> String;
 
     /// Whether one of `columns`, in their order in `rows`, would hold another value than is written
-    /// there, as [`Dialect::alters`](super::Dialect::alters) says.
+    /// there, as [`Dialect::alters`] says.
     fn alters(&self, rows: &[u8], columns: &[Column]) -> bool;
 
     /// What lets the commit of the transaction it stands in be answered before it is on disk: a crash

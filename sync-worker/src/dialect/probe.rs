@@ -12,7 +12,7 @@ use super::statement::Statement;
 /// What differs between engines when somebody else's tables are tried.
 pub trait Probe: Send + Sync {
     /// The application's tables that this role sees, the product's own apart, by the names that
-    /// [`Dialect::describe`](super::Dialect::describe) takes.
+    /// [`Dialect::describe`] takes.
     fn tables<'a>(
         &'a self,
         session: &'a mut dyn Session,

@@ -10,7 +10,7 @@
 //! * Rows that a foreign key deletes or changes by cascade fire no trigger: the preflight refuses
 //!   such keys. Nor does `TRUNCATE`, which nothing refuses: a verify names the rows that it leaves.
 //!
-//! Statements and triggers are written in the SQL mode that [`session`] sets: identifiers in double
+//! Statements and triggers are written in the SQL mode that `session` sets: identifiers in double
 //! quotes, text in single quotes, `||` for concatenation.
 
 use std::str::FromStr;
