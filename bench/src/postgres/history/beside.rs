@@ -40,6 +40,13 @@ impl History {
                 moved.push(rows);
             }
             let rows = median(&moved);
+            let all = self.rows as f64 / ROUND.as_secs_f64();
+            if rows > 0.95 * all {
+                report.note(format!(
+                    "pgbench was beside nothing for a part of the time: all of {} rows had moved; --rows",
+                    self.rows
+                ));
+            }
             let pace = match watched {
                 false => "at the default pace",
                 true => "with active_sessions at most the clients",
