@@ -74,21 +74,14 @@ impl Verdict {
         );
     }
 
-    /// # Panics
-    /// When nothing that was wrong says so in one of these words.
-    pub fn expect_found(self, words: &[&str]) {
+    /// Whether something that was wrong says so in one of these words.
+    pub fn finds(&self, words: &[&str]) -> bool {
         println!("{}", self.report);
         let first = &self.problems[..self.problems.len().min(10)];
-        println!("found: {first:#?}");
-        let found = self
-            .problems
+        println!("{} problems: {first:#?}", self.problems.len());
+        self.problems
             .iter()
-            .any(|problem| words.iter().any(|words| problem.contains(words)));
-        assert!(
-            found,
-            "{words:?} is not among {} problems: {first:#?}",
-            self.problems.len()
-        );
+            .any(|problem| words.iter().any(|words| problem.contains(words)))
     }
 }
 
@@ -209,6 +202,18 @@ impl Supervisor {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until so many writes more are acknowledged.
+    pub async fn until_acknowledged(&self, more: u64) {
+        let (before, began) = (self.figures(), Instant::now());
+        while self.figures().acknowledged < before.acknowledged + more {
+            assert!(
+                began.elapsed() < PATIENCE,
+                "nothing is acknowledged any more"
+            );
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 

@@ -7,6 +7,7 @@ mod adapter;
 mod carried;
 mod effort;
 mod evidence;
+mod in_flight;
 mod installers;
 mod isolation;
 mod keys;
