@@ -1,11 +1,11 @@
-//! A copy that is in flight when a load begins, beside which nothing may be copied: it ends before.
+//! What is in flight when something begins beside which it must not be: it ends before.
 
 use std::pin::pin;
 use std::time::Duration;
 
 use changeover::flags::Key;
 use changeover::worker::copy::CopySource;
-use sqlx::{Connection as _, MySqlConnection, PgConnection};
+use sqlx::{Connection as _, Executor as _, MySqlConnection, PgConnection};
 
 use super::loads::clean;
 use super::market::{Topology, backfill, drain};
@@ -102,4 +102,36 @@ on_servers! {
     on_mariadb: MariadbTwoDatabases,
     from_postgres_to_mariadb: PostgresToMariadb,
     from_mariadb_to_postgres: MariadbToPostgres,
+}
+
+/// MariaDB's triggers are there before they refuse anything. Who wrote to the new side before that is
+/// done when they begin to, or the new side would hold a row that came past them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_begin_after_writers_in_flight() {
+    let stock = Stock::start(Topology::MariadbTwoDatabases).await;
+    let migration = stock.copying().await;
+    let refusing = async |incarnation: i64| {
+        let mut connection = MySqlConnection::connect(&stock.market.new_url).await?;
+        let sql = format!(
+            "SET STATEMENT innodb_lock_wait_timeout = 1 FOR UPDATE changeover_guard \
+             SET incarnation = {incarnation} WHERE entity = '{}' AND place = 'new'",
+            migration.entity()
+        );
+        let done = sqlx::raw_sql(sqlx::AssertSqlSafe(sql));
+        done.execute(&mut connection).await
+    };
+    // As in an installation that has made its triggers.
+    assert_eq!(refusing(-1).await.unwrap().rows_affected(), 1);
+    let mut writer = MySqlConnection::connect(&stock.market.new_url)
+        .await
+        .unwrap();
+    writer.execute("START TRANSACTION").await.unwrap();
+    let row = "INSERT INTO goods (thing_id, title) VALUES (7, 'by hand')";
+    writer.execute(row).await.unwrap();
+    let waited = refusing(0).await.unwrap_err().to_string();
+    assert!(waited.contains("Lock wait timeout"), "{waited}");
+    writer.execute("ROLLBACK").await.unwrap();
+    assert_eq!(refusing(0).await.unwrap().rows_affected(), 1);
+    let refused = writer.execute(row).await.unwrap_err().to_string();
+    assert!(refused.contains("takes copies alone"), "{refused}");
 }
