@@ -11,6 +11,7 @@ use changeover::worker::backfill::BackfillOptions;
 use changeover::worker::dialect::session::Database;
 use changeover::worker::mapping::toml::TomlMapping;
 use changeover::worker::migration::Migration;
+use changeover::worker::pace::Pacing;
 
 use crate::protocol::market::{Engine, Plain, Topology, drain};
 use crate::support;
@@ -253,6 +254,7 @@ impl Shop {
         let options = BackfillOptions {
             page: 1000,
             attempts: Some(3),
+            pacing: Pacing::UNLIMITED,
             ..BackfillOptions::default()
         };
         migration

@@ -294,6 +294,7 @@ async fn swept(market: &Market, mapping: &str, page: u32, load: bool) -> (Migrat
         load,
         parts: 3,
         workers: 2,
+        pacing: changeover::worker::pace::Pacing::UNLIMITED,
         first_pause: std::time::Duration::from_millis(5),
         ..Default::default()
     };

@@ -207,7 +207,7 @@ async fn history(wiring: Wiring, handle: Handle, load: bool) {
         page: 7,
         pacing: Pacing {
             rows_per_second: RowsPerSecond::new(300),
-            ..Pacing::default()
+            ..Pacing::UNLIMITED
         },
         first_pause: Duration::from_millis(20),
         longest_pause: Duration::from_millis(200),

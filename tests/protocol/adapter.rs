@@ -14,6 +14,7 @@ use changeover::flags::Key;
 use changeover::worker::backfill::BackfillOptions;
 use changeover::worker::copy::CopySource;
 use changeover::worker::migration::Migration;
+use changeover::worker::pace::Pacing;
 use changeover::worker::verify::Class;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom as _;
@@ -308,6 +309,7 @@ async fn work(map: &mut Map, migration: &Migration, backfilled: bool) -> String 
     let sweep = BackfillOptions {
         page: map.random.random_range(1..20),
         first_pause: Duration::from_millis(1),
+        pacing: Pacing::UNLIMITED,
         ..BackfillOptions::default()
     };
     let within = Duration::from_micros(map.random.random_range(0..30_000));

@@ -6,6 +6,7 @@ use changeover::flags::Key;
 use changeover::worker::backfill::BackfillOptions;
 use changeover::worker::copy::CopySource;
 use changeover::worker::migration::Migration;
+use changeover::worker::pace::Pacing;
 use changeover::worker::store::{Cursor, Loaded};
 use changeover::worker::sum::Span;
 use changeover::worker::verify::Class;
@@ -306,6 +307,7 @@ mod scenario {
         let options = BackfillOptions {
             load: false,
             page: 4,
+            pacing: Pacing::UNLIMITED,
             ..BackfillOptions::default()
         };
         assert!(migration.backfill(options).run(|_| ()).await.unwrap().done);
@@ -388,6 +390,7 @@ mod scenario {
             workers: random.random_range(1..=3),
             seed: random.random(),
             first_pause: Duration::from_millis(1),
+            pacing: Pacing::UNLIMITED,
             ..BackfillOptions::default()
         };
         let (mut interrupted, mut next) = (0, 401);

@@ -14,6 +14,7 @@ use changeover::worker::drain::DrainOptions;
 use changeover::worker::mapping::Mapping;
 use changeover::worker::mapping::toml::TomlMapping;
 use changeover::worker::migration::Migration;
+use changeover::worker::pace::Pacing;
 use changeover::worker::verify::{VerifyOptions, VerifyReport};
 
 pub use super::plain::{Engine, Plain};
@@ -344,6 +345,7 @@ pub async fn backfill(migration: &Migration) {
     let epoch = migration.epoch().await.unwrap();
     let options = BackfillOptions {
         page: 50,
+        pacing: Pacing::UNLIMITED,
         ..BackfillOptions::default()
     };
     migration

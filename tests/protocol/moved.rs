@@ -2,6 +2,7 @@
 
 use changeover::flags::Key;
 use changeover::worker::backfill::BackfillOptions;
+use changeover::worker::pace::Pacing;
 use changeover::worker::store::{Cursor, Loaded, RawPage};
 use changeover::worker::sum::Span;
 use tokio::task::block_in_place;
@@ -57,7 +58,10 @@ async fn a_crash_takes_pages_back_with_the_cursor() {
     };
     let (migration, cursor, rows) = crashed().await;
     assert_eq!((cursor, rows), (from, 0));
-    let sweep = migration.backfill(BackfillOptions::default());
+    let sweep = migration.backfill(BackfillOptions {
+        pacing: Pacing::UNLIMITED,
+        ..BackfillOptions::default()
+    });
     assert!(sweep.run(|_| ()).await.unwrap().done);
     let (migration, cursor, rows) = crashed().await;
     assert_eq!((cursor.done, cursor.passed, rows), (true, 300, 600));

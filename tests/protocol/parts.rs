@@ -7,6 +7,7 @@ use changeover::flags::Key;
 use changeover::worker::backfill::BackfillOptions;
 use changeover::worker::copy::CopySource;
 use changeover::worker::migration::Migration;
+use changeover::worker::pace::Pacing;
 use changeover::worker::store::{Cursor, Loaded};
 use changeover::worker::sum::Span;
 
@@ -28,6 +29,7 @@ fn parts(parts: u32, workers: u32) -> BackfillOptions {
         page: 3,
         parts,
         workers,
+        pacing: Pacing::UNLIMITED,
         ..BackfillOptions::default()
     }
 }

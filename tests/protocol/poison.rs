@@ -5,6 +5,7 @@ use changeover::flags::Key;
 use changeover::worker::backfill::BackfillOptions;
 use changeover::worker::copy::CopySource;
 use changeover::worker::migration::Migration;
+use changeover::worker::pace::Pacing;
 use changeover::worker::store::StoreError;
 use changeover::worker::verify::Class;
 
@@ -107,6 +108,7 @@ mod scenario {
         let (market, migration) = poisoned(topology, 130, &ids.join(",")).await;
         let options = BackfillOptions {
             page: 10,
+            pacing: Pacing::UNLIMITED,
             ..BackfillOptions::default()
         };
         let progress = migration.backfill(options).run(|_| {}).await.unwrap();

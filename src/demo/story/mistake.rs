@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use changeover_flags::Percent;
 use changeover_sync_worker::backfill::BackfillOptions;
+use changeover_sync_worker::pace::Pacing;
 
 use super::reading::SAMPLE;
 use super::scene::Scene;
@@ -32,7 +33,11 @@ impl Story<'_> {
         let began = Instant::now();
         let rows = self.options.rows.unsigned_abs();
         let bar = self.screen.bar("backfill", rows);
-        let backfill = scene.migration.backfill(BackfillOptions::default());
+        let hurried = BackfillOptions {
+            pacing: Pacing::UNLIMITED,
+            ..BackfillOptions::default()
+        };
+        let backfill = scene.migration.backfill(hurried);
         let mut copying = pin!(backfill.run(|progress| bar.at(progress.passed)));
         let mut copied = false;
         while handle.compared().confirmed() < ENOUGH {

@@ -7,7 +7,7 @@
 //! | [`Pacing::rows_per_second`] | what passes a fixed rate, exact over the long run | no limit |
 //! | [`Pacing::bytes_per_second`] | the same in bytes of values | no limit |
 //! | [`Pacing::statement_time`] | nothing: it makes pages smaller or larger, so that the rows of one take this long, what it waits for apart | 100 ms |
-//! | [`Pacing::duty`] | so much of the time that the rest is the application's | three quarters of the time at work |
+//! | [`Pacing::duty`] | so much of the time that the rest is the application's | an eighth of the time at work |
 //! | a [`Signal`] | everything, while what it reads is above its [`Limit`], or is too old to be believed | none |
 //!
 //! 1. The slowest rule wins; [`Reason`] says which one it is, in words and as a label.
@@ -85,7 +85,7 @@ impl Pacing {
 }
 
 impl Default for Pacing {
-    /// Adaptive: pages of 100 ms, a quarter of the time left to the application, no fixed rate.
+    /// Adaptive: pages of 100 ms, seven eighths of the time left to the application, no fixed rate.
     fn default() -> Pacing {
         Pacing {
             statement_time: Some(Duration::from_millis(100)),
