@@ -72,7 +72,7 @@ pub enum Work {
 pub(super) fn pace_of(rows_per_second: Option<u32>, duty_percent: Option<u8>) -> Pacing {
     Pacing {
         rows_per_second: rows_per_second.and_then(RowsPerSecond::new),
-        duty: duty_percent.and_then(Duty::percent).unwrap_or(Duty::ALL),
+        duty: Some(duty_percent.and_then(Duty::percent).unwrap_or(Duty::ALL)),
         ..Pacing::UNLIMITED
     }
 }
@@ -106,10 +106,7 @@ impl Pace {
                 .statement_time_ms
                 .map(Duration::from_millis)
                 .or(default.statement_time),
-            duty: self
-                .duty_percent
-                .and_then(Duty::percent)
-                .unwrap_or(default.duty),
+            duty: self.duty_percent.and_then(Duty::percent),
         }
     }
 

@@ -294,12 +294,14 @@ impl Backfill {
         let each = u32::try_from(left / u64::from(wanted)).unwrap_or(u32::MAX);
         let (mut at, mut rest) = (Vec::new(), whole.rest());
         while each > 0 && at.len() + 1 < wanted as usize {
-            match self.copier.authority().cut(&rest, each).await {
-                Ok((_, Some(last))) => {
-                    rest.after = Some(last.clone());
-                    at.push(last);
-                }
-                Ok((_, None)) => break,
+            match self.copier.authority().cut(&rest, each, 1).await {
+                Ok((_, mut ends)) => match ends.pop() {
+                    Some(last) => {
+                        rest.after = Some(last.clone());
+                        at.push(last);
+                    }
+                    None => break,
+                },
                 Err(error) => {
                     tracing::warn!(%error, "the load is not divided: its parts were not found");
                     return Vec::new();

@@ -171,13 +171,16 @@ pub trait Authority: Send + Sync {
     /// The first `limit` keys of the root table in `span`, in the order of pages.
     fn keys<'a>(&'a self, span: &'a Span, limit: u32) -> Answer<'a, Vec<Key>>;
 
-    /// How many keys of the root table the first part of `span` has, at most `limit`, and the last of them
-    /// if it has as many.
-    fn cut<'a>(&'a self, span: &'a Span, limit: u32) -> Answer<'a, (u64, Option<Key>)> {
+    /// How many keys of the root table the first part of `span` has, at most `limit`; and the ends of about as
+    /// many spans as `parts`, as far as those are known without a look, which make up this part: the last of
+    /// them is its own end, a key, if it has as many as `limit`, or else there is none.
+    fn cut<'a>(&'a self, span: &'a Span, limit: u32, parts: u32) -> Answer<'a, (u64, Vec<Key>)> {
+        let _ = parts;
         Box::pin(async move {
             let keys = self.keys(span, limit).await?;
             let full = keys.len() >= limit as usize;
-            Ok((keys.len() as u64, keys.last().filter(|_| full).cloned()))
+            let last = keys.last().filter(|_| full).cloned();
+            Ok((keys.len() as u64, last.into_iter().collect()))
         })
     }
 
@@ -190,7 +193,8 @@ pub trait Authority: Send + Sync {
     /// those rows and versions are.
     fn sum<'a>(&'a self, span: &'a Span, salt: u64) -> Answer<'a, Option<Sum>>;
 
-    /// The sum of each of these spans; at one instant, where they can be read so.
+    /// The sum of each of these spans, of which each begins where the one before ends; at one instant, where
+    /// they can be read so.
     fn sums<'a>(&'a self, spans: &'a [Span], salt: u64) -> Answer<'a, Vec<Option<Sum>>> {
         Box::pin(async move {
             let mut sums = Vec::with_capacity(spans.len());
@@ -337,7 +341,8 @@ pub trait Follower: Send + Sync {
     /// read at one instant: as [`Authority::sum`].
     fn sum<'a>(&'a self, span: &'a Span, salt: u64) -> Answer<'a, Option<Sum>>;
 
-    /// The sum of each of these spans; at one instant, where they can be read so.
+    /// The sum of each of these spans, of which each begins where the one before ends; at one instant, where
+    /// they can be read so.
     fn sums<'a>(&'a self, spans: &'a [Span], salt: u64) -> Answer<'a, Vec<Option<Sum>>> {
         Box::pin(async move {
             let mut sums = Vec::with_capacity(spans.len());

@@ -33,6 +33,20 @@ impl Span {
         Span { after, upto: None }
     }
 
+    /// What these spans are together, if each begins where the one before ends.
+    #[must_use]
+    pub fn together(spans: &[Span]) -> Option<Span> {
+        let beside = |pair: &[Span]| match pair {
+            [one, other] => one.upto.is_some() && one.upto == other.after,
+            _ => false,
+        };
+        let (first, last) = (spans.first()?, spans.last()?);
+        spans.windows(2).all(beside).then(|| Span {
+            after: first.after.clone(),
+            upto: last.upto.clone(),
+        })
+    }
+
     /// Whether it contains `key` where keys are ordered as their texts are, as in a store in memory.
     #[must_use]
     pub fn contains_text(&self, key: &Key) -> bool {
@@ -188,6 +202,33 @@ mod tests {
         let mut parts = sum(&[("1", 0, &a)]);
         parts += sum(&[("2", 0, &b)]);
         assert_eq!(here, parts);
+    }
+
+    #[test]
+    fn spans_are_one_if_they_are_beside_each_other() {
+        let span = |after: Option<i64>, upto: Option<i64>| Span {
+            after: after.map(Key::from),
+            upto: upto.map(Key::from),
+        };
+        let (one, two, last) = (
+            span(None, Some(3)),
+            span(Some(3), Some(7)),
+            span(Some(7), None),
+        );
+        let all = [one.clone(), two.clone(), last.clone()];
+        assert_eq!(Span::together(&all), Some(Span::default()));
+        assert_eq!(
+            Span::together(std::slice::from_ref(&two)),
+            Some(two.clone())
+        );
+        for apart in [
+            &[][..],
+            &[one.clone(), last.clone()],
+            &[two, one],
+            &[last.clone(), last],
+        ] {
+            assert_eq!(Span::together(apart), None, "{apart:?}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use futures_util::future::BoxFuture;
 use super::authority::integer;
 use super::catalog::{Column, Table};
 use super::session::{Database, DbError, Session};
-use super::span::within;
+use super::span::{place_among, within};
 use super::statement::Statement;
 use super::{Dialect, inspect};
 use crate::mapping::{Belongs, Identity, Mapping, Ownership, Shape, SourceQuery, Target};
@@ -31,6 +31,9 @@ pub trait Summing: Send + Sync {
     /// two databases of this engine. It is the name of a type that reads any bound. `None` where the
     /// order depends on the database.
     fn key_order(&self, sql_type: &str) -> Option<&'static str>;
+
+    /// Whether keys of this type are numbers in their order.
+    fn orders_numbers(&self, sql_type: &str) -> bool;
 
     /// Whether an index finds rows by a comparison of several columns only beside one of the first.
     fn leads(&self) -> bool {
@@ -56,12 +59,12 @@ pub trait Summing: Send + Sync {
         column: &Column,
     ) -> Result<String, String>;
 
-    /// The sum of these rows.
+    /// The sums of these rows, one for each place.
     fn sum<'a>(
         &'a self,
         session: &'a mut dyn Session,
         rows: SummedRows<'a>,
-    ) -> BoxFuture<'a, Result<Sum, DbError>>;
+    ) -> BoxFuture<'a, Result<Vec<Sum>, DbError>>;
 }
 
 /// How the rows of both sides are summed, or why they are not.
@@ -306,24 +309,27 @@ fn expression<'a>(
 }
 
 impl RowsOf {
-    /// The rows of a span: key and values, as columns `k` and `c0`, `c1`, …; `None` if a bound is no key.
+    /// The rows of spans that are beside each other: which one of them, key and values, as columns `g`, `k`
+    /// and `c0`, `c1`, …; `None` if they are not, or a bound is no key.
     pub(super) fn select<'d>(
         &self,
         dialect: &'d dyn Dialect,
         head: Statement<'d>,
-        span: &Span,
+        spans: &[Span],
         columns: &[Column],
     ) -> Option<Statement<'d>> {
+        let all = Span::together(spans)?;
         let values = self.values.iter().enumerate();
         let values: String = values
             .map(|(n, value)| format!(", {value} AS c{n}"))
             .collect();
         let key = dialect.key_text(&self.key);
+        let head = place_among(head.sql("(SELECT "), dialect, &self.key, columns, spans)?;
         let head = head.sql(&format!(
-            "(SELECT {key} AS k{values} FROM {} WHERE ",
+            " AS g, {key} AS k{values} FROM {} WHERE ",
             self.from
         ));
-        let rows = self.keyed(within(head, dialect, &self.key, columns, span)?);
+        let rows = self.keyed(within(head, dialect, &self.key, columns, &all)?);
         Some(match &self.filter {
             Some(filter) => rows.sql(&format!(" AND ({filter})) AS s")),
             None => rows.sql(") AS s"),
@@ -367,32 +373,46 @@ impl RowsOf {
     }
 }
 
-/// Rows whose sum is asked for.
+/// Rows whose sums are asked for.
 #[derive(Debug)]
 pub struct SummedRows<'a> {
     /// The salt of every hash.
     pub salt: u64,
     /// The target they are of.
     pub target: &'a str,
-    /// Selects key, version and values of each.
+    /// Selects place, key, version and values of each.
     pub rows: Statement<'a>,
+    /// How many places there are.
+    pub places: usize,
     /// How many values.
     pub width: usize,
     /// What columns a copy would put the values into; `None` where they come out of these.
     pub into: Option<&'a [Column]>,
 }
 
-/// The sum that a database answered: how many rows, and both halves as text.
-pub(super) fn answered(row: Option<&Vec<Value>>) -> Option<Sum> {
+/// The sums that a database answered: of which place, of how many rows, and both halves as text. Those of no
+/// rows may be left out.
+pub(super) fn answered(rows: &[Vec<Value>], places: usize) -> Result<Vec<Sum>, DbError> {
+    let odd = || DbError::odd("a sum is not a row of numbers");
     let number = |value: &Value| match value {
-        Value::Text(text) => text.parse::<i128>().ok(),
-        _ => None,
+        Value::Text(text) => text.parse::<i128>().map_err(|_| odd()),
+        _ => Err(odd()),
     };
-    match row.map(Vec::as_slice) {
-        Some([rows, one, other]) => Some(Sum::of(
-            integer(rows).unsigned_abs(),
-            [number(one)?, number(other)?],
-        )),
-        _ => None,
+    let mut sums = vec![Sum::default(); places];
+    for row in rows {
+        let [place, rows, one, other] = row.as_slice() else {
+            return Err(odd());
+        };
+        let sum = usize::try_from(integer(place)).ok();
+        let sum = sum.and_then(|place| sums.get_mut(place)).ok_or_else(odd)?;
+        *sum = Sum::of(integer(rows).unsigned_abs(), [number(one)?, number(other)?]);
+    }
+    Ok(sums)
+}
+
+/// Adds the sums of one target to those of the others, place by place.
+pub(super) fn add(sums: &mut [Sum], of_target: Vec<Sum>) {
+    for (sum, one) in sums.iter_mut().zip(of_target) {
+        *sum += one;
     }
 }

@@ -28,11 +28,20 @@ struct State {
     paused: bool,
     rate: Option<RowsPerSecond>,
     budget: Option<BytesPerSecond>,
-    duty: Duty,
+    duty: Option<Duty>,
     rows: Bucket,
     bytes: Bucket,
     rests_until: Instant,
     page: PageSize,
+}
+
+impl State {
+    /// The share of now: a rate leaves time enough.
+    fn duty(&self) -> Duty {
+        let rated = self.rate.is_some() || self.budget.is_some();
+        let unless_told = if rated { Duty::ALL } else { Duty::DEFAULT };
+        self.duty.unwrap_or(unless_told)
+    }
 }
 
 impl Pacer {
@@ -100,7 +109,7 @@ impl Pacer {
         }
         let rows = state.rate.map(Reason::Rows).zip(state.rows.due());
         let bytes = state.budget.map(Reason::Bytes).zip(state.bytes.due());
-        let rest = Some((Reason::Duty(state.duty), state.rests_until));
+        let rest = Some((Reason::Duty(state.duty()), state.rests_until));
         let dues = [rest, rows, bytes].into_iter().flatten();
         let (reason, until) = dues.max_by_key(|(_, due)| *due)?;
         (until > now).then_some(Held {
@@ -128,7 +137,7 @@ impl Pacer {
         let load = self.signals.load();
         let mut state = self.lock();
         state.page.passed(Passed { rows, bytes, time });
-        state.rests_until = Instant::now() + state.duty.rest(time, load);
+        state.rests_until = Instant::now() + state.duty().rest(time, load);
     }
 
     /// Reads the signals, each at its interval. Never ends: run it beside the work.

@@ -14,8 +14,15 @@ use crate::copy::answered;
 use crate::store::StoreError;
 use crate::sum::Span;
 
-/// The most parts that a span is divided into at once.
-const PARTS: usize = 16;
+/// The most parts that a span is divided into at once: one statement sums them, which looks for each row's.
+const PARTS: u32 = 16;
+
+/// Spans that are beside each other.
+pub(super) struct Range {
+    parts: Vec<Span>,
+    /// How many keys of the root table they had when they were counted off.
+    keys: u64,
+}
 
 impl Verify {
     /// The most keys without a row in the root table that are remembered, so that no later sweep counts
@@ -28,30 +35,16 @@ impl Verify {
         after: Option<Key>,
         sweep: &mut Sweep<'_>,
     ) -> Result<u64, StoreError> {
-        let authority = self.copier.authority();
-        let first = Span::above(after);
-        let mut cut = authority.cut(&first, self.range()).await?;
-        let mut rest = Some(first);
+        let mut range = self.next_range(Some(Span::above(after))).await?;
         let mut found = 0;
-        while let Some(from) = rest.take() {
-            let (keys, upto) = cut;
-            let span = Span {
-                after: from.after,
-                upto: upto.clone(),
-            };
-            rest = upto.clone().map(|upto| Span::above(Some(upto)));
-            let next = async {
-                match &rest {
-                    Some(rest) => authority.cut(rest, self.range()).await,
-                    None => Ok((0, None)),
-                }
-            };
+        while let Some((now, rest)) = range {
             // Nothing is counted while it is held back.
             sweep.turn().await;
-            // One side counts off the next span while both sum this one.
-            let (next, seen) = tokio::try_join!(next, self.span(span, keys, sweep))?;
+            // One side counts off the next range while both sum this one.
+            let upto = rest.as_ref().and_then(|rest| rest.after.clone());
+            let (next, seen) = tokio::try_join!(self.next_range(rest), self.ranged(now, sweep))?;
             found += seen;
-            cut = next;
+            range = next;
             sweep.reach(upto);
         }
         found += self.sweep_stamped(sweep).await?;
@@ -59,31 +52,59 @@ impl Verify {
         Ok(found)
     }
 
-    /// Keys per span.
+    /// Keys per range.
     pub(super) fn range(&self) -> u32 {
         self.options.range.min(self.second()).max(self.page())
     }
 
-    /// Sums a span and, as far as its sums differ, its parts, down to single keys. It had so many `keys`
-    /// of the root table when it was counted off. Answers how many keys or rows are in it.
-    pub(super) async fn span(
+    /// The first range of `from`, and what is behind it.
+    pub(super) async fn next_range(
         &self,
-        span: Span,
-        keys: u64,
+        from: Option<Span>,
+    ) -> Result<Option<(Range, Option<Span>)>, StoreError> {
+        let Some(mut left) = from else {
+            return Ok(None);
+        };
+        let (limit, authority) = (self.range(), self.copier.authority());
+        let (keys, ends) = authority.cut(&left, limit, PARTS).await?;
+        let mut parts: Vec<Span> = (ends.into_iter())
+            .map(|end| Span {
+                after: left.after.replace(end.clone()),
+                upto: Some(end),
+            })
+            .collect();
+        let rest = match parts.is_empty() {
+            false => Some(left),
+            true => {
+                parts.push(left);
+                None
+            }
+        };
+        Ok(Some((Range { parts, keys }, rest)))
+    }
+
+    /// Sums the parts of a range and, as far as their sums differ, parts of those, down to single keys. Answers
+    /// how many keys or rows there are.
+    pub(super) async fn ranged(
+        &self,
+        range: Range,
         sweep: &mut Sweep<'_>,
     ) -> Result<u64, StoreError> {
         sweep.turn().await;
-        let (rows, differ) = self.summed(vec![(span, keys)], sweep).await?;
+        let (rows, differ) = self.summed(range.parts, sweep).await?;
+        let mut agree = range.keys;
         for seen in differ {
             let mut rest = Some(seen.span);
             while let Some(from) = rest.take() {
                 sweep.turn().await;
                 let (span, keys, next) = self.listed(from).await?;
                 rest = next;
+                agree = agree.saturating_sub(keys.len() as u64);
                 self.divide(span, &keys, seen.one_sided, sweep).await?;
             }
         }
-        Ok(keys.max(rows))
+        self.agree(agree, sweep);
+        Ok(range.keys.max(rows))
     }
 
     /// The keys of the root table in the first part of a span, which mostly is all of it; and the rest. More
@@ -122,15 +143,17 @@ impl Verify {
                 continue;
             }
             let parts = divided(span, keys, self.least());
-            let counted = parts.iter();
-            let counted = counted.map(|(span, keys)| (span.clone(), keys.len() as u64));
+            let spans = parts.iter().map(|(span, _)| span.clone()).collect();
             sweep.turn().await;
-            let (_, differ) = self.summed(counted.collect(), sweep).await?;
+            let (_, differ) = self.summed(spans, sweep).await?;
+            let mut agree = keys.len();
             for seen in differ {
                 let part = parts.iter().find(|(span, _)| *span == seen.span);
                 let keys = part.map_or(&[][..], |(_, keys)| keys);
+                agree -= keys.len();
                 left.push((seen.span, keys, seen.one_sided));
             }
+            self.agree(agree as u64, sweep);
         }
         Ok(())
     }
@@ -140,14 +163,13 @@ impl Verify {
         (self.page() as usize / 8).max(1)
     }
 
-    /// Sums spans on both sides; answers how many rows the follower has in them, and those that differ. Those
-    /// that agree do so for all of their keys, of which there are so many.
+    /// Sums spans that are beside each other on both sides; answers how many rows the follower has in them, and
+    /// those that differ. Those that agree do so for all of their keys.
     async fn summed(
         &self,
-        spans: Vec<(Span, u64)>,
+        spans: Vec<Span>,
         sweep: &mut Sweep<'_>,
     ) -> Result<(u64, Vec<Differs>), StoreError> {
-        let (spans, keys): (Vec<Span>, Vec<u64>) = spans.into_iter().unzip();
         let salt = self.options.seed;
         let (mine, held) = tokio::try_join!(
             self.copier.authority().sums(&spans, salt),
@@ -156,13 +178,10 @@ impl Verify {
         answered("authority", "summing rows", spans.len(), mine.len())?;
         answered("follower", "summing rows", spans.len(), held.len())?;
         let (mut rows, mut differ) = (0, Vec::new());
-        for (((span, keys), mine), held) in spans.into_iter().zip(keys).zip(mine).zip(held) {
+        for ((span, mine), held) in spans.into_iter().zip(mine).zip(held) {
             sweep.report.sums.ranges += 1;
             rows += held.map_or(0, |sum| sum.rows());
             if mine.is_some() && mine == held {
-                sweep.look(usize::try_from(keys).unwrap_or(usize::MAX));
-                self.count(Class::Equal, keys, &mut sweep.report);
-                sweep.tell();
                 continue;
             }
             sweep.report.sums.bisected += 1;
@@ -172,6 +191,13 @@ impl Verify {
             });
         }
         Ok((rows, differ))
+    }
+
+    /// So many keys agree.
+    fn agree(&self, keys: u64, sweep: &mut Sweep<'_>) {
+        sweep.look(usize::try_from(keys).unwrap_or(usize::MAX));
+        self.count(Class::Equal, keys, &mut sweep.report);
+        sweep.tell();
     }
 
     /// Compares every key of a span: the root table's, those that have rows without it, and those that
@@ -310,7 +336,7 @@ struct Differs {
 
 /// The parts of a span, of about as many keys each, and no fewer than `least`.
 fn divided(span: Span, keys: &[Key], least: usize) -> Vec<(Span, &[Key])> {
-    let parts = keys.len().div_ceil(least.max(1)).clamp(2, PARTS);
+    let parts = keys.len().div_ceil(least.max(1)).clamp(2, PARTS as usize);
     let each = keys.len().div_ceil(parts).max(1);
     let mut after = span.after;
     let mut divided: Vec<(Span, &[Key])> = keys

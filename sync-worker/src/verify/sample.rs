@@ -24,7 +24,8 @@ impl Verify {
         let mut rest = Some(Span::default());
         while let Some(from) = rest.take() {
             sweep.turn().await;
-            let (keys, upto) = authority.cut(&from, self.range()).await?;
+            let (keys, mut ends) = authority.cut(&from, self.range(), 1).await?;
+            let upto = ends.pop();
             found += keys;
             rest = upto.clone().map(|upto| Span::above(Some(upto)));
             let after = from.after;
@@ -44,14 +45,15 @@ impl Verify {
                 continue;
             };
             sweep.turn().await;
+            let mut rest = Some(span);
             if summed {
-                // It was counted long ago.
-                let most = self.range().saturating_mul(2);
-                let (keys, _) = authority.cut(&span, most).await?;
-                found = found.max(self.span(span, keys, sweep).await?);
+                // It was counted long ago: there may be more.
+                while let Some((range, behind)) = self.next_range(rest.take()).await? {
+                    found = found.max(self.ranged(range, sweep).await?);
+                    rest = behind;
+                }
                 continue;
             }
-            let mut rest = Some(span);
             while let Some(from) = rest.take() {
                 let (span, keys, next) = self.listed(from).await?;
                 rest = next;

@@ -163,9 +163,12 @@ impl Authority for SqlAuthority {
             .root_keys(session, span, limit))
     }
 
-    fn cut<'a>(&'a self, span: &'a Span, limit: u32) -> Answer<'a, (u64, Option<Key>)> {
-        on_session!(self, "counting keys of", |session| self
-            .cut_in(session, span, limit))
+    fn cut<'a>(&'a self, span: &'a Span, limit: u32, parts: u32) -> Answer<'a, (u64, Vec<Key>)> {
+        on_session!(self, "counting keys of", |session| self.cut_in(
+            session,
+            span,
+            (limit, parts)
+        ))
     }
 
     fn orphans<'a>(&'a self, span: &'a Span, limit: u32) -> Answer<'a, Vec<Key>> {

@@ -10,7 +10,7 @@ use changeover_shadow::Value;
 use super::query::Query;
 use super::{SqlAuthority, integer, key_at};
 use crate::dialect::session::{DbError, ErrorClass, Session, on_session};
-use crate::dialect::span::{keys_of, within};
+use crate::dialect::span::{evenly, keys_of, within};
 use crate::dialect::statement::{RowColumn, Statement};
 use crate::dialect::tables;
 use crate::image::Image;
@@ -246,15 +246,16 @@ impl SqlAuthority {
         keys_of(session, rows.sql(&order).int(limit.into()), 0).await
     }
 
-    /// The `limit`th key of the root table in `span`; or, where there are fewer, how many.
+    /// The `limit`th key of the root table in `span`, behind what divides the span up to it; or, where there
+    /// are fewer, how many.
     pub(super) async fn cut_in(
         &self,
         session: &mut dyn Session,
         span: &Span,
-        limit: u32,
-    ) -> Result<(u64, Option<Key>), DbError> {
+        (limit, parts): (u32, u32),
+    ) -> Result<(u64, Vec<Key>), DbError> {
         let dialect = self.dialect();
-        let nothing = (0, None);
+        let nothing = (0, Vec::new());
         let (order, of_last) = (self.root_columns().join(", "), self.key_columns_of("p"));
         // Made of the last one alone, whose rows are passed over without one.
         let key = dialect.key_text(&of_last);
@@ -267,14 +268,29 @@ impl SqlAuthority {
             .int(i64::from(limit.max(1)) - 1)
             .sql(") AS p");
         if let Some(last) = keys_of(session, last, 0).await?.pop() {
-            return Ok((limit.into(), Some(last)));
+            let mut ends = self.between(span, &last, parts);
+            ends.push(last);
+            return Ok((limit.into(), ends));
         }
         let Some(rows) = self.root_rows(Statement::new(dialect), "count(*)", span) else {
             return Ok(nothing);
         };
         let rows = session.fetch(rows).await?;
         let counted = rows.first().and_then(|row| row.first()).map_or(0, integer);
-        Ok((counted.unsigned_abs(), None))
+        Ok((counted.unsigned_abs(), Vec::new()))
+    }
+
+    /// Numbers that divide what lies between the beginning of `span` and `last`, as if keys were spread evenly.
+    /// None where keys are no numbers: to count keys off would cost each verify what a difference seldom saves.
+    fn between(&self, span: &Span, last: &Key, parts: u32) -> Vec<Key> {
+        let [column] = self.key_columns.as_slice() else {
+            return Vec::new();
+        };
+        if !self.dialect().sums().orders_numbers(&column.sql_type) {
+            return Vec::new();
+        }
+        let after = span.after.as_ref();
+        after.map_or_else(Vec::new, |after| evenly(after, last, parts))
     }
 
     /// Appends a query of the rows of the root table in `span`; `None` if there can be none.

@@ -7,7 +7,7 @@ use super::SqlAuthority;
 use crate::dialect::session::{DbError, ErrorClass, Session};
 use crate::dialect::span::{first_keys, keys_of};
 use crate::dialect::statement::Statement;
-use crate::dialect::sums::{SumTarget, SummedRows};
+use crate::dialect::sums::{SumTarget, SummedRows, add};
 use crate::dialect::tables;
 use crate::dialect::versions::{Versions, few};
 use crate::sum::{Span, Sum};
@@ -49,56 +49,58 @@ impl SqlAuthority {
         session.script(&self.snapshot()).await?;
         let few = self.few(session).await?;
         let versions = Versions::of(few.as_ref());
-        let mut sums = Vec::with_capacity(spans.len());
-        for span in spans {
-            match self.sum_in(session, targets, span, (salt, &versions)).await {
-                Ok(sum) => sums.push(sum),
-                Err(error) if error.class == ErrorClass::Data => {
-                    session.script("ROLLBACK").await?;
-                    return Ok(None);
-                }
-                Err(error) => return Err(error),
+        match self
+            .sum_in(session, targets, spans, (salt, &versions))
+            .await
+        {
+            Ok(sums) => {
+                session.script("COMMIT").await?;
+                Ok(Some(sums))
             }
+            Err(error) if error.class == ErrorClass::Data => {
+                session.script("ROLLBACK").await?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
-        session.script("COMMIT").await?;
-        Ok(Some(sums))
     }
 
     async fn sum_in(
         &self,
         session: &mut dyn Session,
         targets: &[SumTarget],
-        span: &Span,
+        spans: &[Span],
         (salt, versions): (u64, &Versions<'_>),
-    ) -> Result<Option<Sum>, DbError> {
-        let mut sum = Sum::default();
+    ) -> Result<Vec<Option<Sum>>, DbError> {
+        let mut sums = vec![Sum::default(); spans.len()];
         for target in targets {
-            let Some(rows) = self.rows_of(target, span, versions) else {
-                return Ok(None);
+            let Some(rows) = self.rows_of(target, spans, versions) else {
+                return Ok(vec![None; spans.len()]);
             };
             let rows = SummedRows {
                 salt,
                 target: &target.name,
                 rows,
+                places: spans.len(),
                 width: target.columns.len(),
                 into: Some(&target.columns),
             };
-            sum += self.dialect().sums().sum(session, rows).await?;
+            add(&mut sums, self.dialect().sums().sum(session, rows).await?);
         }
-        Ok(Some(sum))
+        Ok(sums.into_iter().map(Some).collect())
     }
 
-    /// Key, version and values of a target's rows in a span. The version is asked for outside of the
+    /// Place, key, version and values of a target's rows in spans. The version is asked for outside of the
     /// mapping's own names, among which a column of ours would be another one.
     fn rows_of(
         &self,
         target: &SumTarget,
-        span: &Span,
+        spans: &[Span],
         versions: &Versions<'_>,
     ) -> Option<Statement<'_>> {
         let dialect = self.dialect();
         let greatest = dialect.greatest_name();
-        let statement = Statement::of(dialect, &format!("SELECT s.k, {greatest}(coalesce("));
+        let statement = Statement::of(dialect, &format!("SELECT s.g, s.k, {greatest}(coalesce("));
         let statement = versions
             .version(statement, |statement| self.here(statement, "c."))
             .sql(", 0), ");
@@ -106,7 +108,7 @@ impl SqlAuthority {
         let statement = self.base(statement).sql(&format!("){names} FROM "));
         let rows = target
             .source
-            .select(dialect, statement, span, self.sums.key())?;
+            .select(dialect, statement, spans, self.sums.key())?;
         Some(versions.beside(rows))
     }
 

@@ -8,7 +8,7 @@ use crate::dialect::held_mapping::HeldMapping;
 use crate::dialect::session::{DbError, Session, on_session};
 use crate::dialect::span::{first_keys, keys_of};
 use crate::dialect::statement::Statement;
-use crate::dialect::sums::{SumTarget, SummedRows};
+use crate::dialect::sums::{SumTarget, SummedRows, add};
 use crate::dialect::tables;
 use crate::dialect::versions::{Versions, few};
 use crate::store::{Answer, StoreError};
@@ -46,10 +46,7 @@ impl SqlFollower {
         let held = self.held_mapping(session).await?;
         let few = self.few(session).await?;
         let versions = Versions::of(few.as_ref());
-        let mut sums = Vec::with_capacity(spans.len());
-        for span in spans {
-            sums.push(self.sum_in(session, span, (salt, &versions)).await?);
-        }
+        let sums = self.sum_in(session, spans, (salt, &versions)).await?;
         session.script("COMMIT").await?;
         Ok((held, sums))
     }
@@ -57,38 +54,40 @@ impl SqlFollower {
     async fn sum_in(
         &self,
         session: &mut dyn Session,
-        span: &Span,
+        spans: &[Span],
         (salt, versions): (u64, &Versions<'_>),
-    ) -> Result<Option<Sum>, DbError> {
+    ) -> Result<Vec<Option<Sum>>, DbError> {
+        let none = || Ok(vec![None; spans.len()]);
         let Some(targets) = self.sums.targets() else {
-            return Ok(None);
+            return none();
         };
-        let mut sum = Sum::default();
+        let mut sums = vec![Sum::default(); spans.len()];
         for target in targets {
-            let Some(rows) = self.rows_of(target, span, versions) else {
-                return Ok(None);
+            let Some(rows) = self.rows_of(target, spans, versions) else {
+                return none();
             };
             let rows = SummedRows {
                 salt,
                 target: &target.name,
                 rows,
+                places: spans.len(),
                 width: target.columns.len(),
                 into: None,
             };
-            sum += self.dialect().sums().sum(session, rows).await?;
+            add(&mut sums, self.dialect().sums().sum(session, rows).await?);
         }
-        Ok(Some(sum))
+        Ok(sums.into_iter().map(Some).collect())
     }
 
-    /// Key, version and values of a target's rows in a span: the version is the one that
+    /// Place, key, version and values of a target's rows in spans: the version is the one that
     /// [`versions_in`](SqlFollower::versions_in) answers for the key.
     fn rows_of(
         &self,
         target: &SumTarget,
-        span: &Span,
+        spans: &[Span],
         versions: &Versions<'_>,
     ) -> Option<Statement<'_>> {
-        let statement = Statement::of(self.dialect(), "SELECT s.k, coalesce(");
+        let statement = Statement::of(self.dialect(), "SELECT s.g, s.k, coalesce(");
         let statement = versions.version(statement, |statement| self.here(statement, "c."));
         let names = target.held.names();
         // Of loaded keys it is the base's at which they were.
@@ -99,7 +98,7 @@ impl SqlFollower {
         let statement = self.here(statement, "e.").sql(&format!(")){names} FROM "));
         let rows = target
             .held
-            .select(self.dialect(), statement, span, self.sums.key())?;
+            .select(self.dialect(), statement, spans, self.sums.key())?;
         Some(versions.beside(rows))
     }
 

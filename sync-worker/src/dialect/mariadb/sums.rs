@@ -21,6 +21,10 @@ impl Summing for Mariadb {
         key_order(sql_type)
     }
 
+    fn orders_numbers(&self, sql_type: &str) -> bool {
+        key_order(sql_type).is_some()
+    }
+
     fn leads(&self) -> bool {
         true
     }
@@ -38,7 +42,7 @@ impl Summing for Mariadb {
         &'a self,
         session: &'a mut dyn Session,
         rows: SummedRows<'a>,
-    ) -> BoxFuture<'a, Result<Sum, DbError>> {
+    ) -> BoxFuture<'a, Result<Vec<Sum>, DbError>> {
         sum(self, session, rows).boxed()
     }
 }
@@ -171,7 +175,7 @@ async fn sum(
     dialect: &Mariadb,
     session: &mut dyn Session,
     summed: SummedRows<'_>,
-) -> Result<Sum, DbError> {
+) -> Result<Vec<Sum>, DbError> {
     let (text, mut args, reusable) = summed.rows.into_parts();
     let names: String = (0..summed.width).map(|n| format!(", c{n}")).collect();
     let field = |name: &str| {
@@ -190,16 +194,15 @@ async fn sum(
     // The text's first part: what else is hashed.
     let head = format!("{}:{}:", summed.salt, summed.target);
     let text = format!(
-        "WITH r (k, v{names}) AS ({text}) SELECT COUNT(*), {}, {} FROM \
-         (SELECT COALESCE(MD5(CONCAT(CAST(? AS BINARY), {})), REPLACE(UUID(), '-', '')) AS hash FROM r) AS h",
+        "WITH r (g, k, v{names}) AS ({text}) SELECT h.g, COUNT(*), {}, {} FROM \
+         (SELECT r.g, COALESCE(MD5(CONCAT(CAST(? AS BINARY), {})), REPLACE(UUID(), '-', '')) AS hash FROM r) AS h GROUP BY h.g",
         half(1),
         half(17),
         fields.join(", ")
     );
     args.push(Arg::Value(Value::Text(head)));
     let statement = Statement::from_parts(dialect, (text, args, reusable));
-    let rows = session.fetch(statement).await?;
-    answered(rows.first()).ok_or_else(|| DbError::odd("a sum is not one row of numbers"))
+    answered(&session.fetch(statement).await?, summed.places)
 }
 
 #[cfg(test)]

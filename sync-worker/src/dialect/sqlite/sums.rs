@@ -19,6 +19,10 @@ impl Summing for Sqlite {
         key_order(sql_type)
     }
 
+    fn orders_numbers(&self, sql_type: &str) -> bool {
+        key_order(sql_type).is_some()
+    }
+
     fn summed(
         &self,
         expression: &str,
@@ -33,7 +37,7 @@ impl Summing for Sqlite {
         &'a self,
         session: &'a mut dyn Session,
         rows: SummedRows<'a>,
-    ) -> BoxFuture<'a, Result<Sum, DbError>> {
+    ) -> BoxFuture<'a, Result<Vec<Sum>, DbError>> {
         sum(session, rows).boxed()
     }
 }
@@ -44,22 +48,27 @@ fn key_order(declared: &str) -> Option<&'static str> {
     (Affinity::of(declared) == Affinity::Integer).then_some("bigint")
 }
 
-async fn sum(session: &mut dyn Session, summed: SummedRows<'_>) -> Result<Sum, DbError> {
-    let mut sum = Sum::default();
+async fn sum(session: &mut dyn Session, summed: SummedRows<'_>) -> Result<Vec<Sum>, DbError> {
+    let mut sums = vec![Sum::default(); summed.places];
     for mut row in session.fetch(summed.rows).await? {
-        let mut values = row.split_off(2);
+        let mut values = row.split_off(3);
         if let Some(columns) = summed.into {
             let stored = values.into_iter().zip(columns);
             values = stored
                 .map(|(value, column)| Affinity::of(&column.sql_type).apply(value))
                 .collect();
         }
-        let version = match row.get(1) {
+        let version = match row.get(2) {
             None | Some(Value::Null) => None,
             Some(version) => Some(Version(integer(version))),
         };
-        let key = key_at(&row, 0).ok_or_else(|| DbError::odd("a key is not text"))?;
+        let key = key_at(&row, 1).ok_or_else(|| DbError::odd("a key is not text"))?;
+        let place = row
+            .first()
+            .and_then(|place| usize::try_from(integer(place)).ok());
+        let sum = place.and_then(|place| sums.get_mut(place));
+        let sum = sum.ok_or_else(|| DbError::odd("a row is in none of the spans asked for"))?;
         sum.add_row(summed.salt, summed.target, &key, version, &values);
     }
-    Ok(sum)
+    Ok(sums)
 }

@@ -78,6 +78,7 @@ proptest! {
 async fn the_slowest_rule_wins_and_says_so() {
     let pacing = Pacing {
         bytes_per_second: BytesPerSecond::new(1_000),
+        duty: Duty::percent(75),
         ..fixed(100)
     };
     let pacer = Pacer::new(pacing, 100, Signals::default());
@@ -92,6 +93,18 @@ async fn the_slowest_rule_wins_and_says_so() {
         reasons.push(format!("{:.1}", waited.as_secs_f64()));
     }
     assert_eq!(reasons, ["rows", "1.0", "bytes", "4.1", "duty", "20.0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_share_is_kept_unless_a_rate_is_set() {
+    let pacer = Pacer::new(Pacing::default(), 100, Signals::default());
+    let mut waits = Vec::new();
+    for rate in [None, RowsPerSecond::new(1_000_000), None] {
+        pacer.set_rate(rate);
+        pacer.passed(100, 100, Duration::from_millis(120));
+        waits.push(pacer.turn(|_| ()).await.as_millis());
+    }
+    assert_eq!(waits, [880, 0, 880]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -205,7 +218,11 @@ async fn a_signal_on_its_way_to_its_limit_makes_the_rests_longer() {
         ..limit(100.0)
     };
     let signals = Signals::default().watch("load", number(&load), patient, SECOND);
-    let pacer = Pacer::new(Pacing::default(), 10, signals);
+    let pacing = Pacing {
+        duty: Duty::percent(75),
+        ..Pacing::default()
+    };
+    let pacer = Pacer::new(pacing, 10, signals);
     let mut waits = Vec::new();
     for value in [10, 70, 85, 99] {
         load.store(value, Ordering::SeqCst);
