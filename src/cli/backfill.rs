@@ -25,7 +25,7 @@ use crate::screen::Screen;
 pub(super) struct Backfill {
     #[command(flatten)]
     which: Which,
-    /// Keys per second, instead of what the file says
+    /// Keys per second, instead of what the file says; unless that has a duty_percent, no rests besides
     #[arg(long, value_name = "ROWS_PER_SECOND", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
     /// Keys per page, instead of what the file says
@@ -82,7 +82,8 @@ struct Swept {
     held: u64,
     /// Keys passed by all runs.
     passed: u64,
-    /// For how long the sweep itself was held back: by a signal, or for longer than a second by its rate.
+    /// For how long the sweep itself was held back: by a signal, or for longer than a second by its rate, or than
+    /// ten by its duty.
     held_back_seconds: BTreeMap<String, f64>,
     /// Whether it stands in the epoch row that history was swept.
     recorded: bool,

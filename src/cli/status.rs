@@ -64,6 +64,9 @@ struct Installed {
     backfill_done: bool,
     /// Whether history is being loaded, beside which nothing is copied.
     backfill_loading: bool,
+    /// How many parts it has, and how many of them are done.
+    backfill_parts: usize,
+    backfill_parts_done: usize,
     keys_estimate: u64,
     dirty: u64,
     waiting: u64,
@@ -104,9 +107,13 @@ impl fmt::Display for Standing {
                 )?,
                 false => writeln!(
                     f,
-                    "  backfill           {percent:.0} %, {} of about {} keys{}",
+                    "  backfill           {percent:.0} %, {} of about {} keys{}{}",
                     here.backfill_passed,
                     here.keys_estimate,
+                    match here.backfill_parts {
+                        0 | 1 => String::new(),
+                        parts => format!(", {} of {parts} parts done", here.backfill_parts_done),
+                    },
                     match here.backfill_loading {
                         true => "; it loads: copies wait until `changeover backfill` is done",
                         false => "",
@@ -220,6 +227,8 @@ async fn standing(migration: &Migration, epoch: &Epoch) -> Result<Installed, Fai
         backfill_passed: progress.cursor.passed,
         backfill_done: progress.cursor.done,
         backfill_loading: progress.cursor.loading && !progress.cursor.done,
+        backfill_parts: progress.parts.0,
+        backfill_parts_done: progress.parts.1,
         keys_estimate: progress.estimate,
         dirty: progress.lag.dirty,
         waiting: progress.lag.waiting,

@@ -112,7 +112,8 @@ impl BackfillControl {
         self.pacer.is_paused()
     }
 
-    /// Changes the rate, also for a page that waits already. `None` is unlimited.
+    /// Changes the rate, also for a page that waits already. `None` is none: the
+    /// [duty](crate::pace::Pacing::duty) alone is left.
     pub fn set_rate(&self, rate: Option<RowsPerSecond>) {
         self.pacer.set_rate(rate);
     }

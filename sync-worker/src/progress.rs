@@ -9,6 +9,8 @@ pub struct Progress {
     pub lag: Lag,
     /// The backfill's cursor. It trails the backfill by one page.
     pub cursor: Cursor,
+    /// How many parts the backfill has, and how many of them are done.
+    pub parts: (usize, usize),
     /// Keys in the root table: exact or an estimate.
     pub estimate: u64,
 }
@@ -23,9 +25,13 @@ impl Progress {
         authority: &dyn Authority,
         follower: &dyn Follower,
     ) -> Result<Progress, StoreError> {
+        let lag = authority.lag().await?;
+        let parts = follower.cursors().await?;
+        let done = parts.iter().filter(|part| part.done).count();
         Ok(Progress {
-            lag: authority.lag().await?,
-            cursor: follower.cursor().await?,
+            lag,
+            cursor: Cursor::together(&parts),
+            parts: (parts.len(), done),
             estimate: authority.estimate().await?,
         })
     }

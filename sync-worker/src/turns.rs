@@ -41,6 +41,9 @@ impl Turns {
     /// What holds the work back for less than this is counted, and not told, unless its end is not known.
     const TOLD: Duration = Duration::from_secs(1);
 
+    /// The same of a rest, of which there is one after each page.
+    const RESTS_TOLD: Duration = Duration::from_secs(10);
+
     /// Turns of at most `page` rows.
     pub(crate) fn new(
         work: Work,
@@ -63,7 +66,7 @@ impl Turns {
     }
 
     /// Waits for the next turn, and answers for how long. `told` hears of a pause, a signal and what takes
-    /// longer than a second, again with each reading, and `None` when that is over. Dropped before, it has
+    /// longer than a second (a rest: than ten), again with each reading, and `None` when that is over. Dropped before, it has
     /// taken nothing.
     pub(crate) async fn next(&self, mut told: impl FnMut(Option<Reason>)) -> Duration {
         let (mut meter, mut before, mut logged) = (None, None, None);
@@ -72,7 +75,11 @@ impl Turns {
             drop(meter.take());
             meter = held.map(|held| self.meters.held_back(self.work, held.reason.label()));
             let long = held.filter(|Held { reason, until }| {
-                reason.is_open() || until.is_some_and(|until| until - Instant::now() > Self::TOLD)
+                let told = match reason {
+                    Reason::Duty(_) => Self::RESTS_TOLD,
+                    _ => Self::TOLD,
+                };
+                reason.is_open() || until.is_some_and(|until| until - Instant::now() > told)
             });
             let reason = long.map(|held| held.reason.clone());
             if reason != before {

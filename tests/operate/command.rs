@@ -79,9 +79,9 @@ impl Desk {
     }
 
     /// Begins a slow backfill and answers it when some pages have passed.
-    pub async fn slow_backfill(&self) -> Child {
+    pub async fn slow_backfill(&self, options: &str) -> Child {
         let before = self.status().await["backfill_passed"].as_u64();
-        let child = self.begin("backfill --rate 40");
+        let child = self.begin(&format!("backfill --rate 40 {options}"));
         for _ in 0..2_000 {
             if self.status().await["backfill_passed"].as_u64() > before {
                 return child;
@@ -145,7 +145,7 @@ async fn a_migration_by_commands_alone(topology: Topology) {
     assert_eq!(desk.status().await["stage"], "dual-write");
 
     // Killed in the middle of history, with writes before and after.
-    let mut child = desk.slow_backfill().await;
+    let mut child = desk.slow_backfill("").await;
     market
         .legacy
         .run("UPDATE listings SET title = 'early' WHERE id < 5")
@@ -256,7 +256,7 @@ async fn an_interrupted_backfill_says_that_it_goes_on() {
     market.fill(200).await;
     let desk = Desk::of(&market);
     desk.run("install").await.with(0);
-    let child = desk.slow_backfill().await;
+    let child = desk.slow_backfill("").await;
     let pid = child.id().unwrap();
     crate::support::watchdog::signal("INT", &[pid]);
     let stopped = ended(child).await.with(130);

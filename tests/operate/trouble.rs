@@ -191,7 +191,7 @@ mod scenario {
     pub(super) async fn a_table_that_vanishes_is_named(topology: Topology) {
         let (market, desk) = ready(topology).await;
         for (side, table) in [(&market.legacy, "photos"), (&market.new, "pictures")] {
-            let child = desk.slow_backfill().await;
+            let child = desk.slow_backfill("").await;
             side.run(&format!("ALTER TABLE {table} RENAME TO gone"))
                 .await;
             let failed = ended(child).await.with(3);
@@ -213,7 +213,7 @@ mod scenario {
             (&market.legacy, "listings"),
             (&market.new, "service_listings"),
         ] {
-            let child = desk.slow_backfill().await;
+            let child = desk.slow_backfill("").await;
             side.run(&format!("ALTER TABLE {table} RENAME COLUMN sku TO gone"))
                 .await;
             let failed = ended(child).await.with(3);

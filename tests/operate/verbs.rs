@@ -162,7 +162,7 @@ async fn a_load_that_waits_is_said_and_can_be_given_up() {
     market.fill(200).await;
     let desk = Desk::of(&market);
     desk.run("install").await.with(0);
-    let child = desk.slow_backfill().await;
+    let child = desk.slow_backfill("--parts 4").await;
     signal("INT", &[child.id().unwrap()]);
     ended(child).await.with(130);
     let status = desk.status().await;
@@ -171,7 +171,10 @@ async fn a_load_that_waits_is_said_and_can_be_given_up() {
         (&true.into(), &false.into()),
         "{status}"
     );
-    assert!(desk.run("status").await.with(0).out.contains("it loads"));
+    assert_eq!(status["backfill_parts"], 4, "{status}");
+    let said = desk.run("status").await.with(0).out;
+    let parts = format!("{} of 4 parts done", status["backfill_parts_done"]);
+    assert!(said.contains("it loads") && said.contains(&parts), "{said}");
     let write = "UPDATE listings SET title = 'now' WHERE id = 200";
     market.legacy.run(write).await;
     desk.run("drain --within 1").await.with(1);

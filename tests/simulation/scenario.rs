@@ -10,7 +10,7 @@ use std::time::Duration;
 use changeover::flags::Place;
 use changeover::worker::backfill::{Backfill, BackfillOptions};
 use changeover::worker::drain::{Drain, DrainOptions};
-use changeover::worker::pace::Pacing;
+use changeover::worker::pace::{Duty, Pacing};
 use changeover::worker::verify::{Class, Verify, VerifyOptions, VerifyReport};
 use rand::RngExt;
 use tokio::task::JoinSet;
@@ -264,7 +264,10 @@ fn backfill_options(
         parts,
         workers,
         page: config.page,
-        pacing: Pacing::default(),
+        pacing: Pacing {
+            duty: Duty::percent(75),
+            ..Pacing::default()
+        },
         attempts: None,
         first_pause: Duration::from_millis(5),
         longest_pause: Duration::from_millis(60),

@@ -11,9 +11,12 @@ use crate::metrics::Meters;
 use crate::pace::Reason;
 use crate::store::Cursor;
 
-/// For how long a part that somebody else works on is left to them, unless it moves again; and how often
-/// is looked.
+/// How often is looked whether somebody else still works on a part.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
+
+/// For how long a part that somebody else works on is left to them, unless it moves again. Their rests between
+/// pages are mostly shorter.
+const LEFT: Duration = Duration::from_secs(5);
 
 /// Which parts are worked on, and how far all of them have come.
 pub(super) struct Run<F> {
@@ -113,7 +116,7 @@ impl<F: FnMut(Progress) + Send> Run<F> {
                 if seen.passed != part.passed {
                     (seen.passed, seen.moved) = (part.passed, Some(Instant::now()));
                 }
-                if seen.moved.is_some_and(|moved| moved.elapsed() < LOOK) {
+                if seen.moved.is_some_and(|moved| moved.elapsed() < LEFT) {
                     continue;
                 }
             }
@@ -235,9 +238,9 @@ mod tests {
         run.give_back(0);
         assert_eq!(chosen(&run.choose(&at(3))), None, "it has moved");
         assert_eq!(chosen(&run.choose(&at(6))), None, "and again");
-        tokio::time::advance(LOOK / 2).await;
+        tokio::time::advance(LEFT / 2).await;
         assert_eq!(chosen(&run.choose(&at(6))), None, "not for long");
-        tokio::time::advance(LOOK).await;
+        tokio::time::advance(LEFT).await;
         assert_eq!(chosen(&run.choose(&at(6))), Some(0), "it stands still");
         run.give_back(0);
         // Where nobody else was, what it found was its own lost answer.

@@ -14,7 +14,6 @@
 use changeover_shadow::Value;
 use futures_util::future::BoxFuture;
 
-use super::authority::integer;
 use super::catalog::{Column, Table};
 use super::session::{Database, DbError, Session};
 use super::span::{place_among, within};
@@ -393,26 +392,60 @@ pub struct SummedRows<'a> {
 /// The sums that a database answered: of which place, of how many rows, and both halves as text. Those of no
 /// rows may be left out.
 pub(super) fn answered(rows: &[Vec<Value>], places: usize) -> Result<Vec<Sum>, DbError> {
-    let odd = || DbError::odd("a sum is not a row of numbers");
+    let odd = || DbError::odd("sums are not rows of numbers, one for each place");
     let number = |value: &Value| match value {
         Value::Text(text) => text.parse::<i128>().map_err(|_| odd()),
         _ => Err(odd()),
     };
-    let mut sums = vec![Sum::default(); places];
+    let mut sums = vec![None; places];
     for row in rows {
-        let [place, rows, one, other] = row.as_slice() else {
+        let [place, Value::Integer(rows), one, other] = row.as_slice() else {
             return Err(odd());
         };
-        let sum = usize::try_from(integer(place)).ok();
-        let sum = sum.and_then(|place| sums.get_mut(place)).ok_or_else(odd)?;
-        *sum = Sum::of(integer(rows).unsigned_abs(), [number(one)?, number(other)?]);
+        let sum = Sum::of(rows.unsigned_abs(), [number(one)?, number(other)?]);
+        if at(&mut sums, place).ok_or_else(odd)?.replace(sum).is_some() {
+            return Err(odd());
+        }
     }
-    Ok(sums)
+    Ok(sums.into_iter().map(Option::unwrap_or_default).collect())
+}
+
+/// What stands at a place, if it is one.
+pub(super) fn at<'s, T>(sums: &'s mut [T], place: &Value) -> Option<&'s mut T> {
+    match place {
+        Value::Integer(place) => sums.get_mut(usize::try_from(*place).ok()?),
+        _ => None,
+    }
 }
 
 /// Adds the sums of one target to those of the others, place by place.
 pub(super) fn add(sums: &mut [Sum], of_target: Vec<Sum>) {
     for (sum, one) in sums.iter_mut().zip(of_target) {
         *sum += one;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_has_one_place() {
+        let row = |place: Value| {
+            let number = || Value::Text("5".into());
+            vec![place, Value::Integer(1), number(), number()]
+        };
+        let two = [row(Value::Integer(2)), row(Value::Integer(0))];
+        let sum = Sum::of(1, [5, 5]);
+        let found = answered(&two, 3).expect("two of three places");
+        assert_eq!(found, [sum, Sum::default(), sum]);
+        for place in [
+            Value::Integer(3),
+            Value::Integer(-1),
+            Value::Text("0".into()),
+        ] {
+            assert!(answered(&[row(place)], 3).is_err());
+        }
+        assert!(answered(&[row(Value::Integer(1)), row(Value::Integer(1))], 3).is_err());
     }
 }

@@ -48,6 +48,21 @@ impl Authority for Memory {
         })
     }
 
+    fn cut<'a>(&'a self, span: &'a Span, limit: u32, parts: u32) -> Answer<'a, (u64, Vec<Key>)> {
+        Box::pin(async move {
+            let keys = Authority::keys(self, span, limit).await?;
+            let mut ends = Vec::new();
+            if keys.len() >= limit as usize {
+                let each = keys.len().div_ceil(parts.max(1) as usize).max(1);
+                ends = keys
+                    .chunks(each)
+                    .filter_map(|keys| keys.last().cloned())
+                    .collect();
+            }
+            Ok((keys.len() as u64, ends))
+        })
+    }
+
     /// Rows are the root table's here.
     fn orphans<'a>(&'a self, _span: &'a Span, _limit: u32) -> Answer<'a, Vec<Key>> {
         Box::pin(async { Ok(Vec::new()) })

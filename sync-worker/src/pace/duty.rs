@@ -6,14 +6,16 @@ use std::time::Duration;
 /// A share of the time, from 1 to 100 percent.
 ///
 /// After a page the worker rests, so much longer the longer the page took: a database that slows
-/// down is asked less.
+/// down is asked less. No rest is longer than a minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Duty(u8);
 
 impl Duty {
     /// All of the time: no rests.
     pub const ALL: Duty = Duty(100);
-    /// An eighth: pgbench beside a load lost a third of its transactions at three quarters, a sixth at a
+    /// Half of the time. Below it, a page that is read ahead would be an old one.
+    pub(super) const HALF: Duty = Duty(50);
+    /// An eighth: pgbench beside a load lost up to a third of its transactions at three quarters, a fifth at a
     /// third, and none at this (README, "Measured").
     pub(super) const DEFAULT: Duty = Duty(12);
 
@@ -38,9 +40,13 @@ impl Duty {
     pub(super) fn rest(self, time: Duration, load: f64) -> Duration {
         let left = ((1.0 - load) / (1.0 - EASE)).clamp(LEAST, 1.0);
         let duty = f64::from(self.0) / 100.0 * left;
-        time.mul_f64((1.0 - duty) / duty)
+        let most = LONGEST.as_secs_f64();
+        Duration::from_secs_f64((time.as_secs_f64() * (1.0 - duty) / duty).min(most))
     }
 }
+
+/// The longest rest: one page that took long, because it waited, is no reason to stop for ever.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// The share of a limit up to which a signal changes nothing.
 const EASE: f64 = 0.7;
@@ -69,7 +75,7 @@ mod tests {
         assert!((near - 0.3).abs() < 1e-6, "half of the time: {near}");
         assert!(rest(75, 0.99) > rest(75, 0.9) && rest(75, 0.9) > rest(75, 0.8));
         let longest = rest(1, f64::INFINITY);
-        assert!(longest < Duration::from_secs(600), "{longest:?}");
+        assert_eq!(longest, LONGEST);
         assert_eq!((Duty::percent(0), Duty::percent(101)), (None, None));
     }
 }

@@ -31,7 +31,8 @@ struct State {
     duty: Option<Duty>,
     rows: Bucket,
     bytes: Bucket,
-    rests_until: Instant,
+    /// When the last page ended, how long it took, and the load then.
+    worked: (Instant, Duration, f64),
     page: PageSize,
 }
 
@@ -41,6 +42,12 @@ impl State {
         let rated = self.rate.is_some() || self.budget.is_some();
         let unless_told = if rated { Duty::ALL } else { Duty::DEFAULT };
         self.duty.unwrap_or(unless_told)
+    }
+
+    /// Until when it rests after the last page.
+    fn rests_until(&self) -> Instant {
+        let (ended, time, load) = self.worked;
+        ended + self.duty().rest(time, load)
     }
 }
 
@@ -58,7 +65,7 @@ impl Pacer {
             duty: pacing.duty,
             rows: Bucket::rows(rate, now),
             bytes: Bucket::bytes(budget, now),
-            rests_until: now,
+            worked: (now, Duration::ZERO, 0.0),
             page: PageSize::new(page, pacing.statement_time, budget),
         };
         Pacer {
@@ -109,7 +116,7 @@ impl Pacer {
         }
         let rows = state.rate.map(Reason::Rows).zip(state.rows.due());
         let bytes = state.budget.map(Reason::Bytes).zip(state.bytes.due());
-        let rest = Some((Reason::Duty(state.duty()), state.rests_until));
+        let rest = Some((Reason::Duty(state.duty()), state.rests_until()));
         let dues = [rest, rows, bytes].into_iter().flatten();
         let (reason, until) = dues.max_by_key(|(_, due)| *due)?;
         (until > now).then_some(Held {
@@ -137,7 +144,7 @@ impl Pacer {
         let load = self.signals.load();
         let mut state = self.lock();
         state.page.passed(Passed { rows, bytes, time });
-        state.rests_until = Instant::now() + state.duty().rest(time, load);
+        state.worked = (Instant::now(), time, load);
     }
 
     /// Reads the signals, each at its interval. Never ends: run it beside the work.
@@ -169,8 +176,8 @@ impl Pacer {
         self.lock().paused
     }
 
-    /// Changes the rate. Whoever waits, waits by the new one, and for rows that passed ahead of
-    /// their time at the old one.
+    /// Changes the rate; `None` is none, and the [duty](Pacing::duty) is as if there had never been one. Whoever
+    /// waits, waits by the new one, and for rows that passed ahead of their time at the old one.
     pub fn set_rate(&self, rate: Option<RowsPerSecond>) {
         let mut state = self.lock();
         state.rate = rate;
@@ -189,7 +196,7 @@ impl Pacer {
     #[must_use]
     pub fn is_metered(&self) -> bool {
         let state = self.lock();
-        state.rate.is_some() || state.budget.is_some()
+        state.rate.is_some() || state.budget.is_some() || state.duty() < Duty::HALF
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

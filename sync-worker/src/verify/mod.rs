@@ -22,8 +22,8 @@
 //! # Sums
 //!
 //! Where the mapping lets it ([`Authority::unsummed`](crate::store::Authority::unsummed) says where not,
-//! and why), each side sums its rows in its own database, over spans of [`VerifyOptions::range`] keys.
-//! Equal sums: the span agrees. Different ones: it is divided, and what is left at last, a page of keys,
+//! and why), each side sums its rows in its own database, over spans of [`VerifyOptions::range`] keys, or, by
+//! one statement, over sixteen parts of each where keys are numbers. Equal sums: the span agrees. Different ones: it is divided, and what is left at last, a page of keys,
 //! is compared key by key. A span with keys that are dirty differs as a rule, and goes that way.
 //!
 //! The two sums of a span are of two instants, with writes and copies between them. They say the same as
@@ -85,7 +85,7 @@ use crate::turns::{Turns, Work};
 pub struct VerifyOptions {
     /// Keys per page, at least 1: so many are compared one by one at a time.
     pub page: u32,
-    /// Keys per span whose rows are summed, at least a page; 0: nothing is summed. Where an engine has
+    /// Keys per statement that sums rows, at least a page; 0: nothing is summed. Where an engine has
     /// no hash of its own (SQLite), the rows of a span are in memory at once.
     pub range: u32,
     /// The most samples kept per class.

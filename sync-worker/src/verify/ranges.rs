@@ -73,13 +73,11 @@ impl Verify {
                 upto: Some(end),
             })
             .collect();
-        let rest = match parts.is_empty() {
-            false => Some(left),
-            true => {
-                parts.push(left);
-                None
-            }
-        };
+        if parts.is_empty() {
+            parts.push(left);
+            return Ok(Some((Range { parts, keys }, None)));
+        }
+        let rest = Some(left).filter(|left| left.upto.is_none() || left.after != left.upto);
         Ok(Some((Range { parts, keys }, rest)))
     }
 
@@ -91,20 +89,43 @@ impl Verify {
         sweep: &mut Sweep<'_>,
     ) -> Result<u64, StoreError> {
         sweep.turn().await;
+        let mut agreeing = range.parts.clone();
         let (rows, differ) = self.summed(range.parts, sweep).await?;
-        let mut agree = range.keys;
+        if differ.is_empty() {
+            agreeing.clear();
+            self.agree(range.keys, sweep);
+        }
+        agreeing.retain(|part| differ.iter().all(|seen| seen.span != *part));
+        for part in agreeing {
+            // What differs may be what came or went since all of them were counted off.
+            let keys = self.counted(part).await?;
+            self.agree(keys, sweep);
+        }
         for seen in differ {
             let mut rest = Some(seen.span);
             while let Some(from) = rest.take() {
                 sweep.turn().await;
                 let (span, keys, next) = self.listed(from).await?;
                 rest = next;
-                agree = agree.saturating_sub(keys.len() as u64);
                 self.divide(span, &keys, seen.one_sided, sweep).await?;
             }
         }
-        self.agree(agree, sweep);
         Ok(range.keys.max(rows))
+    }
+
+    /// How many keys of the root table there are in a span.
+    async fn counted(&self, span: Span) -> Result<u64, StoreError> {
+        let (mut counted, mut rest) = (0, Some(span));
+        while let Some(from) = rest.take() {
+            let (keys, mut ends) = self.copier.authority().cut(&from, self.range(), 1).await?;
+            counted += keys;
+            let last = ends.pop().filter(|last| from.upto.as_ref() != Some(last));
+            rest = last.map(|last| Span {
+                after: Some(last),
+                upto: from.upto,
+            });
+        }
+        Ok(counted)
     }
 
     /// The keys of the root table in the first part of a span, which mostly is all of it; and the rest. More
@@ -334,13 +355,14 @@ struct Differs {
     one_sided: bool,
 }
 
-/// The parts of a span, of about as many keys each, and no fewer than `least`.
+/// The parts of a span, of about as many keys each, and, but for two of them, no fewer than `least`.
 fn divided(span: Span, keys: &[Key], least: usize) -> Vec<(Span, &[Key])> {
-    let parts = keys.len().div_ceil(least.max(1)).clamp(2, PARTS as usize);
-    let each = keys.len().div_ceil(parts).max(1);
+    // A power of two, since each number of parts is a statement of its own.
+    let most = (keys.len() / least.max(1)).clamp(2, PARTS as usize);
+    let parts = (1 << most.ilog2()).min(keys.len());
     let mut after = span.after;
-    let mut divided: Vec<(Span, &[Key])> = keys
-        .chunks(each)
+    let mut divided: Vec<(Span, &[Key])> = (0..parts)
+        .filter_map(|part| keys.get(keys.len() * part / parts..keys.len() * (part + 1) / parts))
         .map(|keys| {
             let upto = keys.last().cloned();
             let after = std::mem::replace(&mut after, upto.clone());

@@ -152,7 +152,7 @@ pub enum PartReport {
 /// How much of a verify was done by sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
 pub struct SumsReport {
-    /// Spans of keys that were summed on both sides, parts of others included.
+    /// Spans of keys that were summed on both sides: parts of ranges, and parts of those.
     pub ranges: u64,
     /// Of them, those whose sums differed: they were divided, or compared key by key.
     pub bisected: u64,

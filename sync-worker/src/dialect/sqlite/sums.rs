@@ -11,7 +11,7 @@ use super::affinity::Affinity;
 use crate::dialect::authority::{integer, key_at};
 use crate::dialect::catalog::Column;
 use crate::dialect::session::{DbError, Session};
-use crate::dialect::sums::{SummedRows, Summing};
+use crate::dialect::sums::{SummedRows, Summing, at};
 use crate::sum::Sum;
 
 impl Summing for Sqlite {
@@ -63,10 +63,7 @@ async fn sum(session: &mut dyn Session, summed: SummedRows<'_>) -> Result<Vec<Su
             Some(version) => Some(Version(integer(version))),
         };
         let key = key_at(&row, 1).ok_or_else(|| DbError::odd("a key is not text"))?;
-        let place = row
-            .first()
-            .and_then(|place| usize::try_from(integer(place)).ok());
-        let sum = place.and_then(|place| sums.get_mut(place));
+        let sum = row.first().and_then(|place| at(&mut sums, place));
         let sum = sum.ok_or_else(|| DbError::odd("a row is in none of the spans asked for"))?;
         sum.add_row(summed.salt, summed.target, &key, version, &values);
     }

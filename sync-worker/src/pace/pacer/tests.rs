@@ -100,8 +100,9 @@ async fn a_share_is_kept_unless_a_rate_is_set() {
     let pacer = Pacer::new(Pacing::default(), 100, Signals::default());
     let mut waits = Vec::new();
     for rate in [None, RowsPerSecond::new(1_000_000), None] {
-        pacer.set_rate(rate);
         pacer.passed(100, 100, Duration::from_millis(120));
+        // Whoever rests already goes by it, too.
+        pacer.set_rate(rate);
         waits.push(pacer.turn(|_| ()).await.as_millis());
     }
     assert_eq!(waits, [880, 0, 880]);
