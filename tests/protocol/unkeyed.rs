@@ -1,16 +1,68 @@
-//! Rows that belong to no key: their column for it is NULL.
+//! Rows that sums must tell apart, and those that they must not: of no key, their column for it being NULL.
 
-use changeover::worker::verify::Recorded;
+use changeover::worker::verify::{Class, Recorded};
 
 use super::lifecycle::{everywhere, within_mariadb};
 use super::market::{Market, Topology, backfill};
 use super::stock::verify_by;
 
-everywhere!(rows_of_no_key_are_not_summed);
-within_mariadb!(rows_of_no_key_are_not_summed);
+everywhere!(
+    rows_of_no_key_are_not_summed,
+    text_that_moves_into_another_column_is_seen,
+);
+within_mariadb!(
+    rows_of_no_key_are_not_summed,
+    text_that_moves_into_another_column_is_seen,
+);
 
 mod scenario {
     use super::*;
+
+    /// Whatever a sum writes between values, and NULL for what is empty.
+    pub(super) async fn text_that_moves_into_another_column_is_seen(topology: Topology) {
+        let market = Market::start(topology).await;
+        let columns = "(id bigint PRIMARY KEY NOT NULL, a text, b text, c text)";
+        for (database, table) in [(&market.legacy, "words"), (&market.new, "terms")] {
+            database
+                .run(&format!("CREATE TABLE {table} {columns}"))
+                .await;
+        }
+        let moved = [
+            ("'a|b', 'c', 'd'", "'a', 'b|c', 'd'"),
+            ("'a,b', 'c', 'd'", "'a', 'b,c', 'd'"),
+            ("'a|1', 'c', 'd'", "'a', '1|c', 'd'"),
+            ("'', 'c', 'd'", "NULL, 'c', 'd'"),
+            ("NULL, 'c', 'd'", "'c', NULL, 'd'"),
+            ("'', '1', ''", "'1', '', ''"),
+            ("'x|1|y', 'z', ''", "'x', '1|y|z', ''"),
+        ];
+        let rows = moved.iter().enumerate();
+        let rows: String = rows
+            .map(|(n, (row, _))| format!("INSERT INTO words VALUES ({n}, {row});"))
+            .collect();
+        market.legacy.run(&rows).await;
+        let mapping = r#"
+            revision = 1
+            root = { table = "words", key = ["id"] }
+            [[target]]
+            table = "terms"
+            owned_by = { key = ["id"] }
+            identity = ["id"]
+            columns = { id = "id", a = "a", b = "b", c = "c" }
+        "#;
+        let migration = market.installed_with(mapping).await;
+        backfill(&migration).await;
+        let report = verify_by(&migration, 1, 4).await;
+        assert!(report.clean() && report.sums.bisected == 0, "{report:?}");
+        for (n, (_, row)) in moved.iter().enumerate() {
+            let row =
+                format!("DELETE FROM terms WHERE id = {n}; INSERT INTO terms VALUES ({n}, {row})");
+            market.new.force(&row).await;
+            let report = verify_by(&migration, 1, 4).await;
+            let differ = report.count(Class::Divergent);
+            assert_eq!(differ, n as u64 + 1, "{topology:?}, {row}: {report:?}");
+        }
+    }
 
     /// Either side may have such rows, which no copy brings or takes away.
     pub(super) async fn rows_of_no_key_are_not_summed(topology: Topology) {

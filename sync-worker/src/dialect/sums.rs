@@ -383,10 +383,10 @@ pub struct SummedRows<'a> {
     pub rows: Statement<'a>,
     /// How many places there are.
     pub places: usize,
-    /// How many values.
-    pub width: usize,
-    /// What columns a copy would put the values into; `None` where they come out of these.
-    pub into: Option<&'a [Column]>,
+    /// The columns of the values.
+    pub columns: &'a [Column],
+    /// Whether the values are what a copy would put into these columns; otherwise they come out of them.
+    pub copied: bool,
 }
 
 /// The sums that a database answered: of which place, of how many rows, and both halves as text. Those of no

@@ -82,8 +82,8 @@ impl SqlAuthority {
                 target: &target.name,
                 rows,
                 places: spans.len(),
-                width: target.columns.len(),
-                into: Some(&target.columns),
+                columns: &target.columns,
+                copied: true,
             };
             add(&mut sums, self.dialect().sums().sum(session, rows).await?);
         }

@@ -71,8 +71,8 @@ impl SqlFollower {
                 target: &target.name,
                 rows,
                 places: spans.len(),
-                width: target.columns.len(),
-                into: None,
+                columns: &target.columns,
+                copied: false,
             };
             add(&mut sums, self.dialect().sums().sum(session, rows).await?);
         }

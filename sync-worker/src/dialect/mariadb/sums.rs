@@ -177,14 +177,16 @@ async fn sum(
     summed: SummedRows<'_>,
 ) -> Result<Vec<Sum>, DbError> {
     let (text, mut args, reusable) = summed.rows.into_parts();
-    let names: String = (0..summed.width).map(|n| format!(", c{n}")).collect();
+    let names: String = (0..summed.columns.len())
+        .map(|n| format!(", c{n}"))
+        .collect();
     let field = |name: &str| {
         format!(
             "IF(r.{name} IS NULL, '-', CONCAT(OCTET_LENGTH(r.{name}), ':', CAST(r.{name} AS BINARY)))"
         )
     };
     let fields: Vec<String> = (["k", "v"].into_iter().map(field))
-        .chain((0..summed.width).map(|n| field(&format!("c{n}"))))
+        .chain((0..summed.columns.len()).map(|n| field(&format!("c{n}"))))
         .collect();
     let half = |from: u32| {
         format!(

@@ -1,6 +1,9 @@
 //! Rows summed by PostgreSQL: a row is written as a record, which quotes its fields so that two rows
 //! have one text only if all their fields have, and the text is hashed twice. What all rows share is in the
 //! salt of their hashes: in the text it took an eighth of the time.
+//!
+//! To quote took a quarter of the time, a byte at a time. So a row without NULL is written without quotes where its
+//! types allow that: fields with `|` between them, each text with its length before it.
 
 use changeover_shadow::Value;
 use futures_util::FutureExt;
@@ -172,6 +175,34 @@ fn key_order(sql_type: &str) -> Option<&'static str> {
     }
 }
 
+/// A function takes 100 arguments; one of them is the separator.
+const MOST_ARGUMENTS: usize = 98;
+
+/// The text of a row `r`. That of a record begins with `(`, as no key does.
+fn row(columns: &[Column]) -> String {
+    let values: String = (0..columns.len()).map(|n| format!(", r.c{n}")).collect();
+    let record = format!("ROW(r.k, r.v{values})::text");
+    let fields = columns.iter().enumerate().map(|(n, column)| {
+        use Kind::{Boolean, Double, Instant, Integer, Numeric, Real, Text, Time, Uuid};
+        match Kind::of(&column.sql_type)? {
+            Text => Some(vec![format!("octet_length(r.c{n})"), format!("r.c{n}")]),
+            // No text of these has the separator in it, or is empty.
+            Boolean | Integer | Numeric | Real | Double | Uuid | Instant | Time => {
+                Some(vec![format!("r.c{n}")])
+            }
+            _ => None,
+        }
+    });
+    let fields: Option<Vec<Vec<String>>> = fields.collect();
+    match fields.map(|fields| fields.concat()) {
+        Some(fields) if fields.len() + 2 <= MOST_ARGUMENTS => format!(
+            "CASE num_nulls(r.v{values}) WHEN 0 THEN concat_ws('|', r.k, r.v, {}) ELSE {record} END",
+            fields.join(", ")
+        ),
+        _ => record,
+    }
+}
+
 async fn sum(
     dialect: &Postgres,
     session: &mut dyn Session,
@@ -190,15 +221,17 @@ async fn sum(
     // In the C collation: under one that takes different texts for equal they would have one hash.
     let hash = |half: u64| format!("hashtextextended(q.text COLLATE \"C\", {})", salt(half));
     // OFFSET keeps the text from being made once per hash.
-    let values: String = (0..summed.width).map(|n| format!(", c{n}")).collect();
+    let values: String = (0..summed.columns.len())
+        .map(|n| format!(", c{n}"))
+        .collect();
     let text = format!(
         "SELECT h.g, count(*), sum(h.one)::text, sum(h.other)::text FROM \
          (SELECT q.g, {} AS one, {} AS other FROM \
-         (SELECT r.g, ROW(r.k, r.v{})::text AS text \
+         (SELECT r.g, {} AS text \
          FROM ({text}) AS r (g, k, v{values}) OFFSET 0) AS q) AS h GROUP BY h.g",
         hash(0),
         hash(1),
-        values.replace(", ", ", r.")
+        row(summed.columns)
     );
     let statement = Statement::from_parts(dialect, (text, args, reusable));
     answered(&session.fetch(statement).await?, summed.places)
@@ -255,6 +288,25 @@ mod tests {
         ] {
             assert_eq!(of(from, to, to), None, "{from:?} {to}");
         }
+    }
+
+    #[test]
+    fn a_row_is_written_without_quotes_where_its_types_allow_it() {
+        let columns = |types: &[&str]| -> Vec<Column> {
+            let of = |name: &&str| Column {
+                sql_type: (*name).into(),
+                ..Column::default()
+            };
+            types.iter().map(of).collect()
+        };
+        assert_eq!(
+            row(&columns(&["bigint", "text"])),
+            "CASE num_nulls(r.v, r.c0, r.c1) WHEN 0 \
+             THEN concat_ws('|', r.k, r.v, r.c0, octet_length(r.c1), r.c1) ELSE ROW(r.k, r.v, r.c0, r.c1)::text END"
+        );
+        let record = |types: &[&str]| row(&columns(types)).starts_with("ROW(");
+        assert!(record(&["bigint", "jsonb"]) && record(&["bytea"]) && record(&["interval"]));
+        assert!(!record(&["text"; 48]) && record(&["text"; 49]));
     }
 
     #[test]

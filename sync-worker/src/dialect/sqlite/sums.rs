@@ -52,8 +52,8 @@ async fn sum(session: &mut dyn Session, summed: SummedRows<'_>) -> Result<Vec<Su
     let mut sums = vec![Sum::default(); summed.places];
     for mut row in session.fetch(summed.rows).await? {
         let mut values = row.split_off(3);
-        if let Some(columns) = summed.into {
-            let stored = values.into_iter().zip(columns);
+        if summed.copied {
+            let stored = values.into_iter().zip(summed.columns);
             values = stored
                 .map(|(value, column)| Affinity::of(&column.sql_type).apply(value))
                 .collect();
