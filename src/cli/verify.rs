@@ -95,7 +95,7 @@ impl fmt::Display for Verified {
         if sums.ranges > 0 {
             writeln!(
                 f,
-                "{} ranges summed, {} of them differed, {} keys compared one by one",
+                "{} spans of keys summed, {} of them differed, {} keys compared one by one",
                 sums.ranges, sums.bisected, sums.singly
             )?;
         }

@@ -9,8 +9,10 @@ pub struct Progress {
     pub lag: Lag,
     /// The backfill's cursor. It trails the backfill by one page.
     pub cursor: Cursor,
-    /// How many parts the backfill has, and how many of them are done.
-    pub parts: (usize, usize),
+    /// How many parts the backfill has, at least one.
+    pub parts: usize,
+    /// How many of them are done.
+    pub parts_done: usize,
     /// Keys in the root table: exact or an estimate.
     pub estimate: u64,
 }
@@ -27,11 +29,11 @@ impl Progress {
     ) -> Result<Progress, StoreError> {
         let lag = authority.lag().await?;
         let parts = follower.cursors().await?;
-        let done = parts.iter().filter(|part| part.done).count();
         Ok(Progress {
             lag,
             cursor: Cursor::together(&parts),
-            parts: (parts.len(), done),
+            parts: parts.len(),
+            parts_done: parts.iter().filter(|part| part.done).count(),
             estimate: authority.estimate().await?,
         })
     }

@@ -66,8 +66,8 @@ impl Turns {
     }
 
     /// Waits for the next turn, and answers for how long. `told` hears of a pause, a signal and what takes
-    /// longer than a second (a rest: than ten), again with each reading, and `None` when that is over. Dropped before, it has
-    /// taken nothing.
+    /// longer than a second (a rest: than ten), again with each reading, and `None` when that is over.
+    /// Dropped before, it has taken nothing.
     pub(crate) async fn next(&self, mut told: impl FnMut(Option<Reason>)) -> Duration {
         let (mut meter, mut before, mut logged) = (None, None, None);
         let turn = self.pacer.turn(|held| {

@@ -31,7 +31,7 @@ mod sets;
 mod sizes;
 mod standing;
 pub mod stock;
+mod summed_rows;
 pub mod sums;
 mod to_mariadb;
 mod uninstallers;
-mod unkeyed;

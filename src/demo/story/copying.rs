@@ -12,6 +12,14 @@ use super::{Story, failed};
 use crate::demo::DemoError;
 use crate::demo::summary::{Swept, Verified};
 
+/// Without pauses: nobody's application is in the way.
+pub(super) fn hurried() -> BackfillOptions {
+    BackfillOptions {
+        pacing: Pacing::UNLIMITED,
+        ..BackfillOptions::default()
+    }
+}
+
 impl Story<'_> {
     pub(super) async fn install(&self, scene: &mut Scene) -> Result<(), DemoError> {
         let began = Instant::now();
@@ -49,12 +57,7 @@ impl Story<'_> {
             .screen
             .bar("backfill", self.options.rows.unsigned_abs());
         let began = Instant::now();
-        // Nobody's application is in the way.
-        let hurried = BackfillOptions {
-            pacing: Pacing::UNLIMITED,
-            ..BackfillOptions::default()
-        };
-        let backfill = scene.migration.backfill(hurried);
+        let backfill = scene.migration.backfill(hurried());
         let swept = backfill.run(|progress| bar.at(progress.passed)).await;
         drop(bar);
         let swept = swept.map_err(failed("copying history"))?;

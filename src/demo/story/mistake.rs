@@ -6,9 +6,8 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use changeover_flags::Percent;
-use changeover_sync_worker::backfill::BackfillOptions;
-use changeover_sync_worker::pace::Pacing;
 
+use super::copying::hurried;
 use super::reading::SAMPLE;
 use super::scene::Scene;
 use super::{PATIENCE, Story, failed};
@@ -33,11 +32,7 @@ impl Story<'_> {
         let began = Instant::now();
         let rows = self.options.rows.unsigned_abs();
         let bar = self.screen.bar("backfill", rows);
-        let hurried = BackfillOptions {
-            pacing: Pacing::UNLIMITED,
-            ..BackfillOptions::default()
-        };
-        let backfill = scene.migration.backfill(hurried);
+        let backfill = scene.migration.backfill(hurried());
         let mut copying = pin!(backfill.run(|progress| bar.at(progress.passed)));
         let mut copied = false;
         while handle.compared().confirmed() < ENOUGH {

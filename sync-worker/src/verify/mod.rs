@@ -23,8 +23,8 @@
 //!
 //! Where the mapping lets it ([`Authority::unsummed`](crate::store::Authority::unsummed) says where not,
 //! and why), each side sums its rows in its own database, over spans of [`VerifyOptions::range`] keys, or, by
-//! one statement, over sixteen parts of each where keys are numbers. Equal sums: the span agrees. Different ones: it is divided, and what is left at last, a page of keys,
-//! is compared key by key. A span with keys that are dirty differs as a rule, and goes that way.
+//! one statement, over sixteen parts of each where keys are numbers. Equal sums: the span agrees. Different
+//! ones: it is divided, and what is left at last, few keys, is compared key by key. A span with keys that are dirty differs as a rule, and goes that way.
 //!
 //! The two sums of a span are of two instants, with writes and copies between them. They say the same as
 //! the first look at each of its keys would:

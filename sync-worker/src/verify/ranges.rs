@@ -14,7 +14,8 @@ use crate::copy::answered;
 use crate::store::StoreError;
 use crate::sum::Span;
 
-/// The most parts that a span is divided into at once: one statement sums them, which looks for each row's.
+/// The most parts that a span is divided into at once. One statement sums them all: it compares each row's key
+/// with the ends of parts.
 const PARTS: u32 = 16;
 
 /// Spans that are beside each other.
@@ -38,9 +39,8 @@ impl Verify {
         let mut range = self.next_range(Some(Span::above(after))).await?;
         let mut found = 0;
         while let Some((now, rest)) = range {
-            // Nothing is counted while it is held back.
+            // The next range is not counted off while this one is held back, but while both sides sum it.
             sweep.turn().await;
-            // One side counts off the next range while both sum this one.
             let upto = rest.as_ref().and_then(|rest| rest.after.clone());
             let (next, seen) = tokio::try_join!(self.next_range(rest), self.ranged(now, sweep))?;
             found += seen;
@@ -89,17 +89,15 @@ impl Verify {
         sweep: &mut Sweep<'_>,
     ) -> Result<u64, StoreError> {
         sweep.turn().await;
-        let mut agreeing = range.parts.clone();
-        let (rows, differ) = self.summed(range.parts, sweep).await?;
+        let (rows, differ) = self.summed(range.parts.clone(), sweep).await?;
         if differ.is_empty() {
-            agreeing.clear();
             self.agree(range.keys, sweep);
-        }
-        agreeing.retain(|part| differ.iter().all(|seen| seen.span != *part));
-        for part in agreeing {
+        } else {
             // What differs may be what came or went since all of them were counted off.
-            let keys = self.counted(part).await?;
-            self.agree(keys, sweep);
+            for span in without(range.parts, &differ) {
+                let keys = self.counted(span).await?;
+                self.agree(keys, sweep);
+            }
         }
         for seen in differ {
             let mut rest = Some(seen.span);
@@ -355,6 +353,21 @@ struct Differs {
     one_sided: bool,
 }
 
+/// What is left of parts, those that are beside each other as one.
+fn without(parts: Vec<Span>, differ: &[Differs]) -> Vec<Span> {
+    let mut left: Vec<Span> = Vec::new();
+    for part in parts {
+        if differ.iter().any(|seen| seen.span == part) {
+            continue;
+        }
+        match left.last_mut().filter(|last| last.upto == part.after) {
+            Some(last) => last.upto = part.upto,
+            None => left.push(part),
+        }
+    }
+    left
+}
+
 /// The parts of a span, of about as many keys each, and, but for two of them, no fewer than `least`.
 fn divided(span: Span, keys: &[Key], least: usize) -> Vec<(Span, &[Key])> {
     // A power of two, since each number of parts is a statement of its own.
@@ -378,9 +391,28 @@ fn divided(span: Span, keys: &[Key], least: usize) -> Vec<(Span, &[Key])> {
 
 #[cfg(test)]
 mod tests {
-    use super::divided;
+    use super::{Differs, divided, without};
     use crate::memory::key;
     use crate::sum::Span;
+
+    #[test]
+    fn what_agrees_is_counted_in_as_few_spans_as_can_be() {
+        let span = |after: i64, upto: i64| Span {
+            after: Some(key(after)),
+            upto: Some(key(upto)),
+        };
+        let parts: Vec<Span> = (0..6).map(|n| span(n, n + 1)).collect();
+        let left = |differing: &[i64]| {
+            let differ = differing.iter().map(|n| Differs {
+                span: span(*n, n + 1),
+                one_sided: false,
+            });
+            without(parts.clone(), &differ.collect::<Vec<_>>())
+        };
+        assert_eq!(left(&[2]), [span(0, 2), span(3, 6)]);
+        assert_eq!(left(&[0, 3, 5]), [span(1, 3), span(4, 5)]);
+        assert_eq!(left(&[0, 1, 2, 3, 4, 5]), []);
+    }
 
     #[test]
     fn parts_leave_nothing_out() {
