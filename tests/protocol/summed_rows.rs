@@ -15,6 +15,71 @@ within_mariadb!(
     text_that_moves_into_another_column_is_seen,
 );
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_instants_and_bytes_that_differ_a_little_are_seen() {
+    let market = Market::start(Topology::PostgresTwoDatabases).await;
+    let columns =
+        "(id bigint PRIMARY KEY, d date, t timestamp, z timestamptz, b bytea, at timestamp)";
+    for (database, table) in [(&market.legacy, "days"), (&market.new, "dates")] {
+        database
+            .run(&format!("CREATE TABLE {table} {columns}"))
+            .await;
+    }
+    let plain = ["'2024-01-31'", "'2024-01-31'", "'2024-01-31+00'", "'|'"];
+    let moved = [
+        (0, "'2024-01-31'", "'2024-02-01'"),
+        (0, "'infinity'", "'-infinity'"),
+        (0, "'4714-11-24 BC'", "'4713-11-24 BC'"),
+        (
+            1,
+            "'2024-01-31 00:00:00.000001'",
+            "'2024-01-31 00:00:00.000002'",
+        ),
+        (1, "'infinity'", "'294276-12-31 23:59:59.999999'"),
+        (2, "'2024-01-31 12:00+02'", "'2024-01-31 12:00+01'"),
+        (2, "'2000-01-01+00'", "NULL"),
+        (3, "'\\x00'", "''"),
+        (3, "'\\x7c'", "'\\x7c7c'"),
+    ];
+    let row = |position: usize, value: &str| {
+        let mut row = plain;
+        row[position] = value;
+        row.join(", ")
+    };
+    let rows = moved.iter().enumerate();
+    let rows: String = rows
+        .map(|(n, (at, value, _))| {
+            let row = row(*at, value);
+            format!("INSERT INTO days VALUES ({n}, {row}, '2024-01-31 15:00');")
+        })
+        .collect();
+    market.legacy.run(&rows).await;
+    let mapping = r#"
+        revision = 1
+        root = { table = "days", key = ["id"] }
+        [[target]]
+        table = "dates"
+        owned_by = { key = ["id"] }
+        identity = ["id"]
+        columns = { id = "id", d = "d", t = "t", z = "z", b = "b", at = "at + interval '1 us'" }
+    "#;
+    let migration = market.installed_with(mapping).await;
+    backfill(&migration).await;
+    let report = verify_by(&migration, 1, 4).await;
+    assert!(report.clean() && report.sums.bisected == 0, "{report:?}");
+    for (n, (at, _, value)) in moved.iter().enumerate() {
+        let row = row(*at, value);
+        let forged = format!(
+            "DELETE FROM dates WHERE id = {n};
+             INSERT INTO dates VALUES ({n}, {row}, '2024-01-31 15:00:00.000001')"
+        );
+        market.new.force(&forged).await;
+        let report = verify_by(&migration, 1, 4).await;
+        let differ = report.count(Class::Divergent);
+        assert_eq!(differ, n as u64 + 1, "{row}: {report:?}");
+    }
+}
+
 mod scenario {
     use super::*;
 

@@ -205,7 +205,7 @@ mod scenario {
     }
 
     /// Of 90 keys in ranges of 40: the first has nothing before it to be divided from, nor the last behind it.
-    const PARTS: u64 = 1 + 16 + 1;
+    const PARTS: u64 = 1 + 4 + 1;
 
     pub(super) async fn what_agrees_is_not_read(topology: Topology) {
         let stock = filled(topology).await;
@@ -237,10 +237,10 @@ mod scenario {
             (report.count(Class::Equal), report.count(Class::Lagging)),
             (89, 1)
         );
-        // A part of 3 keys, which is halved twice.
+        // A part of 10 keys, of its 8 parts one of 2 keys, which is halved.
         assert_eq!(
             (report.sums.ranges, report.sums.bisected, report.sums.singly),
-            (PARTS + 2 + 2, 3, 1)
+            (PARTS + 8 + 2, 3, 1)
         );
     }
 
@@ -427,6 +427,8 @@ mod scenario {
             "{report:?}"
         );
         assert!(report.unsummed.is_empty() && report.recorded == Recorded::Yes);
+        // Nine ranges, three of them in two parts: nothing is between an `a` and the next.
+        assert_eq!(report.sums.ranges, 9 + 3, "{topology:?}");
         let change = |n: i64| format!("WHERE a = {} AND b = {}", n % 13 - 2, b(n));
         for n in 1..=60 {
             let sql = match n % 3 {

@@ -2,11 +2,11 @@
 
 use changeover_flags::Key;
 
-use super::Dialect;
 use super::catalog::Column;
 use super::session::{DbError, Session};
 use super::statement::Statement;
 use super::sums::RowsOf;
+use super::{Dialect, exact};
 use crate::sum::Span;
 
 /// The first `limit` keys in a span of which one of these has a row `r` that meets `condition`, in order.
@@ -58,33 +58,32 @@ pub(super) fn within<'d>(
 }
 
 /// Appends which of these spans, each beginning where the one before ends, the key that these expressions
-/// make is in, from 0 on. `None` if a bound is not of its form.
+/// make is in, from 0 on: by halves, so that a key is compared with few ends. `None` if a bound is not of its form.
 pub(super) fn place_among<'d>(
-    mut statement: Statement<'d>,
+    statement: Statement<'d>,
     dialect: &dyn Dialect,
-    key: &[String],
-    columns: &[Column],
+    key: (&[String], &[Column]),
     spans: &[Span],
 ) -> Option<Statement<'d>> {
-    let Some((_, bounded)) = spans
-        .split_last()
-        .filter(|(_, bounded)| !bounded.is_empty())
-    else {
-        return Some(statement.sql("0"));
+    halved(statement, dialect, key, (0, spans))
+}
+
+/// The same, the first of these spans being at a place.
+fn halved<'d>(
+    statement: Statement<'d>,
+    dialect: &dyn Dialect,
+    key: (&[String], &[Column]),
+    (first, spans): (usize, &[Span]),
+) -> Option<Statement<'d>> {
+    let (low, high) = spans.split_at(spans.len() / 2);
+    let Some(last) = low.last() else {
+        return Some(statement.sql(&first.to_string()));
     };
-    statement = statement.sql("CASE");
-    for (place, span) in bounded.iter().enumerate() {
-        let bound = span.upto.as_ref()?;
-        statement = compared(
-            statement.sql(" WHEN "),
-            dialect,
-            (key, columns),
-            "<=",
-            bound,
-        )?;
-        statement = statement.sql(&format!(" THEN {place}"));
-    }
-    Some(statement.sql(&format!(" ELSE {} END", bounded.len())))
+    let statement = statement.sql("CASE WHEN ");
+    let statement = compared(statement, dialect, key, "<=", last.upto.as_ref()?)?.sql(" THEN ");
+    let statement = halved(statement, dialect, key, (first, low))?.sql(" ELSE ");
+    let statement = halved(statement, dialect, key, (first + low.len(), high))?;
+    Some(statement.sql(" END"))
 }
 
 /// Appends a comparison of the key that these expressions make.
@@ -131,35 +130,123 @@ pub(super) async fn keys_of(
         .collect())
 }
 
-/// Numbers between `after` and `last` that divide what is between them into so many parts, or fewer where
-/// there are not as many numbers; none where these are no numbers.
-pub(super) fn evenly(after: &Key, last: &Key, parts: u32) -> Vec<Key> {
-    let number = |key: &Key| key.as_str().parse::<i64>().ok().map(i128::from);
-    let Some((from, to)) = number(after).zip(number(last)) else {
+/// Keys between `after` and `last` that divide what is between them into so many parts, or fewer where there are
+/// not as many: as if the first component in which the two differ were spread evenly. None unless that is a whole
+/// number or a uuid.
+pub(super) fn evenly(after: &Key, last: &Key, components: usize, parts: u32) -> Vec<Key> {
+    let bounds = after
+        .components(components)
+        .zip(last.components(components));
+    let Some((after, last)) = bounds else {
         return Vec::new();
     };
-    let parts = i128::from(parts).min(to - from);
-    (1..parts)
-        .map(|part| Key::new((from + (to - from) * part / parts).to_string()))
-        .collect()
+    let mut pairs = after.iter().zip(&last).enumerate();
+    let differing = pairs.find(|(_, (after, last))| after != last);
+    let Some((position, (from, to))) = differing else {
+        return Vec::new();
+    };
+    let between = match (number(from), number(to), uuid(from), uuid(to)) {
+        (Some(from), Some(to), ..) => spread(from, to, parts).filter_map(of_number).collect(),
+        (.., Some(from), Some(to)) => spread(from, to, parts).filter_map(of_uuid).collect(),
+        _ => Vec::new(),
+    };
+    let key = |part: String| {
+        let mut components = last.clone();
+        components.splice(position..=position, [part]);
+        Key::composite(components)
+    };
+    between.into_iter().map(key).collect()
 }
 
+/// Numbers that divide what is between two into so many parts, or into as many as there are.
+fn spread(from: u128, to: u128, parts: u32) -> impl Iterator<Item = u128> {
+    let between = to.saturating_sub(from);
+    let parts = u128::from(parts).min(between);
+    (1..parts).map(move |part| from + between / parts * part + between % parts * part / parts)
+}
+
+/// Where numbers of 64 bits begin, if none shall be negative.
+const ZERO: i128 = 1 << 64;
+
+fn number(text: &str) -> Option<u128> {
+    let number = text.parse::<i128>().ok()?.checked_add(ZERO)?;
+    u128::try_from(number).ok()
+}
+
+fn of_number(number: u128) -> Option<String> {
+    let number = i128::try_from(number).ok()?.checked_sub(ZERO)?;
+    Some(number.to_string())
+}
+
+/// A uuid is ordered as the number that its digits are.
+fn uuid(text: &str) -> Option<u128> {
+    let digits = text.replace('-', "");
+    exact::uuid(&digits).filter(|uuid| uuid == text)?;
+    u128::from_str_radix(&digits, 16).ok()
+}
+
+fn of_uuid(number: u128) -> Option<String> {
+    exact::uuid(&format!("{number:032x}"))
+}
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn at(after: &Key, last: &Key, components: usize, parts: u32) -> Vec<String> {
+        let ends = evenly(after, last, components, parts);
+        ends.iter().map(ToString::to_string).collect()
+    }
+
     #[test]
     fn numbers_are_divided_between_their_bounds() {
-        let at = |after: &str, last: &str, parts| -> Vec<String> {
-            let ends = evenly(&Key::new(after), &Key::new(last), parts);
-            ends.iter().map(ToString::to_string).collect()
-        };
+        let at = |after: &str, last: &str, parts| at(&Key::new(after), &Key::new(last), 1, parts);
         assert_eq!(at("0", "100", 4), ["25", "50", "75"]);
+        assert_eq!(at("0", "11", 4), ["2", "5", "8"]);
         assert_eq!(at("-3", "1", 16), ["-2", "-1", "0"]);
         for (after, last) in [("7", "7"), ("7", "8"), ("8", "7"), ("a", "8"), ("7", "8.5")] {
             assert_eq!(at(after, last, 16), Vec::<String>::new(), "{after} {last}");
         }
         let (least, most) = (i64::MIN.to_string(), i64::MAX.to_string());
         assert_eq!(at(&least, &most, 2), ["-1"]);
+        assert_eq!(at("0", &u64::MAX.to_string(), 2), [most]);
+    }
+
+    #[test]
+    fn uuids_are_divided_in_the_order_of_their_digits() {
+        let at = |after: &str, last: &str, parts| at(&Key::new(after), &Key::new(last), 1, parts);
+        let (least, most) = (
+            "00000000-0000-0000-0000-000000000000",
+            "ffffffff-ffff-ffff-ffff-ffffffffffff",
+        );
+        let quarters = ["3fffffff", "7fffffff", "bfffffff"];
+        assert_eq!(
+            at(least, most, 4),
+            quarters.map(|first| format!("{first}-ffff-ffff-ffff-ffffffffffff"))
+        );
+        for (after, last) in [
+            (most, least),
+            ("7", most),
+            (least, "FFFFFFFF-ffff-ffff-ffff-ffffffffffff"),
+        ] {
+            assert_eq!(at(after, last, 4), Vec::<String>::new(), "{after} {last}");
+        }
+    }
+
+    #[test]
+    fn keys_of_several_parts_are_divided_where_they_first_differ() {
+        let key = |tenant: &str, id: &str| Key::composite([tenant, id]);
+        assert_eq!(at(&key("5", "0"), &key("5", "9"), 2, 3), ["5,3", "5,6"]);
+        assert_eq!(
+            at(&key("1", "70"), &key("9", "3"), 2, 4),
+            ["3,3", "5,3", "7,3"]
+        );
+        assert_eq!(
+            at(&key("1", "70"), &key("2", "3"), 2, 4),
+            Vec::<String>::new()
+        );
+        assert_eq!(
+            at(&key("1", "70"), &Key::new("2"), 2, 4),
+            Vec::<String>::new()
+        );
     }
 }

@@ -31,9 +31,6 @@ pub trait Summing: Send + Sync {
     /// order depends on the database.
     fn key_order(&self, sql_type: &str) -> Option<&'static str>;
 
-    /// Whether keys of this type are numbers in their order.
-    fn orders_numbers(&self, sql_type: &str) -> bool;
-
     /// Whether an index finds rows by a comparison of several columns only beside one of the first.
     fn leads(&self) -> bool {
         false
@@ -323,7 +320,7 @@ impl RowsOf {
             .map(|(n, value)| format!(", {value} AS c{n}"))
             .collect();
         let key = dialect.key_text(&self.key);
-        let head = place_among(head.sql("(SELECT "), dialect, &self.key, columns, spans)?;
+        let head = place_among(head.sql("(SELECT "), dialect, (&self.key, columns), spans)?;
         let head = head.sql(&format!(
             " AS g, {key} AS k{values} FROM {} WHERE ",
             self.from

@@ -22,9 +22,10 @@
 //! # Sums
 //!
 //! Where the mapping lets it ([`Authority::unsummed`](crate::store::Authority::unsummed) says where not,
-//! and why), each side sums its rows in its own database, over spans of [`VerifyOptions::range`] keys, or, by
-//! one statement, over sixteen parts of each where keys are numbers. Equal sums: the span agrees. Different
-//! ones: it is divided, and what is left at last, few keys, is compared key by key. A span with keys that are dirty differs as a rule, and goes that way.
+//! and why), each side sums its rows in its own database, over spans of [`VerifyOptions::range`] keys: one
+//! statement answers a sum for each of up to 64 parts, of about a page of keys each. Equal sums: the part agrees.
+//! Different ones: it is divided, and what is left at last, few keys, is compared key by key. A part with keys
+//! that are dirty differs as a rule, and goes that way.
 //!
 //! The two sums of a span are of two instants, with writes and copies between them. They say the same as
 //! the first look at each of its keys would:
@@ -132,12 +133,12 @@ pub enum Sampled {
 }
 
 impl Default for VerifyOptions {
-    /// Pages of 500, spans of 8,192, 20 samples per class, 3 looks, no rules, no values, all
+    /// Pages of 500, spans of 32,768, 20 samples per class, 3 looks, no rules, no values, all
     /// keys, a random seed, as fast as it goes.
     fn default() -> VerifyOptions {
         VerifyOptions {
             page: 500,
-            range: 8_192,
+            range: 32_768,
             samples: 20,
             looks: 3,
             rules: Rules::default(),

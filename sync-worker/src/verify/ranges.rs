@@ -15,8 +15,8 @@ use crate::store::StoreError;
 use crate::sum::Span;
 
 /// The most parts that a span is divided into at once. One statement sums them all: it compares each row's key
-/// with the ends of parts.
-const PARTS: u32 = 16;
+/// with the ends of six of them.
+const PARTS: u32 = 64;
 
 /// Spans that are beside each other.
 pub(super) struct Range {
@@ -66,7 +66,9 @@ impl Verify {
             return Ok(None);
         };
         let (limit, authority) = (self.range(), self.copier.authority());
-        let (keys, ends) = authority.cut(&left, limit, PARTS).await?;
+        // What is compared one by one at a time is not worth a part of its own.
+        let parts = (limit / self.page()).clamp(1, PARTS);
+        let (keys, ends) = authority.cut(&left, limit, parts).await?;
         let mut parts: Vec<Span> = (ends.into_iter())
             .map(|end| Span {
                 after: left.after.replace(end.clone()),

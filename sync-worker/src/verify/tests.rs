@@ -200,7 +200,7 @@ async fn what_agrees_is_summed_and_what_does_not_is_divided() -> Result<(), Stor
         .run(|_| ())
         .await?;
     let report = verify_by(&memory, 2, 64).await?;
-    let (ranges, bisected, singly) = (16, 0, 0);
+    let (ranges, bisected, singly) = (32, 0, 0);
     // The parts of a full range are followed by the open one behind it.
     let sums = SumsReport {
         ranges: ranges + 1,
@@ -211,9 +211,9 @@ async fn what_agrees_is_summed_and_what_does_not_is_divided() -> Result<(), Stor
     assert!(report.conclusive() && report.clean());
     tamper(&memory, 40, "other");
     let report = verify_by(&memory, 2, 64).await?;
-    // Of 16 parts of 4 one, of its 4 parts of 1 one.
+    // Of 32 parts of 2 one, of its 2 parts of 1 one.
     let sums = SumsReport {
-        ranges: 16 + 1 + 4,
+        ranges: 32 + 1 + 2,
         bisected: 2,
         singly: 1,
     };

@@ -268,7 +268,11 @@ impl SqlAuthority {
             .int(i64::from(limit.max(1)) - 1)
             .sql(") AS p");
         if let Some(last) = keys_of(session, last, 0).await?.pop() {
-            let mut ends = self.between(span, &last, parts);
+            // As if keys were spread evenly: to count parts off would cost each verify what a difference
+            // seldom saves.
+            let components = self.key_columns.len();
+            let ends = (span.after.as_ref()).map(|after| evenly(after, &last, components, parts));
+            let mut ends = ends.unwrap_or_default();
             ends.push(last);
             return Ok((limit.into(), ends));
         }
@@ -278,19 +282,6 @@ impl SqlAuthority {
         let rows = session.fetch(rows).await?;
         let counted = rows.first().and_then(|row| row.first()).map_or(0, integer);
         Ok((counted.unsigned_abs(), Vec::new()))
-    }
-
-    /// Numbers that divide what lies between the beginning of `span` and `last`, as if keys were spread evenly.
-    /// None where keys are no numbers: to count keys off would cost each verify what a difference seldom saves.
-    fn between(&self, span: &Span, last: &Key, parts: u32) -> Vec<Key> {
-        let [column] = self.key_columns.as_slice() else {
-            return Vec::new();
-        };
-        if !self.dialect().sums().orders_numbers(&column.sql_type) {
-            return Vec::new();
-        }
-        let after = span.after.as_ref();
-        after.map_or_else(Vec::new, |after| evenly(after, last, parts))
     }
 
     /// Appends a query of the rows of the root table in `span`; `None` if there can be none.

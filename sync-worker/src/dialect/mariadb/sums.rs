@@ -21,10 +21,6 @@ impl Summing for Mariadb {
         key_order(sql_type)
     }
 
-    fn orders_numbers(&self, sql_type: &str) -> bool {
-        key_order(sql_type).is_some()
-    }
-
     fn leads(&self) -> bool {
         true
     }

@@ -22,10 +22,6 @@ impl Summing for Postgres {
         key_order(sql_type)
     }
 
-    fn orders_numbers(&self, sql_type: &str) -> bool {
-        key_order(sql_type) == Some("bigint")
-    }
-
     fn lists_versions(&self) -> bool {
         true
     }
@@ -175,6 +171,16 @@ fn key_order(sql_type: &str) -> Option<&'static str> {
     }
 }
 
+/// The function that answers the bytes of a date, or a point in time.
+fn sends(sql_type: &str) -> Option<&'static str> {
+    Some(match sql_type {
+        "date" => "date_send",
+        "timestamp without time zone" => "timestamp_send",
+        "timestamp with time zone" => "timestamptz_send",
+        _ => return None,
+    })
+}
+
 /// A function takes 100 arguments; one of them is the separator.
 const MOST_ARGUMENTS: usize = 98;
 
@@ -183,11 +189,13 @@ fn row(columns: &[Column]) -> String {
     let values: String = (0..columns.len()).map(|n| format!(", r.c{n}")).collect();
     let record = format!("ROW(r.k, r.v{values})::text");
     let fields = columns.iter().enumerate().map(|(n, column)| {
-        use Kind::{Boolean, Double, Instant, Integer, Numeric, Real, Text, Time, Uuid};
+        use Kind::{Boolean, Bytes, Double, Instant, Integer, Numeric, Real, Text, Time, Uuid};
         match Kind::of(&column.sql_type)? {
+            // Its bytes: to write out days and hours takes a third longer.
+            Instant => Some(vec![format!("{}(r.c{n})", sends(&column.sql_type)?)]),
             Text => Some(vec![format!("octet_length(r.c{n})"), format!("r.c{n}")]),
             // No text of these has the separator in it, or is empty.
-            Boolean | Integer | Numeric | Real | Double | Uuid | Instant | Time => {
+            Boolean | Integer | Numeric | Real | Double | Uuid | Time | Bytes => {
                 Some(vec![format!("r.c{n}")])
             }
             _ => None,
@@ -304,8 +312,12 @@ mod tests {
             "CASE num_nulls(r.v, r.c0, r.c1) WHEN 0 \
              THEN concat_ws('|', r.k, r.v, r.c0, octet_length(r.c1), r.c1) ELSE ROW(r.k, r.v, r.c0, r.c1)::text END"
         );
+        let instants = row(&columns(&["date", "timestamp with time zone", "bytea"]));
+        assert!(
+            instants.contains("('|', r.k, r.v, date_send(r.c0), timestamptz_send(r.c1), r.c2)")
+        );
         let record = |types: &[&str]| row(&columns(types)).starts_with("ROW(");
-        assert!(record(&["bigint", "jsonb"]) && record(&["bytea"]) && record(&["interval"]));
+        assert!(record(&["bigint", "jsonb"]) && record(&["interval"]));
         assert!(!record(&["text"; 48]) && record(&["text"; 49]));
     }
 

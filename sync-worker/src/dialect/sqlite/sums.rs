@@ -19,10 +19,6 @@ impl Summing for Sqlite {
         key_order(sql_type)
     }
 
-    fn orders_numbers(&self, sql_type: &str) -> bool {
-        key_order(sql_type).is_some()
-    }
-
     fn summed(
         &self,
         expression: &str,
