@@ -55,11 +55,11 @@ use tokio::time::Instant;
 use crate::copy::{Copier, CopySource};
 use crate::pace::{Backoff, Pacer, Reason, RowsPerSecond, Signals};
 use crate::store::{Cursor, Page, StoreError};
-use crate::sum::Span;
 use crate::turns::{Turns, Work};
 
 mod load;
 mod options;
+mod page;
 mod raw;
 mod run;
 mod worker;
@@ -359,7 +359,7 @@ impl Backfill {
         // What is inserted after the last page was read is stamped, hence dirty: a sweep that went
         // on until nothing more was found would chase a busy application for ever.
         let done = rows < u64::from(asked);
-        let next = self.read_ahead(cursor.after(&last), done);
+        let next = self.read_ahead(cursor, &last, done);
         let copy = self
             .copier
             .copy_stamped(page.stamped, Some(cursor), CopySource::Backfill);
@@ -389,37 +389,6 @@ impl Backfill {
             self.copier.follower().save_cursor(&cursor).await?;
         }
         Ok(Some(Passed { cursor, rows, held }))
-    }
-
-    /// How many keys the next page of images has.
-    fn asks(&self) -> u32 {
-        self.turns.pacer().page().min(self.options.page.max(1))
-    }
-
-    /// The page at the cursor: the one that was read ahead, if there is one.
-    async fn page(
-        &self,
-        cursor: &Cursor,
-        ahead: &mut Option<(Page, u32)>,
-        most: u32,
-    ) -> Result<(Page, u32), StoreError> {
-        if let Some(ahead) = ahead.take() {
-            return Ok(ahead);
-        }
-        let asked = self.asks().min(most);
-        let page = self.copier.authority().page(&cursor.rest(), asked).await?;
-        Ok((page, asked))
-    }
-
-    /// The page at the beginning of `rest`, read while the one before it is written.
-    async fn read_ahead(&self, rest: Span, done: bool) -> Option<(Page, u32)> {
-        // At a fixed rate a page that waits for its turn would be an old one.
-        if done || self.turns.pacer().is_metered() {
-            return None;
-        }
-        let asked = self.asks();
-        let page = self.copier.authority().page(&rest, asked).await;
-        Some((page.ok()?, asked))
     }
 
     /// Pauses after a failure, or gives up with it.

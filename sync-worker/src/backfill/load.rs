@@ -1,5 +1,6 @@
 //! One page of a load.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use changeover_flags::{Key, Version};
@@ -57,7 +58,7 @@ impl Backfill {
             held: BTreeSet::new(),
         };
         if let Some(last) = &page.last {
-            let next = self.read_ahead(cursor.after(last), done || most < u32::MAX);
+            let next = self.read_ahead(cursor, last, done || most < u32::MAX);
             let (loaded, next) = tokio::join!(self.load_all(&mut under), next);
             if !loaded? {
                 meters.pages_retried.increment(1);
@@ -166,14 +167,20 @@ impl Backfill {
 
     /// What of a part is to be loaded: keys that were never stamped and have an image. Copies bring
     /// the others, which are dirty, or on the follower.
-    async fn loadable(
+    async fn loadable<'p>(
         &self,
-        part: &[Stamped],
+        part: &'p [Stamped],
         under: &mut Under<'_>,
-    ) -> Result<Vec<Stamped>, StoreError> {
+    ) -> Result<Cow<'p, [Stamped]>, StoreError> {
+        let left_out = |one: &Stamped, under: &Under<'_>| {
+            one.version > under.cursor.base || under.held.contains(&one.key)
+        };
+        if (part.iter()).all(|one| one.image.is_ok() && !left_out(one, under)) {
+            return Ok(Cow::Borrowed(part));
+        }
         let mut images = Vec::with_capacity(part.len());
         for one in part {
-            if one.version > under.cursor.base || under.held.contains(&one.key) {
+            if left_out(one, under) {
                 continue;
             }
             match &one.image {
@@ -187,7 +194,7 @@ impl Backfill {
                 }
             }
         }
-        Ok(images)
+        Ok(Cow::Owned(images))
     }
 
     /// Holds a key at the authority, before the cursor passes it: at a version of its own, since the

@@ -9,8 +9,8 @@ use crate::pace::Pacing;
 /// How a backfill goes about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackfillOptions {
-    /// Keys per page at most, at least 1; [`RAW`](BackfillOptions::RAW) times as many where the
-    /// databases move the rows themselves.
+    /// Keys per page at most, at least 1; of a load [`LOADED`](BackfillOptions::LOADED) times as many, and
+    /// [`RAW`](BackfillOptions::RAW) times as many where the databases move the rows themselves.
     pub page: u32,
     /// How fast it goes.
     pub pacing: Pacing,
@@ -48,6 +48,10 @@ impl BackfillOptions {
 
     /// The most parts of a load.
     pub const MOST_PARTS: u32 = 1024;
+
+    /// How many times as many keys a page of a load has: no copy waits for it, and it takes no locks but on
+    /// rows that nobody knows yet.
+    pub const LOADED: u32 = 4;
 
     /// How many times as many keys a page has that nobody looks into on its way. What it costs beside
     /// its rows, four round trips, is then little.

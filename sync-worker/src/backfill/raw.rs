@@ -75,10 +75,12 @@ pub(super) fn is_raw(copier: &Copier) -> bool {
 
 /// The most keys of a page of any kind.
 pub(super) fn most(copier: &Copier, options: BackfillOptions) -> u32 {
-    match is_raw(copier) && options.load {
-        true => options.page.saturating_mul(BackfillOptions::RAW),
-        false => options.page,
-    }
+    let times = match (options.load, is_raw(copier)) {
+        (true, true) => BackfillOptions::RAW,
+        (true, false) => BackfillOptions::LOADED,
+        (false, _) => 1,
+    };
+    options.page.saturating_mul(times)
 }
 
 impl Backfill {

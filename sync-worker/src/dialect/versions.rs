@@ -1,4 +1,4 @@
-//! The versions of summed rows: each looked up, or all of them in a list while they are few.
+//! The versions of many rows: each looked up, or all of them in a list while they are few.
 //!
 //! After a load an entity keeps the versions of its writes alone, and for most rows a look finds nothing. On
 //! PostgreSQL that took half of a sum's time.
@@ -7,24 +7,20 @@ use changeover_shadow::Value;
 
 use super::session::{DbError, Session};
 use super::statement::{RowColumn, Statement};
-use super::{Dialect, tables};
+use super::tables;
 
 /// The versions that a place keeps, while they are few: keys, and their versions.
 pub(super) struct Versions<'a>(Option<&'a [Vec<Value>]>);
 
 /// More versions than these are looked up: after a load, an entity has those of its writes alone.
-const FEW: usize = 256;
+pub(super) const FEW: usize = 256;
 
 /// The versions that `kept` selects, in the order of their keys, from the session's snapshot; `None` where
-/// they are many, or are not listed.
+/// they are many.
 pub(super) async fn few(
     session: &mut dyn Session,
-    dialect: &dyn Dialect,
     kept: Statement<'_>,
 ) -> Result<Option<Vec<Vec<Value>>>, DbError> {
-    if !dialect.sums().lists_versions() {
-        return Ok(None);
-    }
     let kept = kept.sql(&format!(" ORDER BY c.key LIMIT {}", FEW + 1));
     let rows = session.fetch(kept).await?;
     Ok((rows.len() <= FEW).then_some(rows))

@@ -13,6 +13,7 @@ use crate::dialect::session::{DbError, ErrorClass, Session, on_session};
 use crate::dialect::span::{evenly, keys_of, within};
 use crate::dialect::statement::{RowColumn, Statement};
 use crate::dialect::tables;
+use crate::dialect::versions::FEW;
 use crate::image::Image;
 use crate::mapping::{SourceRow, SourceRows};
 use crate::store::{Answer, Page, Stamped};
@@ -152,6 +153,11 @@ impl SqlAuthority {
         session: &mut dyn Session,
         keys: &[Key],
     ) -> Result<Vec<Version>, DbError> {
+        if keys.len() > 2 * FEW
+            && let Some(few) = self.few(session).await?
+        {
+            return self.versions_among(session, keys, &few).await;
+        }
         // A subquery and not a join: a planner without statistics takes an entity for one row, and
         // would walk through all of it once per key.
         let statement = Statement::of(self.dialect(), "SELECT r.key, ");
@@ -170,6 +176,28 @@ impl SqlAuthority {
         Ok(keys
             .iter()
             .map(|key| Version(found.get(key.as_str()).copied().unwrap_or_default()))
+            .collect())
+    }
+
+    /// The same, all versions that are kept being these.
+    async fn versions_among(
+        &self,
+        session: &mut dyn Session,
+        keys: &[Key],
+        kept: &[Vec<Value>],
+    ) -> Result<Vec<Version>, DbError> {
+        let base = self.base(Statement::of(self.dialect(), "SELECT "));
+        let base = session.fetch(base).await?;
+        let base = base.first().and_then(|row| row.first()).map_or(0, integer);
+        let kept = kept.iter().filter_map(|row| match row.as_slice() {
+            [Value::Text(key), version] => Some((key.as_str(), integer(version))),
+            _ => None,
+        });
+        let kept: HashMap<&str, i64> = kept.collect();
+        let version = |key: &Key| kept.get(key.as_str()).copied().unwrap_or_default();
+        Ok(keys
+            .iter()
+            .map(|key| Version(version(key).max(base)))
             .collect())
     }
 

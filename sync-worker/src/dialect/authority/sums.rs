@@ -47,7 +47,10 @@ impl SqlAuthority {
         (spans, salt): (&[Span], u64),
     ) -> Result<Option<Vec<Option<Sum>>>, DbError> {
         session.script(&self.snapshot()).await?;
-        let few = self.few(session).await?;
+        let few = match self.dialect().sums().lists_versions() {
+            true => self.few(session).await?,
+            false => None,
+        };
         let versions = Versions::of(few.as_ref());
         match self
             .sum_in(session, targets, spans, (salt, &versions))
@@ -112,10 +115,14 @@ impl SqlAuthority {
         Some(versions.beside(rows))
     }
 
-    async fn few(&self, session: &mut dyn Session) -> Result<Option<Vec<Vec<Value>>>, DbError> {
+    /// Keys and versions of all that was stamped, while that is little.
+    pub(super) async fn few(
+        &self,
+        session: &mut dyn Session,
+    ) -> Result<Option<Vec<Vec<Value>>>, DbError> {
         let kept = Statement::of(self.dialect(), "SELECT c.key, c.version FROM ");
         let kept = self.here(kept.table(tables::KEY).sql(" c WHERE "), "c.");
-        few(session, self.dialect(), kept).await
+        few(session, kept).await
     }
 
     /// Keys whose rows are summed, and of which the root table has none.

@@ -103,9 +103,12 @@ impl SqlFollower {
     }
 
     async fn few(&self, session: &mut dyn Session) -> Result<Option<Vec<Vec<Value>>>, DbError> {
+        if !self.dialect().sums().lists_versions() {
+            return Ok(None);
+        }
         let kept = Statement::of(self.dialect(), "SELECT c.key, c.version FROM ");
         let kept = self.here(kept.table(tables::KEY).sql(" c WHERE "), "c.");
-        few(session, self.dialect(), kept).await
+        few(session, kept).await
     }
 
     /// Keys of which a summed target has rows.

@@ -66,29 +66,25 @@ impl SqlFollower {
             session.script(bulk.many_rows()).await?;
         }
         for (index, target) in self.targets.iter().enumerate() {
-            let Some(rows) = rows.get(index).filter(|rows| !rows.is_empty()) else {
+            let rows = rows.get_mut(index).map(std::mem::take).unwrap_or_default();
+            if rows.is_empty() {
                 continue;
-            };
+            }
             let columns: Vec<Column> = target.written().into_iter().cloned().collect();
+            if let Some(kept) = kept.get(&index).filter(|kept| !kept.is_empty()) {
+                self.insert_keeping(session, target, columns, &rows, kept)
+                    .await?;
+                continue;
+            }
             // An id that was given out a moment ago is no row's: whoever has it is not the key's.
-            let new = |row: &&Vec<Value>| {
+            let new = |row: &Vec<Value>| {
                 row.first()
                     .is_some_and(|id| target.own_id().is_some() && resolved.is_new(index, id))
             };
-            let (new, known): (Vec<_>, Vec<_>) = rows.iter().partition(new);
-            let [new, known] =
-                [new, known].map(|rows| rows.into_iter().cloned().collect::<Vec<_>>());
-            match kept.get(&index).filter(|kept| !kept.is_empty()) {
-                Some(kept) => {
-                    self.insert_keeping(session, target, columns, rows, kept)
-                        .await?
-                }
-                None => {
-                    self.put(session, target, &columns, &known, how != How::Change)
-                        .await?;
-                    self.put(session, target, &columns, &new, true).await?
-                }
-            }
+            let (new, known): (Vec<_>, Vec<_>) = rows.into_iter().partition(new);
+            self.put(session, target, &columns, &known, how != How::Change)
+                .await?;
+            self.put(session, target, &columns, &new, true).await?;
         }
         Ok(())
     }

@@ -174,12 +174,13 @@ fn values(row: &MySqlRow) -> Result<Vec<Value>, DbError> {
 /// (<https://mariadb.com/kb/en/resultset-row/#binary-resultset-row>).
 fn value(row: &MySqlRow, index: usize) -> Result<Value, DbError> {
     let raw = row.try_get_raw(index).map_err(error)?;
-    let kind = kind_of(&raw.type_info());
+    let info = raw.type_info().into_owned();
+    let kind = kind_of(&info);
     // Not `raw.is_null()`: the driver takes a zero date for null.
     let Ok(bytes) = <&[u8] as sqlx::Decode<'_, sqlx::MySql>>::decode(raw) else {
         return Ok(Value::Null);
     };
-    read(&kind, bytes).ok_or_else(|| {
+    read(kind, bytes).ok_or_else(|| {
         DbError::odd(&format!(
             "the server sent a {kind} in a form that is not known"
         ))
@@ -187,17 +188,20 @@ fn value(row: &MySqlRow, index: usize) -> Result<Value, DbError> {
 }
 
 /// The type's name. To the driver text that is compared byte by byte is binary.
-fn kind_of(info: &MySqlTypeInfo) -> String {
-    let name = match info.name() {
+fn kind_of(info: &MySqlTypeInfo) -> &str {
+    let is_text = <str as sqlx::Type<sqlx::MySql>>::compatible(info);
+    match (info.name(), is_text) {
         // Whatever its sign.
-        "BOOLEAN" if <u8 as sqlx::Type<sqlx::MySql>>::compatible(info) => "TINYINT UNSIGNED",
-        "BOOLEAN" => "TINYINT",
-        name => name,
-    };
-    if !<str as sqlx::Type<sqlx::MySql>>::compatible(info) {
-        return name.to_owned();
+        ("BOOLEAN", _) if <u8 as sqlx::Type<sqlx::MySql>>::compatible(info) => "TINYINT UNSIGNED",
+        ("BOOLEAN", _) => "TINYINT",
+        ("BINARY", true) => "CHAR",
+        ("VARBINARY", true) => "VARCHAR",
+        ("TINYBLOB", true) => "TINYTEXT",
+        ("BLOB", true) => "TEXT",
+        ("MEDIUMBLOB", true) => "MEDIUMTEXT",
+        ("LONGBLOB", true) => "LONGTEXT",
+        (name, _) => name,
     }
-    name.replace("BINARY", "CHAR").replace("BLOB", "TEXT")
 }
 
 fn read(kind: &str, bytes: &[u8]) -> Option<Value> {

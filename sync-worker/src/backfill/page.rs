@@ -1,0 +1,57 @@
+//! Pages of images: how many keys one has, and the next one read ahead.
+
+use changeover_flags::Key;
+
+use super::{Backfill, BackfillOptions};
+use crate::pace::RowsPerSecond;
+use crate::store::{Cursor, Page, StoreError};
+
+impl Backfill {
+    /// How many keys the next page of images has.
+    fn asks(&self, loading: bool) -> u32 {
+        let (page, pacer) = (self.options.page.max(1), self.turns.pacer());
+        let most = match loading {
+            // At a fixed rate a page of the most keys would be seconds of it, at once.
+            true => {
+                let rate = pacer.rate().map_or(u32::MAX, RowsPerSecond::get);
+                (page.saturating_mul(BackfillOptions::LOADED))
+                    .min(rate / 4)
+                    .max(page)
+            }
+            false => page,
+        };
+        pacer.page().min(most)
+    }
+
+    /// The page at the cursor: the one that was read ahead, if there is one.
+    pub(super) async fn page(
+        &self,
+        cursor: &Cursor,
+        ahead: &mut Option<(Page, u32)>,
+        most: u32,
+    ) -> Result<(Page, u32), StoreError> {
+        if let Some(ahead) = ahead.take() {
+            return Ok(ahead);
+        }
+        let asked = self.asks(cursor.loading).min(most);
+        let page = self.copier.authority().page(&cursor.rest(), asked).await?;
+        Ok((page, asked))
+    }
+
+    /// The page behind `last`, read while the one up to it is written.
+    pub(super) async fn read_ahead(
+        &self,
+        cursor: &Cursor,
+        last: &Key,
+        done: bool,
+    ) -> Option<(Page, u32)> {
+        // At a fixed rate a page that waits for its turn would be an old one.
+        if done || self.turns.pacer().is_metered() {
+            return None;
+        }
+        let asked = self.asks(cursor.loading);
+        let rest = cursor.after(last);
+        let page = self.copier.authority().page(&rest, asked).await;
+        Some((page.ok()?, asked))
+    }
+}
