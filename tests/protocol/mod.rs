@@ -31,6 +31,7 @@ mod sets;
 mod sizes;
 mod standing;
 pub mod stock;
+mod summed_keys;
 mod summed_rows;
 pub mod sums;
 mod to_mariadb;

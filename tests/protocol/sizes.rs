@@ -1,6 +1,43 @@
-//! Pages and keys with more rows than one statement of SQLite can bind.
+//! Pages of many keys, and pages and keys with more rows than one statement of SQLite can bind.
 
+use changeover::flags::{Key, Version};
+use changeover::worker::store::Stamped;
+use changeover::worker::sum::Span;
+
+use super::lifecycle::{everywhere, within_mariadb};
 use super::market::{Market, Topology, backfill, drain, verify};
+use super::stock::Stock;
+
+everywhere!(a_large_page_has_the_versions_of_small_ones);
+within_mariadb!(a_large_page_has_the_versions_of_small_ones);
+
+mod scenario {
+    use super::*;
+
+    /// Whether few of its keys were ever stamped, or most.
+    pub(super) async fn a_large_page_has_the_versions_of_small_ones(topology: Topology) {
+        const KEYS: u32 = 600;
+        let stock = Stock::start(topology).await;
+        stock.fill(KEYS.into()).await;
+        let migration = stock.copying().await;
+        let authority = migration.copier().authority();
+        for (condition, stamped) in [("id % 100 = 7", 6), ("id < 500", 500)] {
+            let write = format!("UPDATE things SET num = num + 1 WHERE {condition}");
+            stock.market.legacy.run(&write).await;
+            let page = authority.page(&Span::default(), KEYS).await.unwrap();
+            let keys: Vec<Key> = page.stamped.iter().map(|one| one.key.clone()).collect();
+            let found: Vec<Version> = page.stamped.iter().map(|one| one.version).collect();
+            let mut expected = Vec::new();
+            for keys in keys.chunks(50) {
+                expected.extend(authority.versions(keys).await.unwrap());
+            }
+            assert_eq!(found, expected, "{topology:?}");
+            let base = found.iter().min();
+            let above = |one: &&Stamped| Some(&one.version) > base;
+            assert_eq!(page.stamped.iter().filter(above).count(), stamped);
+        }
+    }
+}
 
 const PHOTOS: &str = "INSERT INTO photos
 WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < 40000)

@@ -23,7 +23,6 @@ everywhere!(
     what_cannot_be_summed_says_why,
     what_looked_at_a_part_is_no_evidence,
     versions_of_many_keys_are_looked_up,
-    keys_of_several_columns_divide_alike,
 );
 
 within_mariadb!(
@@ -34,7 +33,6 @@ within_mariadb!(
     what_cannot_be_summed_says_why,
     what_looked_at_a_part_is_no_evidence,
     versions_of_many_keys_are_looked_up,
-    keys_of_several_columns_divide_alike,
 );
 
 on_pairs!(
@@ -371,82 +369,5 @@ mod scenario {
         );
         assert!(!migration.epoch().await.unwrap().verified);
         assert_eq!(part(all).await.count(Class::Divergent), 2);
-    }
-    /// Numbers that are no order of their texts, and on PostgreSQL uuids, into narrower columns.
-    pub(super) async fn keys_of_several_columns_divide_alike(topology: Topology) {
-        let market = Market::start(topology).await;
-        let (second, narrow) = match topology.is_postgres() {
-            true => ("uuid", "smallint"),
-            false => ("BIGINT", "INT"),
-        };
-        let b = |n: i64| match topology.is_postgres() {
-            true => format!(
-                "'{:08x}-0000-0000-0000-00000000000{}'",
-                n * 0x0fff_ffff % 0x7fff_ffff,
-                n % 10
-            ),
-            false => (n * 7_919 - 100).to_string(),
-        };
-        let (old, new) = (
-            format!(
-                "CREATE TABLE pairs (a bigint NOT NULL, b {second} NOT NULL, v text, PRIMARY KEY (a, b))"
-            ),
-            format!(
-                "CREATE TABLE twins (b {second} NOT NULL, a {narrow} NOT NULL, v text, PRIMARY KEY (a, b))"
-            ),
-        );
-        market.legacy.run(&old).await;
-        market.new.run(&new).await;
-        let rows = |from: i64, to: i64| -> String {
-            (from..=to)
-                .map(|n| {
-                    format!(
-                        "INSERT INTO pairs VALUES ({}, {}, 'v{n}');",
-                        n % 13 - 2,
-                        b(n)
-                    )
-                })
-                .collect()
-        };
-        market.legacy.run(&rows(1, 60)).await;
-        let mapping = r#"
-            revision = 1
-            root = { table = "pairs", key = ["a", "b"] }
-            [[target]]
-            table = "twins"
-            owned_by = { key = ["a", "b"] }
-            identity = ["a", "b"]
-            columns = { a = "a", b = "b", v = "v" }
-        "#;
-        let migration = market.installed_with(mapping).await;
-        backfill(&migration).await;
-        let report = verify_by(&migration, 3, 7).await;
-        assert_eq!(
-            (report.compared, report.sums.bisected),
-            (60, 0),
-            "{report:?}"
-        );
-        assert!(report.unsummed.is_empty() && report.recorded == Recorded::Yes);
-        // Nine ranges, three of them in two parts: nothing is between an `a` and the next.
-        assert_eq!(report.sums.ranges, 9 + 3, "{topology:?}");
-        let change = |n: i64| format!("WHERE a = {} AND b = {}", n % 13 - 2, b(n));
-        for n in 1..=60 {
-            let sql = match n % 3 {
-                0 => format!("DELETE FROM twins {}", change(n)),
-                1 => format!("UPDATE twins SET v = 'forged' {}", change(n)),
-                _ => format!(
-                    "INSERT INTO twins (a, b, v) VALUES ({}, {}, 'more')",
-                    n % 13 - 2,
-                    b(n + 500)
-                ),
-            };
-            market.new.force(&sql).await;
-            if n % 15 != 0 {
-                continue;
-            }
-            let summed = verify_by(&migration, 2, 7).await;
-            assert_eq!(found(&summed).len(), n as usize, "{topology:?}: {summed:?}");
-            assert_eq!(found(&summed), found(&verify_by(&migration, 3, 0).await));
-        }
     }
 }
