@@ -321,6 +321,7 @@ impl Moved {
     fn check(&self, entity: &str) -> Result<(), BadConfig> {
         let numbers = [
             ("backfill.page", self.backfill.page),
+            ("backfill.load_page", self.backfill.load_page),
             ("backfill.rows_per_second", self.backfill.rows_per_second),
             ("backfill.parts", self.backfill.parts),
             ("backfill.workers", self.backfill.workers),

@@ -15,6 +15,8 @@ use super::pace::{Pace, pace_of};
 pub struct Backfilling {
     /// Keys per page, at least 1.
     pub page: Option<u32>,
+    /// Keys per page of a load whose rows are read, at least 1.
+    pub load_page: Option<u32>,
     /// Keys per second, at least 1, instead of [`Pace::rows_per_second`].
     pub rows_per_second: Option<u32>,
     /// Whether the first sweep loads, which is quicker, and beside which nothing is copied.
@@ -31,6 +33,7 @@ impl Default for Backfilling {
     fn default() -> Backfilling {
         Backfilling {
             page: None,
+            load_page: None,
             rows_per_second: None,
             load: None,
             parts: None,
@@ -81,6 +84,7 @@ impl Backfilling {
         let (default, pacing) = (BackfillOptions::default(), pace.pacing());
         BackfillOptions {
             page: self.page.unwrap_or(default.page),
+            load_page: self.load_page,
             pacing: Pacing {
                 rows_per_second: self
                     .rows_per_second

@@ -344,7 +344,7 @@ impl Market {
 pub async fn backfill(migration: &Migration) {
     let epoch = migration.epoch().await.unwrap();
     let options = BackfillOptions {
-        page: 50,
+        page: 12,
         pacing: Pacing::UNLIMITED,
         ..BackfillOptions::default()
     };

@@ -26,7 +26,7 @@ everywhere_and_on_pairs!(
 
 fn parts(parts: u32, workers: u32) -> BackfillOptions {
     BackfillOptions {
-        page: 3,
+        page: 1,
         parts,
         workers,
         pacing: Pacing::UNLIMITED,

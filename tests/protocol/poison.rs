@@ -107,7 +107,7 @@ mod scenario {
         let ids = [&["7", "8", "60"][..], &ids].concat();
         let (market, migration) = poisoned(topology, 130, &ids.join(",")).await;
         let options = BackfillOptions {
-            page: 10,
+            page: 3,
             pacing: Pacing::UNLIMITED,
             ..BackfillOptions::default()
         };

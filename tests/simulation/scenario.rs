@@ -264,6 +264,7 @@ fn backfill_options(
         parts,
         workers,
         page: config.page,
+        load_page: Some(config.page),
         pacing: Pacing {
             duty: Duty::percent(75),
             ..Pacing::default()

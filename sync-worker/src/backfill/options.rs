@@ -9,9 +9,12 @@ use crate::pace::Pacing;
 /// How a backfill goes about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackfillOptions {
-    /// Keys per page at most, at least 1; of a load [`LOADED`](BackfillOptions::LOADED) times as many, and
-    /// [`RAW`](BackfillOptions::RAW) times as many where the databases move the rows themselves.
+    /// Keys per page at most, at least 1; of a load [`RAW`](BackfillOptions::RAW) times as many where the
+    /// databases move the rows themselves.
     pub page: u32,
+    /// Keys per page of a load whose rows are read, at least 1; `None` is [`LOADED`](BackfillOptions::LOADED)
+    /// times as many as [`page`](BackfillOptions::page).
+    pub load_page: Option<u32>,
     /// How fast it goes.
     pub pacing: Pacing,
     /// Whether the first sweep [loads](super#loading). If not, a load under way is given up.
@@ -46,11 +49,18 @@ impl BackfillOptions {
         }
     }
 
+    /// The keys of a page of a load whose rows are read.
+    pub(super) fn loaded(&self) -> u32 {
+        let page = self.page.max(1);
+        self.load_page
+            .map_or(page.saturating_mul(Self::LOADED), |keys| keys.max(1))
+    }
+
     /// The most parts of a load.
     pub const MOST_PARTS: u32 = 1024;
 
-    /// How many times as many keys a page of a load has: no copy waits for it, and it takes no locks but on
-    /// rows that nobody knows yet.
+    /// How many times as many keys a page of a load has, unless it is told: no copy waits for it, and it takes
+    /// no locks but on rows that nobody knows yet.
     pub const LOADED: u32 = 4;
 
     /// How many times as many keys a page has that nobody looks into on its way. What it costs beside
@@ -59,11 +69,12 @@ impl BackfillOptions {
 }
 
 impl Default for BackfillOptions {
-    /// Pages of up to 500, adaptive pacing, loading, undivided, one worker, never giving up, pauses from
+    /// Pages of up to 500, of a load 2,000, adaptive pacing, loading, undivided, one worker, never giving up, pauses from
     /// 100 ms to 30 s, a random seed.
     fn default() -> BackfillOptions {
         BackfillOptions {
             page: 500,
+            load_page: None,
             pacing: Pacing::default(),
             load: true,
             parts: 1,

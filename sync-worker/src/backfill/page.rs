@@ -2,23 +2,20 @@
 
 use changeover_flags::Key;
 
-use super::{Backfill, BackfillOptions};
+use super::Backfill;
 use crate::pace::RowsPerSecond;
 use crate::store::{Cursor, Page, StoreError};
 
 impl Backfill {
     /// How many keys the next page of images has.
-    fn asks(&self, loading: bool) -> u32 {
+    pub(super) fn asks(&self, loading: bool) -> u32 {
         let (page, pacer) = (self.options.page.max(1), self.turns.pacer());
-        let most = match loading {
+        let rate = pacer.rate().map_or(u32::MAX, RowsPerSecond::get);
+        let most = match (loading, self.options.loaded()) {
             // At a fixed rate a page of the most keys would be seconds of it, at once.
-            true => {
-                let rate = pacer.rate().map_or(u32::MAX, RowsPerSecond::get);
-                (page.saturating_mul(BackfillOptions::LOADED))
-                    .min(rate / 4)
-                    .max(page)
-            }
-            false => page,
+            (true, loaded) if loaded > page => loaded.min(rate / 4).max(page),
+            (true, loaded) => loaded,
+            (false, _) => page,
         };
         pacer.page().min(most)
     }

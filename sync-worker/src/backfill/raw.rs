@@ -75,12 +75,11 @@ pub(super) fn is_raw(copier: &Copier) -> bool {
 
 /// The most keys of a page of any kind.
 pub(super) fn most(copier: &Copier, options: BackfillOptions) -> u32 {
-    let times = match (options.load, is_raw(copier)) {
-        (true, true) => BackfillOptions::RAW,
-        (true, false) => BackfillOptions::LOADED,
-        (false, _) => 1,
-    };
-    options.page.saturating_mul(times)
+    match (options.load, is_raw(copier)) {
+        (true, true) => options.page.saturating_mul(BackfillOptions::RAW),
+        (true, false) => options.loaded().max(options.page),
+        (false, _) => options.page,
+    }
 }
 
 impl Backfill {

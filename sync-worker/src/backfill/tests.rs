@@ -160,6 +160,26 @@ async fn failures_are_tried_again_until_the_limit() -> Result<(), StoreError> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_load_has_larger_pages_than_copies_and_no_more_than_a_quarter_of_a_second() {
+    let memory = history(1);
+    let asks = |page: u32, load_page: Option<u32>, rate: u32| {
+        let options = BackfillOptions {
+            load_page,
+            pacing: fixed(rate),
+            ..options(page)
+        };
+        let backfill = Backfill::new(memory.copier(), options);
+        (backfill.asks(false), backfill.asks(true))
+    };
+    assert_eq!(asks(10, None, 0), (10, 40));
+    assert_eq!(asks(10, Some(25), 0), (10, 25));
+    assert_eq!(asks(10, Some(3), 0), (10, 3));
+    assert_eq!(asks(10, None, 120), (10, 30));
+    assert_eq!(asks(10, None, 20), (10, 10));
+    assert_eq!(asks(10, Some(3), 20), (10, 3));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_page_below_the_base_is_not_passed() -> Result<(), StoreError> {
     let memory = history(4);
     let base = changeover_flags::Version::base(1);

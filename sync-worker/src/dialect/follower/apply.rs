@@ -175,7 +175,7 @@ impl SqlFollower {
         &self,
         copy: &Stamped,
         base: Version,
-        resolved: &Resolved,
+        resolved: &Resolved<'_>,
     ) -> Applied {
         match &copy.image {
             Err(reason) => Applied::Held(Hold {
@@ -271,7 +271,7 @@ impl SqlFollower {
     }
 
     /// Why an image cannot be held as it is: a column would change one of its values without a word.
-    fn altered(&self, key: &str, image: &Image, resolved: &Resolved) -> Option<String> {
+    fn altered(&self, key: &str, image: &Image, resolved: &Resolved<'_>) -> Option<String> {
         let rows = image.targets.iter().zip(self.targets.iter());
         let mut cells = rows.flat_map(|(rows, target)| {
             let cells = rows

@@ -165,7 +165,7 @@ impl SqlFollower {
         images: &[Copy<'_>],
         index: usize,
         target: &TargetTable,
-        resolved: &Resolved,
+        resolved: &Resolved<'_>,
     ) -> Result<RowsByKey, DbError> {
         let columns: Vec<Column> = target.written().into_iter().cloned().collect();
         let mut keys = Vec::new();
@@ -287,7 +287,7 @@ impl SqlFollower {
         images: &[Copy<'_>],
         index: usize,
         target: &TargetTable,
-        resolved: &Resolved,
+        resolved: &Resolved<'_>,
     ) -> Result<(RowsByKey, RowsByKey), DbError> {
         let dialect = self.dialect();
         let mut keys = Vec::new();

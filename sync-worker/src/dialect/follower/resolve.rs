@@ -13,13 +13,13 @@ use crate::image::{Cell, Image};
 
 /// What cells refer to, for the copies at hand.
 #[derive(Debug, Default)]
-pub(super) struct Resolved {
+pub(super) struct Resolved<'c> {
     /// (lookup, what was asked) → answer.
     lookups: HashMap<(usize, String), Value>,
     /// (key, target, slot) → id.
-    ids: HashMap<(String, usize, String), Value>,
+    ids: HashMap<(&'c str, usize, &'c str), Value>,
     /// (key, target) of which a row had an id before this copy.
-    known: HashSet<(String, usize)>,
+    known: HashSet<(&'c str, usize)>,
     /// (target, id) that this copy was given.
     new: HashSet<(usize, String)>,
 }
@@ -27,7 +27,7 @@ pub(super) struct Resolved {
 /// One copy: its key's text and its image.
 pub(super) type Copy<'a> = (&'a str, &'a Image);
 
-impl Resolved {
+impl<'c> Resolved<'c> {
     /// The value of a cell; `None` when a lookup has no answer.
     pub(super) fn value(&self, key: &str, cell: &Cell) -> Option<Value> {
         match cell {
@@ -41,9 +41,39 @@ impl Resolved {
     }
 
     pub(super) fn id(&self, key: &str, target: usize, slot: &str) -> Option<Value> {
-        self.ids
-            .get(&(key.to_owned(), target, slot.to_owned()))
-            .cloned()
+        self.ids.get(&(key, target, slot)).cloned()
+    }
+
+    /// Keeps what the id map answers: key, target, slot and id of each row. It outlives rows: only those
+    /// that the image has can be referred to.
+    fn keep_ids(
+        &mut self,
+        copies: &[Copy<'c>],
+        generated: &[(usize, &TargetTable)],
+        answered: &[Vec<Value>],
+    ) {
+        let keys: HashMap<&str, &'c str> = copies.iter().map(|(key, _)| (*key, *key)).collect();
+        let rows = copies.iter().flat_map(|(key, image)| {
+            let targets = image.targets.iter().enumerate();
+            targets.flat_map(move |(index, rows)| rows.iter().map(move |row| (*key, index, row)))
+        });
+        let slots: HashMap<(&str, usize, &str), &'c str> = rows
+            .map(|(key, index, row)| ((key, index, row.slot.as_str()), row.slot.as_str()))
+            .collect();
+        for row in answered {
+            let [Value::Text(key), Value::Text(name), Value::Text(slot), id] = row.as_slice()
+            else {
+                continue;
+            };
+            let mut generated = generated.iter();
+            let target = generated.find(|(_, target)| target.target.name == *name);
+            if let (Some((index, _)), Some(key)) = (target, keys.get(key.as_str())) {
+                self.known.insert((*key, *index));
+                if let Some(slot) = slots.get(&(*key, *index, slot.as_str())) {
+                    self.ids.insert((*key, *index, *slot), id.clone());
+                }
+            }
+        }
     }
 
     /// Whether this copy was given the id.
@@ -53,25 +83,42 @@ impl Resolved {
 
     /// Whether a row of the key had an id in this target before this copy.
     pub(super) fn had_id(&self, key: &str, target: usize) -> bool {
-        self.known.contains(&(key.to_owned(), target))
+        self.known.contains(&(key, target))
+    }
+
+    /// Whether a cell waits for no lookup.
+    fn answers(&self, cell: &Cell) -> bool {
+        match cell {
+            Cell::Lookup { lookup, by } if *by != Value::Null => {
+                self.lookups.contains_key(&(*lookup, tag(by)))
+            }
+            _ => true,
+        }
     }
 
     /// The first lookup that an image still waits for.
     pub(super) fn missing_lookup(&self, image: &Image) -> Option<usize> {
-        image
-            .targets
-            .iter()
-            .flatten()
-            .flat_map(|row| &row.cells)
-            .find_map(|cell| match cell {
-                Cell::Lookup {
-                    by: Value::Null, ..
-                } => None,
-                Cell::Lookup { lookup, by } => {
-                    (!self.lookups.contains_key(&(*lookup, tag(by)))).then_some(*lookup)
-                }
-                _ => None,
-            })
+        let rows = image.targets.iter().flatten();
+        let mut cells = rows.flat_map(|row| &row.cells);
+        cells.find_map(|cell| match cell {
+            Cell::Lookup { lookup, .. } if !self.answers(cell) => Some(*lookup),
+            _ => None,
+        })
+    }
+
+    /// A text that is the same for the same values of these cells alone.
+    fn name<'i>(&self, key: &str, cells: impl Iterator<Item = &'i Cell>) -> String {
+        let mut name = String::new();
+        for cell in cells {
+            let tag = match cell {
+                Cell::Value(value) => tag(value),
+                other => tag(&self.value(key, other).unwrap_or_default()),
+            };
+            name.push_str(&tag.len().to_string());
+            name.push(':');
+            name.push_str(&tag);
+        }
+        name
     }
 }
 
@@ -108,7 +155,7 @@ impl SqlFollower {
         &self,
         session: &mut dyn Session,
         copies: &[Copy<'_>],
-        resolved: &mut Resolved,
+        resolved: &mut Resolved<'_>,
     ) -> Result<(), DbError> {
         for (index, lookup) in self.lookups.iter().enumerate() {
             let mut asked: Vec<&Value> = Vec::new();
@@ -162,12 +209,12 @@ impl SqlFollower {
     }
 
     /// Reads the id map for these copies; allocates what is missing when told to.
-    pub(super) async fn resolve_ids(
+    pub(super) async fn resolve_ids<'c>(
         &self,
         session: &mut dyn Session,
-        copies: &[Copy<'_>],
+        copies: &[Copy<'c>],
         allocate: bool,
-        resolved: &mut Resolved,
+        resolved: &mut Resolved<'c>,
     ) -> Result<(), DbError> {
         let generated: Vec<(usize, &TargetTable)> = self
             .targets
@@ -178,19 +225,6 @@ impl SqlFollower {
         if generated.is_empty() || copies.is_empty() {
             return Ok(());
         }
-        // The id map outlives rows: only rows that the image has can be referred to.
-        let present: HashSet<(&str, usize, &str)> = copies
-            .iter()
-            .flat_map(|(key, image)| {
-                image
-                    .targets
-                    .iter()
-                    .enumerate()
-                    .flat_map(move |(index, rows)| {
-                        rows.iter().map(move |row| (*key, index, row.slot.as_str()))
-                    })
-            })
-            .collect();
         let statement = Statement::of(self.dialect(), "SELECT m.key, m.target, m.slot, m.id FROM ")
             .table(tables::ID)
             .sql(" m WHERE ");
@@ -198,19 +232,9 @@ impl SqlFollower {
             .here(statement, "m.")
             .sql(" AND ")
             .key_in("m.key", copies.iter().map(|(key, _)| *key));
-        for row in session.fetch(statement).await? {
-            if let [Value::Text(key), Value::Text(name), Value::Text(slot), id] = row.as_slice()
-                && let Some((index, _)) = generated
-                    .iter()
-                    .find(|(_, target)| target.target.name == *name)
-            {
-                resolved.known.insert((key.clone(), *index));
-                if present.contains(&(key.as_str(), *index, slot.as_str())) {
-                    resolved
-                        .ids
-                        .insert((key.clone(), *index, slot.clone()), id.clone());
-                }
-            }
+        let answered = session.fetch(statement).await?;
+        if !answered.is_empty() {
+            resolved.keep_ids(copies, &generated, &answered);
         }
         if allocate {
             for (index, target) in generated {
@@ -222,15 +246,15 @@ impl SqlFollower {
     }
 
     /// New ids for rows that never had one, kept in the id map.
-    async fn allocate(
+    async fn allocate<'c>(
         &self,
         session: &mut dyn Session,
-        copies: &[Copy<'_>],
+        copies: &[Copy<'c>],
         index: usize,
         target: &TargetTable,
-        resolved: &mut Resolved,
+        resolved: &mut Resolved<'c>,
     ) -> Result<(), DbError> {
-        let new: Vec<(&str, &str)> = copies
+        let new: Vec<(&'c str, &'c str)> = copies
             .iter()
             .flat_map(|(key, image)| {
                 image
@@ -261,9 +285,7 @@ impl SqlFollower {
         for ((key, slot), id) in new.into_iter().zip(ids) {
             rows.push(vec![text(key), text(slot), id.clone()]);
             resolved.new.insert((index, tag(&id)));
-            resolved
-                .ids
-                .insert((key.to_owned(), index, slot.to_owned()), id);
+            resolved.ids.insert((key, index, slot), id);
         }
         let columns = [
             RowColumn::new("key", "text"),
@@ -289,43 +311,32 @@ impl SqlFollower {
     }
 
     /// The ids of the shared rows that these images name, where they are there.
-    pub(super) async fn resolve_shared(
+    pub(super) async fn resolve_shared<'c>(
         &self,
         session: &mut dyn Session,
-        copies: &[Copy<'_>],
+        copies: &[Copy<'c>],
         index: usize,
         target: &TargetTable,
-        resolved: &mut Resolved,
+        resolved: &mut Resolved<'c>,
     ) -> Result<Vec<Vec<Value>>, DbError> {
         let identity = target.identity_positions();
         let mut rows: Vec<Vec<Value>> = Vec::new();
-        let mut users: Vec<Vec<(String, String)>> = Vec::new();
+        let mut users: Vec<Vec<(&'c str, &'c str)>> = Vec::new();
         let mut known: HashMap<String, usize> = HashMap::new();
         for (key, image) in copies {
             for row in image.targets.get(index).into_iter().flatten() {
-                let Some(values) = row
-                    .cells
-                    .iter()
-                    .map(|cell| resolved.value(key, cell))
-                    .collect::<Option<Vec<_>>>()
-                else {
+                if !row.cells.iter().all(|cell| resolved.answers(cell)) {
                     continue;
-                };
-                let name: String = identity
-                    .iter()
-                    .filter_map(|position| values.get(*position))
-                    .map(|value| {
-                        let t = tag(value);
-                        format!("{}:{t}", t.len())
-                    })
-                    .collect();
-                let position = *known.entry(name).or_insert_with(|| {
-                    rows.push(values);
+                }
+                let cells = identity.iter().filter_map(|p| row.cells.get(*p));
+                let position = *known.entry(resolved.name(key, cells)).or_insert_with(|| {
+                    let values = row.cells.iter().map(|cell| resolved.value(key, cell));
+                    rows.push(values.map(Option::unwrap_or_default).collect());
                     users.push(Vec::new());
                     rows.len() - 1
                 });
                 if let Some(users) = users.get_mut(position) {
-                    users.push(((*key).to_owned(), row.slot.clone()));
+                    users.push((key, row.slot.as_str()));
                 }
             }
         }
@@ -335,9 +346,7 @@ impl SqlFollower {
                 *found = true;
             }
             for (key, slot) in users.get(position).into_iter().flatten() {
-                resolved
-                    .ids
-                    .insert((key.clone(), index, slot.clone()), id.clone());
+                resolved.ids.insert((key, index, slot), id.clone());
             }
         }
         Ok(rows

@@ -25,12 +25,12 @@ pub(super) enum How {
 
 impl SqlFollower {
     /// Writes the images of keys whose fence was raised in this transaction, or that are loaded.
-    pub(super) async fn write(
+    pub(super) async fn write<'c>(
         &self,
         session: &mut dyn Session,
-        images: &[Copy<'_>],
+        images: &[Copy<'c>],
         how: How,
-        resolved: &mut Resolved,
+        resolved: &mut Resolved<'c>,
     ) -> Result<(), DbError> {
         let replace = how == How::Replace;
         self.resolve_ids(session, images, true, resolved).await?;
@@ -89,13 +89,13 @@ impl SqlFollower {
         Ok(())
     }
 
-    async fn add_shared(
+    async fn add_shared<'c>(
         &self,
         session: &mut dyn Session,
-        images: &[Copy<'_>],
+        images: &[Copy<'c>],
         index: usize,
         target: &TargetTable,
-        resolved: &mut Resolved,
+        resolved: &mut Resolved<'c>,
     ) -> Result<(), DbError> {
         let missing = self
             .resolve_shared(session, images, index, target, resolved)
@@ -151,7 +151,7 @@ impl SqlFollower {
         images: &[Copy<'_>],
         target: &TargetTable,
         remain: &[Vec<Value>],
-        resolved: &Resolved,
+        resolved: &Resolved<'_>,
     ) -> Result<(), DbError> {
         let dialect = self.dialect();
         // Nothing refers to an id that was allocated a moment ago.
@@ -349,7 +349,7 @@ pub(super) fn owned_rows(
     images: &[Copy<'_>],
     index: usize,
     target: &TargetTable,
-    resolved: &Resolved,
+    resolved: &Resolved<'_>,
 ) -> Vec<Vec<Value>> {
     let mut rows = Vec::new();
     for (key, image) in images {

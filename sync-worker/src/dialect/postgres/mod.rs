@@ -328,7 +328,8 @@ impl Dialect for Postgres {
             None if column.generated => {
                 let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
                 format!(
-                    "nextval(pg_get_serial_sequence({}, {}))",
+                    // Asked for once: as an argument it would be looked up for each id.
+                    "nextval((SELECT pg_get_serial_sequence({}, {})::regclass))",
                     literal(&self.table(&table.name)),
                     literal(&column.name)
                 )
