@@ -168,6 +168,11 @@ pub trait Authority: Send + Sync {
     /// Asks nobody. The follower is summed as far as the authority is.
     fn unsummed(&self) -> Option<Vec<Unsummed>>;
 
+    /// The most keys whose rows are worth summing at once, however many are asked for.
+    fn most_summed(&self) -> u32 {
+        u32::MAX
+    }
+
     /// The first `limit` keys of the root table in `span`, in the order of pages.
     fn keys<'a>(&'a self, span: &'a Span, limit: u32) -> Answer<'a, Vec<Key>>;
 

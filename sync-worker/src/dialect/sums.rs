@@ -36,6 +36,12 @@ pub trait Summing: Send + Sync {
         false
     }
 
+    /// The most keys whose rows are worth summing at once: where rows are in this process's memory meanwhile,
+    /// more of them take no less time.
+    fn most_keys(&self) -> u32 {
+        u32::MAX
+    }
+
     /// Whether versions, while they are few, are found sooner in a list than row by row.
     fn lists_versions(&self) -> bool {
         false

@@ -87,7 +87,7 @@ pub struct VerifyOptions {
     /// Keys per page, at least 1: so many are compared one by one at a time.
     pub page: u32,
     /// Keys per statement that sums rows, at least a page; 0: nothing is summed. Where an engine has
-    /// no hash of its own (SQLite), the rows of a span are in memory at once.
+    /// no hash of its own (SQLite), the rows of a span are in memory at once, and it has 4,096 keys at most.
     pub range: u32,
     /// The most samples kept per class.
     pub samples: usize,

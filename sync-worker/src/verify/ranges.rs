@@ -54,7 +54,8 @@ impl Verify {
 
     /// Keys per range.
     pub(super) fn range(&self) -> u32 {
-        self.options.range.min(self.second()).max(self.page())
+        let most = self.copier.authority().most_summed().min(self.second());
+        self.options.range.min(most).max(self.page())
     }
 
     /// The first range of `from`, and what is behind it.

@@ -158,6 +158,10 @@ impl Authority for SqlAuthority {
         self.sums.unsummed().map(<[_]>::to_vec)
     }
 
+    fn most_summed(&self) -> u32 {
+        self.dialect().sums().most_keys()
+    }
+
     fn keys<'a>(&'a self, span: &'a Span, limit: u32) -> Answer<'a, Vec<Key>> {
         on_session!(self, "listing keys of", |session| self
             .root_keys(session, span, limit))

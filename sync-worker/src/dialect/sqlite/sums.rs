@@ -19,6 +19,10 @@ impl Summing for Sqlite {
         key_order(sql_type)
     }
 
+    fn most_keys(&self) -> u32 {
+        4_096
+    }
+
     fn summed(
         &self,
         expression: &str,
