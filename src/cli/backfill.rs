@@ -28,7 +28,7 @@ pub(super) struct Backfill {
     /// Keys per second, instead of what the file says; unless that has a duty_percent, no rests besides
     #[arg(long, value_name = "ROWS_PER_SECOND", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
-    /// Keys per page, instead of what the file says
+    /// Keys per page, also of a load, instead of what the file says
     #[arg(long, value_name = "KEYS", value_parser = clap::value_parser!(u32).range(1..))]
     page: Option<u32>,
     /// Do not load: copy page by page beside the copies of live writes, which takes several times as long. A
@@ -142,6 +142,7 @@ impl Backfill {
             .and_then(RowsPerSecond::new)
             .or(pacing.rows_per_second);
         options.page = self.page.unwrap_or(options.page);
+        options.load_page = self.page.or(options.load_page);
         options.load &= !self.no_load;
         options.parts = self.parts.unwrap_or(options.parts);
         options.workers = self.workers.unwrap_or(options.workers);

@@ -242,7 +242,7 @@ mod scenario {
         for load in [true, false] {
             let market = Market::start(topology).await;
             market.fill(300).await;
-            let (migration, proxy) = swept(&market, MAPPING, if load { 5 } else { 20 }, load).await;
+            let (migration, proxy) = swept(&market, MAPPING, 20, load).await;
             assert_eq!(loaded(&migration).await, load);
             proxy.set(Fault::None);
             settle(&market, &migration).await;
@@ -291,6 +291,7 @@ async fn swept(market: &Market, mapping: &str, page: u32, load: bool) -> (Migrat
     migration.start_copying().await.unwrap();
     let options = changeover::worker::backfill::BackfillOptions {
         page,
+        load_page: Some(page),
         load,
         parts: 3,
         workers: 2,

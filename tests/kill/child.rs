@@ -204,7 +204,8 @@ async fn drain(wiring: Wiring) {
 /// and lets the new side answer half of the reads.
 async fn history(wiring: Wiring, handle: Handle, load: bool) {
     let options = BackfillOptions {
-        page: if load { 2 } else { 7 },
+        page: 7,
+        load_page: Some(7),
         pacing: Pacing {
             rows_per_second: RowsPerSecond::new(300),
             ..Pacing::UNLIMITED

@@ -40,7 +40,7 @@ impl Desk {
     pub fn of(market: &Market) -> Desk {
         Desk::with(&format!(
             "legacy.url = '{}'\nnew.url = '{}'\n[entity.listings]\nmapping = 'listings.toml'\n\
-             backfill.page = 3\n",
+             backfill.page = 10\nbackfill.load_page = 10\n",
             market.legacy_url, market.new_url
         ))
     }

@@ -27,10 +27,11 @@ fn limit(most: f64) -> Limit {
     }
 }
 
-/// Pages of twelve, a hundred keys per second.
+/// Pages of ten, a hundred keys per second.
 fn slow() -> BackfillOptions {
     BackfillOptions {
-        page: 3,
+        page: 10,
+        load_page: Some(10),
         pacing: Pacing {
             rows_per_second: RowsPerSecond::new(100),
             ..Pacing::default()
@@ -49,7 +50,7 @@ async fn loaded(topology: Topology) -> (Market, Desk) {
         "legacy.url = '{}'\nnew.url = '{}'\n[[pace.signal]]\nname = 'load'\n\
          sql = 'SELECT n FROM pressure -- now'\nmost = 10\nevery_ms = 20\nolder_than_seconds = 5\n\
          holds = ['backfill', 'verify', 'drain']\n\
-         [entity.listings]\nmapping = 'listings.toml'\nbackfill.page = 3\n",
+         [entity.listings]\nmapping = 'listings.toml'\nbackfill.page = 10\nbackfill.load_page = 10\n",
         market.legacy_url, market.new_url
     ));
     (market, desk)

@@ -41,7 +41,7 @@ async fn a_backfill_waits_for_a_replica_that_falls_behind() {
     let desk = Desk::with(&format!(
         "legacy.url = '{}'\nnew.url = '{}'\n[[pace.signal]]\nname = 'replica'\n\
          built_in = 'replica_lag_bytes'\nmost = 100_000\nevery_ms = 20\n\
-         [entity.listings]\nmapping = 'listings.toml'\nbackfill.page = 3\n",
+         [entity.listings]\nmapping = 'listings.toml'\nbackfill.page = 10\nbackfill.load_page = 10\n",
         market.legacy_url, market.new_url
     ));
     desk.run("install").await.with(0);
@@ -142,7 +142,7 @@ async fn a_backfill_waits_for_a_replica_of_mariadb_that_falls_behind() {
     let desk = Desk::with(&format!(
         "legacy.url = '{}'\nnew.url = '{}'\n[[pace.signal]]\nname = 'replica'\n\
          built_in = 'replica_lag_seconds'\nat.url = '{}'\nmost = 1\nevery_ms = 20\n\
-         [entity.listings]\nmapping = 'listings.toml'\nbackfill.page = 3\n",
+         [entity.listings]\nmapping = 'listings.toml'\nbackfill.page = 10\nbackfill.load_page = 10\n",
         market.legacy_url,
         market.new_url,
         replica.url("mysql")

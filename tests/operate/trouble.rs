@@ -297,7 +297,7 @@ mod scenario {
         market.fill(3_000).await;
         let desk = Desk::with(&format!(
             "legacy.url = '{}'\nnew.url = '{}'\n[pace]\nduty_percent = 100\n[entity.listings]\n\
-             mapping = 'listings.toml'\nbackfill.attempts = 3\nbackfill.page = 25\n\
+             mapping = 'listings.toml'\nbackfill.attempts = 3\nbackfill.page = 100\n\
              # Beside a load nothing would be copied.\nbackfill.load = false\n",
             market.legacy_url, market.new_url
         ));

@@ -344,7 +344,8 @@ impl Market {
 pub async fn backfill(migration: &Migration) {
     let epoch = migration.epoch().await.unwrap();
     let options = BackfillOptions {
-        page: 12,
+        page: 50,
+        load_page: Some(50),
         pacing: Pacing::UNLIMITED,
         ..BackfillOptions::default()
     };

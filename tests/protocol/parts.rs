@@ -26,7 +26,8 @@ everywhere_and_on_pairs!(
 
 fn parts(parts: u32, workers: u32) -> BackfillOptions {
     BackfillOptions {
-        page: 1,
+        page: 3,
+        load_page: Some(3),
         parts,
         workers,
         pacing: Pacing::UNLIMITED,

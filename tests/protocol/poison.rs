@@ -107,7 +107,8 @@ mod scenario {
         let ids = [&["7", "8", "60"][..], &ids].concat();
         let (market, migration) = poisoned(topology, 130, &ids.join(",")).await;
         let options = BackfillOptions {
-            page: 3,
+            page: 10,
+            load_page: Some(10),
             pacing: Pacing::UNLIMITED,
             ..BackfillOptions::default()
         };

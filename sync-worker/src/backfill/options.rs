@@ -59,8 +59,8 @@ impl BackfillOptions {
     /// The most parts of a load.
     pub const MOST_PARTS: u32 = 1024;
 
-    /// How many times as many keys a page of a load has, unless it is told: no copy waits for it, and it takes
-    /// no locks but on rows that nobody knows yet.
+    /// How many times as many keys a page of a load has, unless it is told: there is no copy that would wait
+    /// for it.
     pub const LOADED: u32 = 4;
 
     /// How many times as many keys a page has that nobody looks into on its way. What it costs beside

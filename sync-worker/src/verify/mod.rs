@@ -87,7 +87,8 @@ pub struct VerifyOptions {
     /// Keys per page, at least 1: so many are compared one by one at a time.
     pub page: u32,
     /// Keys per statement that sums rows, at least a page; 0: nothing is summed. Where an engine has
-    /// no hash of its own (SQLite), the rows of a span are in memory at once, and it has 4,096 keys at most.
+    /// no hash of its own (SQLite), the rows of a span are in memory at once, and it has 4,096 keys, or a page, at
+    /// most.
     pub range: u32,
     /// The most samples kept per class.
     pub samples: usize,
@@ -123,7 +124,7 @@ pub enum Part {
     Sample(Sampled),
 }
 
-/// How many spans are drawn: at least one.
+/// How many spans are drawn, of up to [`range`](VerifyOptions::range) keys, or 8,192, or a page: at least one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sampled {
     /// This share of them.

@@ -11,6 +11,9 @@ use crate::store::StoreError;
 use crate::sum::Span;
 
 impl Verify {
+    /// The most keys of a span that is drawn: of larger ones a share would be of few.
+    const DRAWN: u32 = 8_192;
+
     /// Looks at some spans of all, in their order; answers how many keys there are. All spans are listed
     /// first, two keys of each in memory: drawn while they come, the last ones would not be known.
     pub(super) async fn sweep_sample(
@@ -21,10 +24,11 @@ impl Verify {
     ) -> Result<u64, StoreError> {
         let authority = self.copier.authority();
         let (mut spans, mut found) = (Vec::new(), 0);
+        let each = self.range().min(Self::DRAWN).max(self.page());
         let mut rest = Some(Span::default());
         while let Some(from) = rest.take() {
             sweep.turn().await;
-            let (keys, mut ends) = authority.cut(&from, self.range(), 1).await?;
+            let (keys, mut ends) = authority.cut(&from, each, 1).await?;
             let upto = ends.pop();
             found += keys;
             rest = upto.clone().map(|upto| Span::above(Some(upto)));

@@ -9,6 +9,7 @@ use changeover_shadow::Value;
 
 use super::query::Query;
 use super::{SqlAuthority, integer, key_at};
+use crate::dialect::catalog::Column;
 use crate::dialect::session::{DbError, ErrorClass, Session, on_session};
 use crate::dialect::span::{evenly, keys_of, within};
 use crate::dialect::statement::{RowColumn, Statement};
@@ -158,19 +159,21 @@ impl SqlAuthority {
         {
             return self.versions_among(session, keys, &few).await;
         }
-        // A subquery and not a join: a planner without statistics takes an entity for one row, and
-        // would walk through all of it once per key.
-        let statement = Statement::of(self.dialect(), "SELECT r.key, ");
-        let statement = self
-            .base(statement)
-            .sql(", (SELECT c.version FROM ")
-            .table(tables::KEY)
-            .sql(" c WHERE c.key = r.key AND ");
-        let statement = self.here(statement, "c.").sql(") FROM ").keys("r", keys);
         let mut found = HashMap::new();
-        for row in session.fetch(statement).await? {
-            if let [Value::Text(key), base, version] = row.as_slice() {
-                found.insert(key.clone(), integer(version).max(integer(base)));
+        for keys in keys.chunks(self.dialect().rows_limit(1)) {
+            // A subquery and not a join: a planner without statistics takes an entity for one row, and
+            // would walk through all of it once per key.
+            let statement = Statement::of(self.dialect(), "SELECT r.key, ");
+            let statement = self
+                .base(statement)
+                .sql(", (SELECT c.version FROM ")
+                .table(tables::KEY)
+                .sql(" c WHERE c.key = r.key AND ");
+            let statement = self.here(statement, "c.").sql(") FROM ").keys("r", keys);
+            for row in session.fetch(statement).await? {
+                if let [Value::Text(key), base, version] = row.as_slice() {
+                    found.insert(key.clone(), integer(version).max(integer(base)));
+                }
             }
         }
         Ok(keys
@@ -299,7 +302,10 @@ impl SqlAuthority {
             // As if keys were spread evenly: to count parts off would cost each verify what a difference
             // seldom saves.
             let components = self.key_columns.len();
-            let ends = (span.after.as_ref()).map(|after| evenly(after, &last, components, parts));
+            let ordered = |column: &Column| dialect.sums().key_order(&column.sql_type).is_some();
+            let after = span.after.as_ref();
+            let after = after.filter(|_| self.key_columns.iter().all(ordered));
+            let ends = after.map(|after| evenly(after, &last, components, parts));
             let mut ends = ends.unwrap_or_default();
             ends.push(last);
             return Ok((limit.into(), ends));
