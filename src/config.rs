@@ -460,7 +460,13 @@ mod tests {
                 format!("legacy.url = 'a'\nnew.url = 'b'\n[entity.a]\nmapping = 'm'\n{more}");
             read(&text).expect_err(more).to_string()
         };
-        assert!(with("backfill.page = 0").contains("entity.a.backfill.page is 0"));
+        for page in ["page", "load_page"] {
+            let zero = with(&format!("backfill.{page} = 0"));
+            assert!(
+                zero.contains(&format!("entity.a.backfill.{page} is 0")),
+                "{zero}"
+            );
+        }
         assert!(with("backfill.pages = 1").contains("changeover.toml"));
         let text = "legacy.url = 'a'\nnew.url = 'b'\n[entity.a]\nmapping = 'm'\nverify.rules.tolerate = { x = {} }";
         let bad = read(text).expect_err("a tolerance of nothing");

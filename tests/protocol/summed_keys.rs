@@ -1,13 +1,25 @@
 //! Keys by which both sides divide what they sum.
 
-use changeover::worker::verify::Recorded;
+use changeover::worker::verify::{Recorded, VerifyOptions};
 
 use super::lifecycle::{everywhere, within_mariadb};
 use super::market::{Market, Topology, backfill};
-use super::stock::{found, verify_by};
+use super::stock::{Stock, found, verify_by};
 
 everywhere!(keys_of_several_columns_divide_alike);
 within_mariadb!(keys_of_several_columns_divide_alike);
+
+/// Their rows are in this process's memory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_range_of_sqlite_has_4096_keys_whatever_is_asked_for() {
+    let stock = Stock::start(Topology::SqliteTwoFiles).await;
+    stock.fill(4_100).await;
+    let migration = stock.ready().await;
+    let options = VerifyOptions::default();
+    assert!(options.range > 4_100);
+    let report = migration.verify(options).await.unwrap();
+    assert_eq!((report.compared, report.sums.ranges), (4_100, 2));
+}
 
 mod scenario {
     use super::*;

@@ -15,16 +15,19 @@ within_mariadb!(
     text_that_moves_into_another_column_is_seen,
 );
 
+/// A legacy and a new table of the same columns.
+async fn alike(market: &Market, [legacy, new]: [&str; 2], columns: &str) {
+    let create = |table: &str| format!("CREATE TABLE {table} {columns}");
+    market.legacy.run(&create(legacy)).await;
+    market.new.run(&create(new)).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_instants_and_bytes_that_differ_a_little_are_seen() {
     let market = Market::start(Topology::PostgresTwoDatabases).await;
     let columns =
         "(id bigint PRIMARY KEY, d date, t timestamp, z timestamptz, b bytea, at timestamp)";
-    for (database, table) in [(&market.legacy, "days"), (&market.new, "dates")] {
-        database
-            .run(&format!("CREATE TABLE {table} {columns}"))
-            .await;
-    }
+    alike(&market, ["days", "dates"], columns).await;
     let plain = ["'2024-01-31'", "'2024-01-31'", "'2024-01-31+00'", "'|'"];
     let moved = [
         (0, "'2024-01-31'", "'2024-02-01'"),
@@ -87,11 +90,7 @@ mod scenario {
     pub(super) async fn text_that_moves_into_another_column_is_seen(topology: Topology) {
         let market = Market::start(topology).await;
         let columns = "(id bigint PRIMARY KEY NOT NULL, a text, b text, c text)";
-        for (database, table) in [(&market.legacy, "words"), (&market.new, "terms")] {
-            database
-                .run(&format!("CREATE TABLE {table} {columns}"))
-                .await;
-        }
+        alike(&market, ["words", "terms"], columns).await;
         let moved = [
             ("'a|b', 'c', 'd'", "'a', 'b|c', 'd'"),
             ("'a,b', 'c', 'd'", "'a', 'b,c', 'd'"),

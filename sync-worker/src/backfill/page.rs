@@ -10,12 +10,13 @@ impl Backfill {
     /// How many keys the next page of images has.
     pub(super) fn asks(&self, loading: bool) -> u32 {
         let (page, pacer) = (self.options.page.max(1), self.turns.pacer());
-        let rate = pacer.rate().map_or(u32::MAX, RowsPerSecond::get);
-        let most = match (loading, self.options.loaded()) {
+        let most = match loading {
             // At a fixed rate a page of the most keys would be seconds of it, at once.
-            (true, loaded) if loaded > page => loaded.min(rate / 4).max(page),
-            (true, loaded) => loaded,
-            (false, _) => page,
+            true => {
+                let rate = pacer.rate().map_or(u32::MAX, RowsPerSecond::get);
+                self.options.loaded().min((rate / 4).max(page))
+            }
+            false => page,
         };
         pacer.page().min(most)
     }

@@ -58,18 +58,9 @@ pub(super) fn within<'d>(
 }
 
 /// Appends which of these spans, each beginning where the one before ends, the key that these expressions
-/// make is in, from 0 on: by halves, so that a key is compared with few ends. `None` if a bound is not of its form.
+/// make is in, the first of them being at a place: by halves, so that a key is compared with few ends. `None` if
+/// a bound is not of its form.
 pub(super) fn place_among<'d>(
-    statement: Statement<'d>,
-    dialect: &dyn Dialect,
-    key: (&[String], &[Column]),
-    spans: &[Span],
-) -> Option<Statement<'d>> {
-    halved(statement, dialect, key, (0, spans))
-}
-
-/// The same, the first of these spans being at a place.
-fn halved<'d>(
     statement: Statement<'d>,
     dialect: &dyn Dialect,
     key: (&[String], &[Column]),
@@ -81,8 +72,8 @@ fn halved<'d>(
     };
     let statement = statement.sql("CASE WHEN ");
     let statement = compared(statement, dialect, key, "<=", last.upto.as_ref()?)?.sql(" THEN ");
-    let statement = halved(statement, dialect, key, (first, low))?.sql(" ELSE ");
-    let statement = halved(statement, dialect, key, (first + low.len(), high))?;
+    let statement = place_among(statement, dialect, key, (first, low))?.sql(" ELSE ");
+    let statement = place_among(statement, dialect, key, (first + low.len(), high))?;
     Some(statement.sql(" END"))
 }
 
@@ -188,6 +179,7 @@ fn uuid(text: &str) -> Option<u128> {
 fn of_uuid(number: u128) -> Option<String> {
     exact::uuid(&format!("{number:032x}"))
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -326,7 +326,12 @@ impl RowsOf {
             .map(|(n, value)| format!(", {value} AS c{n}"))
             .collect();
         let key = dialect.key_text(&self.key);
-        let head = place_among(head.sql("(SELECT "), dialect, (&self.key, columns), spans)?;
+        let head = place_among(
+            head.sql("(SELECT "),
+            dialect,
+            (&self.key, columns),
+            (0, spans),
+        )?;
         let head = head.sql(&format!(
             " AS g, {key} AS k{values} FROM {} WHERE ",
             self.from

@@ -84,6 +84,25 @@ impl Sampled {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::Memory;
+    use crate::verify::{Part, VerifyOptions};
+
+    #[tokio::test]
+    async fn spans_that_are_drawn_are_smaller_than_ranges() -> Result<(), StoreError> {
+        let memory = Memory::default();
+        (1..=9_000).for_each(|id| memory.history(id, "row"));
+        let options = VerifyOptions {
+            part: Part::Sample(Sampled::Ranges(1)),
+            ..VerifyOptions::default()
+        };
+        assert!(options.range > 9_000);
+        let report = Verify::new(memory.copier(), options).run().await?;
+        match report.part {
+            Some(PartReport::Sample { ranges, of, .. }) => assert_eq!((ranges, of), (1, 2)),
+            other => unreachable!("{other:?}"),
+        }
+        Ok(())
+    }
 
     #[test]
     fn a_share_is_rounded_up_and_never_more_than_all() -> Result<(), changeover_flags::BadPercent> {

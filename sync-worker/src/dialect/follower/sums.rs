@@ -44,7 +44,10 @@ impl SqlFollower {
     ) -> Result<(Option<HeldMapping>, Vec<Option<Sum>>), DbError> {
         session.script(&self.snapshot()).await?;
         let held = self.held_mapping(session).await?;
-        let few = self.few(session).await?;
+        let few = match self.dialect().sums().lists_versions() {
+            true => self.few(session).await?,
+            false => None,
+        };
         let versions = Versions::of(few.as_ref());
         let sums = self.sum_in(session, spans, (salt, &versions)).await?;
         session.script("COMMIT").await?;
@@ -103,9 +106,6 @@ impl SqlFollower {
     }
 
     async fn few(&self, session: &mut dyn Session) -> Result<Option<Vec<Vec<Value>>>, DbError> {
-        if !self.dialect().sums().lists_versions() {
-            return Ok(None);
-        }
         let kept = Statement::of(self.dialect(), "SELECT c.key, c.version FROM ");
         let kept = self.here(kept.table(tables::KEY).sql(" c WHERE "), "c.");
         few(session, kept).await
