@@ -39,6 +39,7 @@ impl<'a> Versions<'a> {
         looked_up: impl FnOnce(Statement<'d>) -> Statement<'d>,
     ) -> Statement<'d> {
         match self.0 {
+            Some([]) => statement.sql("NULL"),
             Some(_) => statement.sql("v.version"),
             None => {
                 let statement = statement.sql("(SELECT c.version FROM ");
@@ -50,18 +51,19 @@ impl<'a> Versions<'a> {
         }
     }
 
-    /// Appends the list, if there is one, to a statement that ends with the rows `s`.
+    /// Appends the list, if there is something in it, to a statement that ends with the rows `s`: to look
+    /// into it for each row takes an eighth of a sum's time.
     pub(super) fn beside<'d>(&self, statement: Statement<'d>) -> Statement<'d> {
         let columns = [
             RowColumn::new("key", "text"),
             RowColumn::new("version", "bigint"),
         ];
         match self.0 {
-            Some(rows) => statement
+            Some(rows @ [_, ..]) => statement
                 .sql(" LEFT JOIN ")
                 .rows("v", &columns, rows)
                 .sql(" ON v.key = s.k"),
-            None => statement,
+            _ => statement,
         }
     }
 }
