@@ -73,47 +73,10 @@ pub(super) const PAST: &str = r#"CREATE TABLE IF NOT EXISTS changeover_past (
 REVOKE ALL ON changeover_past FROM PUBLIC"#;
 
 pub(super) fn stamp(dialect: &Postgres, stamp: &Stamp<'_>) -> Vec<String> {
-    let Stamp {
-        entity,
-        place,
-        index,
-        base,
-        ..
-    } = *stamp;
+    let (entity, place, index) = (stamp.entity, stamp.place, stamp.index);
     let table = dialect.table(&stamp.table.name);
     let keys = keys(dialect, stamp);
-    let raise = |rows: &str| {
-        format!(
-            "INSERT INTO changeover_key AS c (entity, place, key, version)
-    {rows}
-  ON CONFLICT (entity, place, key) DO UPDATE
-    SET version = greatest(c.version, {base}) + 1, state = 'ok', reason = NULL"
-        )
-    };
-    let raise_all = |keys: &str| {
-        raise(&format!(
-            "SELECT '{entity}', '{place}', d.key, {base} + 1 FROM ({keys}) d WHERE d.key IS NOT NULL ORDER BY d.key"
-        ))
-    };
-    let both = raise_all(&format!("{} UNION {}", keys("OLD"), keys("NEW")));
-    let stamps = match stamp.key {
-        // Most writes leave a key as it is: to find it in a set took a fifth of a stamp's time.
-        KeyExpression::Columns(columns) => {
-            let key = |record: &str| key_of(dialect, columns, record);
-            let (old, new) = (key("OLD"), key("NEW"));
-            format!(
-                "IF coalesce({old}, {new}) COLLATE \"C\" = {new} THEN
-  {};
-  ELSE
-  {both};
-  END IF",
-                raise(&format!(
-                    "VALUES ('{entity}', '{place}', {new}, {base} + 1)"
-                ))
-            )
-        }
-        KeyExpression::Query(_) => both,
-    };
+    let stamps = stamp_both(dialect, stamp);
     let mut body = format!(
         "BEGIN
   IF current_setting('changeover.copy', true) = 'on' THEN
@@ -161,9 +124,10 @@ pub(super) fn stamp(dialect: &Postgres, stamp: &Stamp<'_>) -> Vec<String> {
             "void",
             &format!(
                 "BEGIN {}; END",
-                raise_all(&format!(
-                    "SELECT key FROM {dependants}(source_row) AS k(key)"
-                ))
+                raise_all(
+                    stamp,
+                    &format!("SELECT key FROM {dependants}(source_row) AS k(key)")
+                )
             ),
         ));
         // Unlike a trigger's function these can be called, with their owner's rights.
@@ -190,6 +154,54 @@ pub(super) fn stamp(dialect: &Postgres, stamp: &Stamp<'_>) -> Vec<String> {
         &format!("changeover_truncate_{place}_{entity}_{index}"),
     ));
     script
+}
+
+/// What a trigger does for the keys of the old record and of the new one.
+fn stamp_both(dialect: &Postgres, stamp: &Stamp<'_>) -> String {
+    let keys = keys(dialect, stamp);
+    let both = raise_all(stamp, &format!("{} UNION {}", keys("OLD"), keys("NEW")));
+    let KeyExpression::Columns(columns) = stamp.key else {
+        return both;
+    };
+    // Most writes leave a key as it is: to find it in a set took a fifth of a stamp's time.
+    let (old, new) = (
+        key_of(dialect, columns, "OLD"),
+        key_of(dialect, columns, "NEW"),
+    );
+    let (entity, place, base) = (stamp.entity, stamp.place, stamp.base);
+    let one = raise(
+        stamp,
+        &format!("VALUES ('{entity}', '{place}', {new}, {base} + 1)"),
+    );
+    format!(
+        "IF coalesce({old}, {new}) COLLATE \"C\" = {new} THEN
+  {one};
+  ELSE
+  {both};
+  END IF"
+    )
+}
+
+/// Raises the versions of every key that the query lists, in the keys' order.
+fn raise_all(stamp: &Stamp<'_>, keys: &str) -> String {
+    let (entity, place, base) = (stamp.entity, stamp.place, stamp.base);
+    raise(
+        stamp,
+        &format!(
+            "SELECT '{entity}', '{place}', d.key, {base} + 1 FROM ({keys}) d WHERE d.key IS NOT NULL ORDER BY d.key"
+        ),
+    )
+}
+
+/// Inserts rows of entity, place, key and version, or raises the versions that stand there.
+fn raise(stamp: &Stamp<'_>, rows: &str) -> String {
+    let base = stamp.base;
+    format!(
+        "INSERT INTO changeover_key AS c (entity, place, key, version)
+    {rows}
+  ON CONFLICT (entity, place, key) DO UPDATE
+    SET version = greatest(c.version, {base}) + 1, state = 'ok', reason = NULL"
+    )
 }
 
 /// The keys of one record, as a query of one column named `key`.
