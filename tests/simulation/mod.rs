@@ -5,6 +5,7 @@
 //! its schedule call by call: `CHANGEOVER_SEED=n cargo test --test integration simulation`
 //! replays one and prints it. `CHANGEOVER_FAST=1` runs a tenth of the schedules.
 
+mod alone;
 mod app;
 mod bugs;
 mod config;
@@ -122,6 +123,16 @@ fn a_seed_repeats_its_schedule() {
             (again.trace, again.calls),
             "seed {seed}"
         );
+    }
+}
+
+/// Workers whose parts end at the same moment: the last page of either is this process's own, and none
+/// waits for somebody else to go on with it.
+#[test]
+fn workers_of_one_process_do_not_take_each_other_for_somebody_else() {
+    for seed in 0..300 {
+        let done = alone::load(seed, 9, 2);
+        assert_eq!(done, (9, 9), "seed {seed}");
     }
 }
 

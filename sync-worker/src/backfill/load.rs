@@ -85,16 +85,29 @@ impl Backfill {
         Ok(Some(Passed { cursor, rows, held }))
     }
 
-    /// Ends a part; `false` when it stands elsewhere, or has become the last open one meanwhile.
+    /// Ends a part; `false` when it stands elsewhere.
     pub(super) async fn end_part(&self, part: &Cursor) -> Result<bool, StoreError> {
-        let follower = self.copier.follower();
-        let parts = follower.cursors().await?;
-        let last = parts.iter().all(|one| one.done || one.part == part.part);
-        if last {
-            // Not sooner: a new side from a backup of before this would go on from before this, too.
-            self.touch_missing().await?;
+        let mut last = self.is_last(part).await?;
+        loop {
+            if last {
+                // Not sooner: a new side from a backup of before this would go on from before this, too.
+                self.touch_missing().await?;
+            }
+            if self.copier.follower().end_loading(part, last).await? {
+                return Ok(true);
+            }
+            // It may have become the last one meanwhile.
+            if last || !self.is_last(part).await? {
+                return Ok(false);
+            }
+            last = true;
         }
-        follower.end_loading(part, last).await
+    }
+
+    /// Whether every other part is done.
+    async fn is_last(&self, part: &Cursor) -> Result<bool, StoreError> {
+        let parts = self.copier.follower().cursors().await?;
+        Ok(parts.iter().all(|one| one.done || one.part == part.part))
     }
 
     /// Makes stamped keys dirty that say that they are on the follower, and are not: pages leave them
