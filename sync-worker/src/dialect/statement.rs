@@ -25,8 +25,10 @@ pub struct Statement<'d> {
 pub enum Arg {
     /// One value.
     Value(Value),
-    /// One column of many rows (PostgreSQL arrays).
+    /// Many values, each bound by itself or all as one array.
     Column(Vec<Value>),
+    /// A whole array, as the engine that has arrays binds it (PostgreSQL).
+    Array(Vec<u8>),
 }
 
 /// A column of a derived table of bound rows: its name and the SQL type it is read as.

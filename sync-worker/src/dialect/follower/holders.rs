@@ -30,8 +30,7 @@ impl SqlFollower {
         let mut resolved = Resolved::default();
         self.resolve_lookups(session, &images, &mut resolved)
             .await?;
-        self.resolve_ids(session, &images, false, &mut resolved)
-            .await?;
+        self.resolve_ids(session, &images, &mut resolved).await?;
         let mut holders = BTreeSet::new();
         for (index, target) in self.targets.iter().enumerate() {
             if !target.target.is_owned() {

@@ -119,8 +119,7 @@ impl SqlFollower {
         let mut resolved = Resolved::default();
         self.resolve_lookups(session, &images, &mut resolved)
             .await?;
-        self.resolve_ids(session, &images, false, &mut resolved)
-            .await?;
+        self.resolve_ids(session, &images, &mut resolved).await?;
         let mut expected: HashMap<String, BTreeMap<String, Value>> = HashMap::new();
         let mut actual: HashMap<String, BTreeMap<String, Value>> = HashMap::new();
         for (index, target) in self.targets.iter().enumerate() {

@@ -208,20 +208,14 @@ impl SqlFollower {
         Ok(())
     }
 
-    /// Reads the id map for these copies; allocates what is missing when told to.
+    /// Reads the id map for these copies.
     pub(super) async fn resolve_ids<'c>(
         &self,
         session: &mut dyn Session,
         copies: &[Copy<'c>],
-        allocate: bool,
         resolved: &mut Resolved<'c>,
     ) -> Result<(), DbError> {
-        let generated: Vec<(usize, &TargetTable)> = self
-            .targets
-            .iter()
-            .enumerate()
-            .filter(|(_, target)| target.is_generated())
-            .collect();
+        let generated: Vec<(usize, &TargetTable)> = self.generated().collect();
         if generated.is_empty() || copies.is_empty() {
             return Ok(());
         }
@@ -236,16 +230,28 @@ impl SqlFollower {
         if !answered.is_empty() {
             resolved.keep_ids(copies, &generated, &answered);
         }
-        if allocate {
-            for (index, target) in generated {
-                self.allocate(session, copies, index, target, resolved)
-                    .await?;
-            }
+        Ok(())
+    }
+
+    /// New ids for rows of which none is known, kept in the id map.
+    pub(super) async fn allocate_ids<'c>(
+        &self,
+        session: &mut dyn Session,
+        copies: &[Copy<'c>],
+        resolved: &mut Resolved<'c>,
+    ) -> Result<(), DbError> {
+        for (index, target) in self.generated() {
+            self.allocate(session, copies, index, target, resolved)
+                .await?;
         }
         Ok(())
     }
 
-    /// New ids for rows that never had one, kept in the id map.
+    fn generated(&self) -> impl Iterator<Item = (usize, &TargetTable)> {
+        let targets = self.targets.iter().enumerate();
+        targets.filter(|(_, target)| target.is_generated())
+    }
+
     async fn allocate<'c>(
         &self,
         session: &mut dyn Session,
@@ -264,7 +270,7 @@ impl SqlFollower {
                     .flatten()
                     .map(|row| (*key, row.slot.as_str()))
             })
-            .filter(|(key, slot)| resolved.id(key, index, slot).is_none())
+            .filter(|(key, slot)| !resolved.ids.contains_key(&(*key, index, *slot)))
             .collect();
         let Some(column) = target.id.as_ref().filter(|_| !new.is_empty()) else {
             return Ok(());

@@ -33,7 +33,11 @@ impl SqlFollower {
         resolved: &mut Resolved<'c>,
     ) -> Result<(), DbError> {
         let replace = how == How::Replace;
-        self.resolve_ids(session, images, true, resolved).await?;
+        // A load brings a key once, and nothing else brings one before: the id map has none of them.
+        if how != How::Insert {
+            self.resolve_ids(session, images, resolved).await?;
+        }
+        self.allocate_ids(session, images, resolved).await?;
         for (index, target) in self.targets.iter().enumerate() {
             if !target.target.is_owned() {
                 self.add_shared(session, images, index, target, resolved)
@@ -78,10 +82,13 @@ impl SqlFollower {
             }
             // An id that was given out a moment ago is no row's: whoever has it is not the key's.
             let new = |row: &Vec<Value>| {
-                row.first()
-                    .is_some_and(|id| target.own_id().is_some() && resolved.is_new(index, id))
+                let own = target.own_id().and(row.first());
+                own.is_some_and(|id| resolved.is_new(index, id))
             };
-            let (new, known): (Vec<_>, Vec<_>) = rows.into_iter().partition(new);
+            let (new, known): (Vec<_>, Vec<_>) = match how {
+                How::Insert => (rows, Vec::new()),
+                _ => rows.into_iter().partition(new),
+            };
             self.put(session, target, &columns, &known, how != How::Change)
                 .await?;
             self.put(session, target, &columns, &new, true).await?;

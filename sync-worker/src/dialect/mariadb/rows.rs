@@ -203,6 +203,7 @@ pub(super) fn size(args: &[Arg]) -> usize {
     let of = |arg: &Arg| match arg {
         Arg::Value(value) => one(value),
         Arg::Column(values) => values.iter().map(one).sum(),
+        Arg::Array(bytes) => bytes.len(),
     };
     args.iter().map(of).sum::<usize>() + 1024
 }

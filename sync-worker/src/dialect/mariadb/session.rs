@@ -144,10 +144,9 @@ fn arguments(args: Vec<Arg>) -> Result<MySqlArguments, DbError> {
         match arg {
             Arg::Value(value) => add(&mut bound, value)?,
             Arg::Column(values) => {
-                for value in values {
-                    add(&mut bound, value)?;
-                }
+                (values.into_iter()).try_for_each(|value| add(&mut bound, value))?
             }
+            Arg::Array(bytes) => add(&mut bound, Value::Bytes(bytes))?,
         }
     }
     Ok(bound)

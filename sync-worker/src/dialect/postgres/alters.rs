@@ -5,7 +5,7 @@
 
 use changeover_shadow::Value;
 
-use super::session::text;
+use super::text::text;
 use crate::dialect::catalog::Column;
 use crate::dialect::exact::{Clock, Decimal, arguments, reads_as};
 

@@ -33,6 +33,7 @@ mod notes;
 mod probe;
 mod session;
 mod sums;
+mod text;
 mod triggers;
 
 use session::PostgresSession;
@@ -154,11 +155,10 @@ impl Dialect for Postgres {
         let mut names = String::new();
         for (index, column) in columns.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
-            args.push(Arg::Column(
-                rows.iter()
-                    .map(|row| row.get(index).cloned().unwrap_or_default())
-                    .collect(),
-            ));
+            let values = rows
+                .iter()
+                .map(|row| row.get(index).unwrap_or(&Value::Null));
+            args.push(Arg::Array(text::Array::of(values).0));
             let cast = column
                 .sql_type
                 .map(|name| format!("::{name}"))

@@ -10,6 +10,7 @@ use sqlx::{
     Statement as _, TypeInfo, ValueRef,
 };
 
+use super::text::{Array, text};
 use crate::dialect::session::{DbError, ErrorClass, Session};
 use crate::dialect::statement::{Arg, Statement};
 
@@ -163,67 +164,12 @@ fn arguments(args: Vec<Arg>) -> Result<PgArguments, DbError> {
     for arg in args {
         match arg {
             Arg::Value(value) => bound.add(text(value)),
-            Arg::Column(values) => bound.add(values.into_iter().map(text).collect::<Vec<_>>()),
+            Arg::Column(values) => bound.add(Array::of(values.iter())),
+            Arg::Array(bytes) => bound.add(Array(bytes)),
         }
         .map_err(|cause| error(sqlx::Error::Encode(cause)))?;
     }
     Ok(bound)
-}
-
-/// The text that PostgreSQL reads as this value in any column that can hold it.
-pub(super) fn text(value: Value) -> Option<String> {
-    match value {
-        Value::Null => None,
-        Value::Boolean(value) => Some(value.to_string()),
-        Value::Integer(value) => Some(value.to_string()),
-        Value::Float(value) if value.is_nan() => Some("NaN".into()),
-        Value::Float(value) if value.is_infinite() => {
-            Some(if value > 0.0 { "Infinity" } else { "-Infinity" }.into())
-        }
-        Value::Float(value) => Some(float(value)),
-        Value::Decimal(value) | Value::Text(value) => Some(value),
-        Value::Bytes(bytes) => {
-            use std::fmt::Write as _;
-            let mut hex = String::with_capacity(2 + bytes.len() * 2);
-            hex.push_str("\\x");
-            for byte in bytes {
-                let _ = write!(hex, "{byte:02x}");
-            }
-            Some(hex)
-        }
-        tree @ (Value::List(_) | Value::Record(_)) => Some(json(tree).to_string()),
-    }
-}
-
-/// The shortest decimal, written as PostgreSQL writes it: it may be bound for a column of text.
-fn float(value: f64) -> String {
-    let shortest = format!("{value:e}");
-    let Some((digits, exponent)) = shortest.split_once('e') else {
-        return shortest;
-    };
-    match exponent.parse::<i32>() {
-        Ok(-4..15) | Err(_) => value.to_string(),
-        Ok(exponent) => {
-            let sign = if exponent < 0 { '-' } else { '+' };
-            format!("{digits}e{sign}{:02}", exponent.abs())
-        }
-    }
-}
-
-fn json(value: Value) -> serde_json::Value {
-    match value {
-        Value::Null => serde_json::Value::Null,
-        Value::Boolean(value) => value.into(),
-        Value::Integer(value) => value.into(),
-        Value::Float(value) => value.into(),
-        Value::Decimal(value) | Value::Text(value) => value.into(),
-        Value::Bytes(_) => serde_json::Value::Null,
-        Value::List(items) => items.into_iter().map(json).collect(),
-        Value::Record(fields) => fields
-            .into_iter()
-            .map(|(name, value)| (name, json(value)))
-            .collect(),
-    }
 }
 
 fn values(row: &PgRow) -> Result<Vec<Value>, DbError> {
