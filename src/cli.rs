@@ -28,6 +28,7 @@
 mod backfill;
 mod check;
 mod drain;
+mod edits;
 mod failure;
 mod install;
 mod preview;

@@ -160,6 +160,14 @@ impl Bar {
         }
     }
 
+    /// A line above it.
+    pub(crate) fn say(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => self.screen.say(format!("  {line}")),
+        }
+    }
+
     /// So many rows are done.
     pub(crate) fn at(&self, done: u64) {
         let first = *self.first.get_or_init(|| done);

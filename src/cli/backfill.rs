@@ -4,23 +4,25 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Instant;
 
-use changeover_sync_worker::backfill;
+use changeover_sync_worker::backfill::{self, BackfillOptions};
 use changeover_sync_worker::pace::{Reason, RowsPerSecond};
 use changeover_sync_worker::progress::Progress;
 use clap::Args;
 use serde::Serialize;
 
+use super::edits::Steered;
 use super::failure::{Failure, HOLDS_NOT};
 use super::which::{Which, unless_interrupted};
-use crate::config::Work;
+use crate::config::{Config, Moved, Work};
 use crate::screen::Screen;
 
 /// Copy history, in pages, from where the last run stopped
 ///
 /// Live writes go on: a page never writes over a newer row, and deleted rows stay deleted. The first sweep
 /// loads: while it lasts, pages alone are written to the new side, and what is written to legacy meanwhile
-/// is copied when it is done. Interrupting it loses at most one page. Ends with exit code 1 when rows are
-/// held back; `changeover status` says which, and why.
+/// is copied when it is done. Interrupting it loses at most one page. What [pace], rows_per_second and workers
+/// say in the file is taken over while it runs, and paused = true in [pace] pauses it. Ends with exit code 1
+/// when rows are held back; `changeover status` says which, and why.
 #[derive(Debug, Args)]
 pub(super) struct Backfill {
     #[command(flatten)]
@@ -129,13 +131,9 @@ impl Waits {
 }
 
 impl Backfill {
-    pub(super) async fn run(self) -> Result<(), Failure> {
-        let opened = self.which.open().await?;
-        let (migration, copier) = (&opened.migration, opened.migration.copier());
-        let epoch = opened.copying().await?;
-        migration.triggers_stand().await?;
-        let mut options = opened.options();
-        let signals = opened.config.signals_for(Work::Backfill)?;
+    /// What the file says, and above it the command line.
+    fn options(&self, config: &Config, moved: &Moved) -> BackfillOptions {
+        let mut options = moved.backfill.options(&config.pace);
         let pacing = &mut options.pacing;
         pacing.rows_per_second = self
             .rate
@@ -146,6 +144,16 @@ impl Backfill {
         options.load &= !self.no_load;
         options.parts = self.parts.unwrap_or(options.parts);
         options.workers = self.workers.unwrap_or(options.workers);
+        options
+    }
+
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let opened = self.which.open().await?;
+        let (migration, copier) = (&opened.migration, opened.migration.copier());
+        let epoch = opened.copying().await?;
+        migration.triggers_stand().await?;
+        let options = self.options(&opened.config, &opened.moved);
+        let signals = opened.config.signals_for(Work::Backfill)?;
         let before = Progress::read(&**copier.authority(), &**copier.follower()).await?;
         if self.dry_run {
             return self.which.file.answer(&Left {
@@ -159,13 +167,28 @@ impl Backfill {
         bar.at(before.cursor.passed);
         let began = Instant::now();
         let sweep = migration.backfill(options.at(&epoch)).with_signals(signals);
+        let control = sweep.control();
+        let steered = Steered::of(&opened.config, &options);
+        steered.steer(&control);
+        let edits = self.which.file.edits(
+            steered,
+            |config| {
+                let (_, moved) = config.which(Some(&opened.name))?;
+                Ok(Steered::of(config, &self.options(config, moved)))
+            },
+            |steered| steered.steer(&control),
+            |line| bar.say(line),
+        );
         let mut waits = Waits::default();
         let swept = unless_interrupted("run it again: it goes on from where it stopped", async {
             let told = |progress: backfill::Progress| {
                 bar.held(waits.told(progress.held_back_by.as_ref()));
                 bar.at(progress.passed);
             };
-            Ok(sweep.run(told).await?)
+            tokio::select! {
+                swept = sweep.run(told) => Ok(swept?),
+                never = edits => match never {},
+            }
         });
         let swept = swept.await?;
         drop(bar);

@@ -17,6 +17,8 @@ use super::{BadConfig, CannotOpen, Config, Side};
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pace {
+    /// Whether copying history waits.
+    pub paused: bool,
     /// Keys per second, at least 1; not set is unlimited. An entity's own rate stands above it.
     pub rows_per_second: Option<u32>,
     /// Bytes of values per second, at least 1; not set is unlimited.

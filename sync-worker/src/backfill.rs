@@ -53,7 +53,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::copy::{Copier, CopySource};
-use crate::pace::{Backoff, Pacer, Reason, RowsPerSecond, Signals};
+use crate::pace::{Backoff, Pacer, Pacing, Reason, RowsPerSecond, Signals};
 use crate::store::{Cursor, Page, StoreError};
 use crate::turns::{Turns, Work};
 
@@ -116,6 +116,11 @@ impl BackfillControl {
     /// [duty](crate::pace::Pacing::duty) alone is left.
     pub fn set_rate(&self, rate: Option<RowsPerSecond>) {
         self.pacer.set_rate(rate);
+    }
+
+    /// Changes every rule of the pace, as [`set_rate`](BackfillControl::set_rate) changes one.
+    pub fn set_pacing(&self, pacing: Pacing) {
+        self.pacer.set_pacing(pacing);
     }
 
     /// The rate at the moment.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::page::{PageSize, Passed};
 use super::rate::Bucket;
 use super::reason::{Held, Reason};
-use super::{BytesPerSecond, Duty, Pacing, RowsPerSecond, Signals};
+use super::{Duty, Pacing, RowsPerSecond, Signals};
 
 /// Says when the next page may begin, how large it is, and what it waits for.
 ///
@@ -26,9 +26,7 @@ pub struct Pacer {
 #[derive(Debug)]
 struct State {
     paused: bool,
-    rate: Option<RowsPerSecond>,
-    budget: Option<BytesPerSecond>,
-    duty: Option<Duty>,
+    pacing: Pacing,
     rows: Bucket,
     bytes: Bucket,
     /// When the last page ended, how long it took, and the load then.
@@ -39,9 +37,16 @@ struct State {
 impl State {
     /// The share of now: a rate leaves time enough.
     fn duty(&self) -> Duty {
-        let rated = self.rate.is_some() || self.budget.is_some();
-        let unless_told = if rated { Duty::ALL } else { Duty::DEFAULT };
-        self.duty.unwrap_or(unless_told)
+        let unless_told = if self.is_rated() {
+            Duty::ALL
+        } else {
+            Duty::DEFAULT
+        };
+        self.pacing.duty.unwrap_or(unless_told)
+    }
+
+    fn is_rated(&self) -> bool {
+        self.pacing.rows_per_second.is_some() || self.pacing.bytes_per_second.is_some()
     }
 
     /// Until when it rests after the last page.
@@ -60,9 +65,7 @@ impl Pacer {
         let (rate, budget) = (pacing.rows_per_second, pacing.bytes_per_second);
         let state = State {
             paused: false,
-            rate,
-            budget,
-            duty: pacing.duty,
+            pacing,
             rows: Bucket::rows(rate, now),
             bytes: Bucket::bytes(budget, now),
             worked: (now, Duration::ZERO, 0.0),
@@ -114,8 +117,13 @@ impl Pacer {
         if let Some(held) = self.signals.held(now) {
             return Some(held);
         }
-        let rows = state.rate.map(Reason::Rows).zip(state.rows.due());
-        let bytes = state.budget.map(Reason::Bytes).zip(state.bytes.due());
+        let Pacing {
+            rows_per_second: rate,
+            bytes_per_second: budget,
+            ..
+        } = state.pacing;
+        let rows = rate.map(Reason::Rows).zip(state.rows.due());
+        let bytes = budget.map(Reason::Bytes).zip(state.bytes.due());
         let rest = Some((Reason::Duty(state.duty()), state.rests_until()));
         let dues = [rest, rows, bytes].into_iter().flatten();
         let (reason, until) = dues.max_by_key(|(_, due)| *due)?;
@@ -179,9 +187,27 @@ impl Pacer {
     /// Changes the rate; `None` is none, and the [duty](Pacing::duty) is as if there had never been one. Whoever
     /// waits, waits by the new one, and for rows that passed ahead of their time at the old one.
     pub fn set_rate(&self, rate: Option<RowsPerSecond>) {
+        self.change(|pacing| pacing.rows_per_second = rate);
+    }
+
+    /// Changes all rules that need nobody to be asked, as [`set_rate`](Pacer::set_rate) changes one.
+    pub fn set_pacing(&self, pacing: Pacing) {
+        self.change(|old| *old = pacing);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Pacing)) {
+        let now = Instant::now();
         let mut state = self.lock();
-        state.rate = rate;
-        state.rows.set(rate, Instant::now());
+        change(&mut state.pacing);
+        let Pacing {
+            rows_per_second,
+            bytes_per_second,
+            statement_time,
+            duty: _,
+        } = state.pacing;
+        state.rows.go_on_at(Bucket::rows(rows_per_second, now));
+        state.bytes.go_on_at(Bucket::bytes(bytes_per_second, now));
+        state.page.aim_at(statement_time, bytes_per_second);
         drop(state);
         self.changed.notify_waiters();
     }
@@ -189,14 +215,14 @@ impl Pacer {
     /// The rate at the moment.
     #[must_use]
     pub fn rate(&self) -> Option<RowsPerSecond> {
-        self.lock().rate
+        self.lock().pacing.rows_per_second
     }
 
     /// Whether a page that is read ahead would wait for its turn, and be an old one.
     #[must_use]
     pub fn is_metered(&self) -> bool {
         let state = self.lock();
-        state.rate.is_some() || state.budget.is_some() || state.duty() < Duty::HALF
+        state.is_rated() || state.duty() < Duty::HALF
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

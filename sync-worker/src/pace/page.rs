@@ -49,15 +49,23 @@ impl PageSize {
         budget: Option<BytesPerSecond>,
     ) -> PageSize {
         let most = most.max(1);
-        PageSize {
+        let mut page = PageSize {
             most,
-            most_bytes: budget.map_or(Self::BYTES, |budget| budget.get().min(Self::BYTES)),
+            most_bytes: Self::BYTES,
             target,
             rows: most.min(Self::FIRST),
             last: VecDeque::new(),
             share: 1.0,
             bytes_per_row: 0.0,
-        }
+        };
+        page.aim_at(target, budget);
+        page
+    }
+
+    /// At another time, or with another budget, from the next page on.
+    pub(super) fn aim_at(&mut self, target: Option<Duration>, budget: Option<BytesPerSecond>) {
+        self.most_bytes = budget.map_or(Self::BYTES, |budget| budget.get().min(Self::BYTES));
+        self.target = target;
     }
 
     /// Rows of the next page, at least 1.

@@ -93,14 +93,14 @@ impl Bucket {
         }
     }
 
-    /// Another rate from now on. What passed ahead of its time stays owed, in units, at the new one.
-    pub(super) fn set(&mut self, rate: Option<RowsPerSecond>, now: Instant) {
+    /// At the rate of a new bucket from now on. What passed ahead of its time stays owed, in units.
+    pub(super) fn go_on_at(&mut self, new: Bucket) {
         let earned = self
             .per_second
-            .map_or(u64::MAX, |old| units_in(old, now - self.anchor));
+            .map_or(u64::MAX, |old| units_in(old, new.anchor - self.anchor));
         *self = Bucket {
             passed: self.passed.saturating_sub(earned),
-            ..Bucket::rows(rate, now)
+            ..new
         };
     }
 
@@ -185,9 +185,9 @@ mod tests {
         let mut bucket = Bucket::rows(rate(10), begun);
         bucket.spend(100, begun);
         let now = begun + Duration::from_secs(4);
-        bucket.set(rate(20), now);
+        bucket.go_on_at(Bucket::rows(rate(20), now));
         assert_eq!(bucket.due(), Some(now + Duration::from_secs(3)));
-        bucket.set(None, now);
+        bucket.go_on_at(Bucket::rows(None, now));
         assert_eq!(bucket.due(), None);
     }
 }

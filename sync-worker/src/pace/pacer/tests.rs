@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 
 use super::*;
-use crate::pace::{Limit, Signal};
+use crate::pace::{BytesPerSecond, Limit, Signal};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -232,4 +232,34 @@ async fn a_signal_on_its_way_to_its_limit_makes_the_rests_longer() {
         waits.push(pacer.turn(|_| ()).await.as_millis());
     }
     assert_eq!(waits, [100, 100, 500, 7_700]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_rule_can_be_changed_on_the_way() {
+    let pacer = Pacer::new(Pacing::UNLIMITED, 1_000, Signals::default());
+    let pass = || {
+        pacer.spend(100, 10_000);
+        pacer.passed(100, 10_000, SECOND);
+    };
+    pass();
+    assert_eq!(
+        (pacer.turn(|_| ()).await, pacer.page()),
+        (Duration::ZERO, 1_000)
+    );
+    pacer.set_pacing(Pacing {
+        bytes_per_second: BytesPerSecond::new(5_000),
+        statement_time: Some(SECOND / 10),
+        ..Pacing::UNLIMITED
+    });
+    assert!(pacer.is_metered());
+    pass();
+    assert_eq!(pacer.turn(|_| ()).await, SECOND * 2, "by its bytes");
+    assert!(pacer.page() < 1_000, "{}", pacer.page());
+    pacer.set_pacing(Pacing {
+        duty: Duty::percent(50),
+        ..Pacing::UNLIMITED
+    });
+    pass();
+    assert_eq!(pacer.turn(|_| ()).await, SECOND, "by its share of the time");
+    assert_eq!(pacer.page(), 1_000);
 }

@@ -1,0 +1,65 @@
+//! The file is edited while a backfill runs.
+
+use std::time::Duration;
+
+use super::command::{Desk, ended};
+use crate::protocol::market::{Market, Topology};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Keys passed, as soon as they have not moved for a second.
+async fn at_rest(desk: &Desk) -> u64 {
+    let passed = || async { desk.status().await["backfill_passed"].as_u64().unwrap() };
+    let mut last = passed().await;
+    loop {
+        tokio::time::sleep(SECOND).await;
+        let now = passed().await;
+        if now == last {
+            return now;
+        }
+        last = now;
+    }
+}
+
+#[tokio::test]
+async fn a_backfill_takes_over_pauses_and_rates_and_keeps_what_it_has_when_an_edit_is_bad() {
+    let market = Market::start(Topology::SqliteTwoFiles).await;
+    market.fill(400).await;
+    let desk = Desk::of(&market);
+    let file = desk.path("changeover.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let edit = |pace: &str| std::fs::write(&file, format!("{text}[pace]\n{pace}\n")).unwrap();
+    edit("paused = true");
+    desk.run("install").await.with(0);
+    let child = desk.begin("backfill --json --workers 2");
+    assert_eq!(at_rest(&desk).await, 0, "paused from its first page on");
+    edit("rows_per_second = 40");
+    while desk.status().await["backfill_passed"] == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    edit("paused = true\nrows_per_second = 40");
+    let passed = at_rest(&desk).await;
+    assert!((1..400).contains(&passed), "{passed}");
+    std::fs::write(&file, format!("{text}[pace]\npaused = 'no'\n")).unwrap();
+    tokio::time::sleep(2 * SECOND).await;
+    edit("duty_percent = 100\nrows_per_second = 100_000");
+    let swept = ended(child).await.with(0);
+    assert_eq!(swept.json()["passed"], 400);
+    assert!(swept.json()["held_back_seconds"]["paused"].as_f64() > Some(1.0));
+    let told = [
+        "backfill held back: paused",
+        "changeover.toml has changed: 40 rows/s, pages of 100 ms, 2 workers",
+        "has changed: paused, 40 rows/s",
+        "is not taken over, paused, 40 rows/s, pages of 100 ms, 2 workers stays: ",
+        "invalid type: string \"no\", expected a boolean",
+        "has changed: 100000 rows/s, pages of 100 ms, 100 % of the time, 2 workers",
+    ];
+    let mut rest = swept.err.as_str();
+    for line in told {
+        let at = rest
+            .find(line)
+            .unwrap_or_else(|| panic!("{line}: {swept:#?}"));
+        rest = &rest[at..];
+    }
+    market.assert_equal().await;
+}
