@@ -20,8 +20,8 @@ use crate::screen::Screen;
 ///
 /// Live writes go on: a page never writes over a newer row, and deleted rows stay deleted. The first sweep
 /// loads: while it lasts, pages alone are written to the new side, and what is written to legacy meanwhile
-/// is copied when it is done. Interrupting it loses at most one page. What [pace], rows_per_second and workers
-/// say in the file is taken over while it runs, and paused = true in [pace] pauses it. Ends with exit code 1
+/// is copied when it is done. Interrupting it loses at most one page. What [pace], rows_per_second, workers and
+/// upto say in the file is taken over while it runs, and paused = true in [pace] pauses it. Ends with exit code 1
 /// when rows are held back; `changeover status` says which, and why.
 #[derive(Debug, Args)]
 pub(super) struct Backfill {
@@ -153,6 +153,7 @@ impl Backfill {
         let epoch = opened.copying().await?;
         migration.triggers_stand().await?;
         let options = self.options(&opened.config, &opened.moved);
+        let steered = Steered::of(&opened, (&opened.config, &opened.moved), &options)?;
         let signals = opened.config.signals_for(Work::Backfill)?;
         let before = Progress::read(&**copier.authority(), &**copier.follower()).await?;
         if self.dry_run {
@@ -168,13 +169,12 @@ impl Backfill {
         let began = Instant::now();
         let sweep = migration.backfill(options.at(&epoch)).with_signals(signals);
         let control = sweep.control();
-        let steered = Steered::of(&opened.config, &options);
         steered.steer(&control);
         let edits = self.which.file.edits(
             steered,
             |config| {
                 let (_, moved) = config.which(Some(&opened.name))?;
-                Ok(Steered::of(config, &self.options(config, moved)))
+                Steered::of(&opened, (config, moved), &self.options(config, moved))
             },
             |steered| steered.steer(&control),
             |line| bar.say(line),

@@ -4,39 +4,49 @@ use std::convert::Infallible;
 use std::fmt;
 use std::time::Duration;
 
+use changeover_flags::Key;
 use changeover_sync_worker::backfill::{BackfillControl, BackfillOptions};
 use changeover_sync_worker::pace::{Duty, Pacing};
 
 use super::failure::Failure;
-use super::which::File;
-use crate::config::Config;
+use super::which::{File, Opened};
+use crate::config::{Config, Moved};
 
 /// How often the file is looked at. What is read is taken when it stands there at two looks: an editor may
 /// write a file in pieces.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// What a backfill takes over while it runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Steered {
     paused: bool,
     pacing: Pacing,
     workers: u32,
+    upto: Option<Key>,
 }
 
 impl Steered {
-    /// What a file says, and these options.
-    pub(super) const fn of(config: &Config, options: &BackfillOptions) -> Steered {
-        Steered {
+    /// What a file says, and these options, if the range ends with a key.
+    pub(super) fn of(
+        opened: &Opened,
+        (config, moved): (&Config, &Moved),
+        options: &BackfillOptions,
+    ) -> Result<Steered, Failure> {
+        let upto = moved.backfill.upto.as_ref().map(Key::new);
+        let upto = upto.map(|key| opened.key("backfill.upto", key));
+        Ok(Steered {
             paused: config.pace.paused,
             pacing: options.pacing,
             workers: options.workers,
-        }
+            upto: upto.transpose()?,
+        })
     }
 
     /// From the next page on.
     pub(super) fn steer(&self, control: &BackfillControl) {
         control.set_pacing(self.pacing);
         control.set_workers(self.workers);
+        control.set_upto(self.upto.clone());
         match self.paused {
             true => control.pause(),
             false => control.resume(),
@@ -68,8 +78,12 @@ impl fmt::Display for Steered {
             write!(f, "{share} % of the time, ")?;
         }
         match self.workers {
-            1 => f.write_str("1 worker"),
-            workers => write!(f, "{workers} workers"),
+            1 => f.write_str("1 worker")?,
+            workers => write!(f, "{workers} workers")?,
+        }
+        match &self.upto {
+            Some(key) => write!(f, ", up to key {key}"),
+            None => Ok(()),
         }
     }
 }

@@ -196,8 +196,8 @@ impl Verify {
         options.signals = opened.config.signals_for(Work::Verify)?;
         options.samples = self.samples.unwrap_or(options.samples);
         options.seed = self.seed.unwrap_or(options.seed);
-        options.part = match (&self.from, self.sample) {
-            (Some(key), _) => Part::Above(Key::new(key)),
+        options.part = match (self.from.as_ref().map(Key::new), self.sample) {
+            (Some(key), _) => Part::Above(opened.key("--from", key)?),
             (None, Some(sampled)) => Part::Sample(sampled),
             (None, None) => Part::All,
         };

@@ -4,13 +4,13 @@ use std::fmt::Display;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use changeover_flags::{Epoch, Stage};
+use changeover_flags::{Epoch, Key, Stage};
 use changeover_sync_worker::backfill::BackfillOptions;
 use changeover_sync_worker::migration::Migration;
 use clap::Args;
 use serde::Serialize;
 
-use super::failure::{DEFECT, ENVIRONMENT, Failure, HOLDS_NOT, INTERRUPTED};
+use super::failure::{DEFECT, ENVIRONMENT, Failure, HOLDS_NOT, INTERRUPTED, USAGE};
 use crate::config::{Config, Moved};
 
 /// Which entity of which file.
@@ -60,6 +60,19 @@ impl Opened {
     /// How history is copied.
     pub(super) fn options(&self) -> BackfillOptions {
         self.moved.backfill.options(&self.config.pace)
+    }
+
+    /// A key that somebody wrote, in the database's spelling, if it can be one.
+    pub(super) fn key(&self, place: &str, key: Key) -> Result<Key, Failure> {
+        let authority = self.migration.copier().authority();
+        match authority.names(&key) {
+            true => Ok(authority.canonical(&key)),
+            false => {
+                let error = format!("{place}: {:?} is no key of these tables", key.as_str());
+                Err(Failure::new(USAGE, error)
+                    .with_hint("write it as changeover status and verify write keys: 42, or a,42"))
+            }
+        }
     }
 
     /// The epoch row of an entity that is being copied.

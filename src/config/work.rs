@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::pace::{Pace, pace_of};
 
 /// `[entity.NAME.backfill]`. What is not set is [`BackfillOptions`]' default, but for `attempts`.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Backfilling {
     /// Keys per page, at least 1.
@@ -25,6 +25,8 @@ pub struct Backfilling {
     pub parts: Option<u32>,
     /// How many of them one process works on at a time, at least 1.
     pub workers: Option<u32>,
+    /// The last key to be swept, in the order of the key columns; not set is every key.
+    pub upto: Option<String>,
     /// How often in a row a page may fail before the verb gives up; 10 unless set.
     pub attempts: u32,
 }
@@ -38,6 +40,7 @@ impl Default for Backfilling {
             load: None,
             parts: None,
             workers: None,
+            upto: None,
             attempts: 10,
         }
     }

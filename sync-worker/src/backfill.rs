@@ -41,7 +41,9 @@
 //! 5. Before each page it waits for its turn, as [`pace`](crate::pace) says: it may be dropped there as
 //!    anywhere, and says what it waits for.
 //!
-//! Speed, pause and the number of workers are changed through [`BackfillControl`] while it runs.
+//! Speed, pause, the number of workers and the range are changed through [`BackfillControl`] while it runs.
+//! A range begins where the sweep stands, and ends with a key: beyond it nothing is read, the sweep is not
+//! done, and waits there.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,18 +55,22 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::copy::{Copier, CopySource};
-use crate::pace::{Backoff, Pacer, Pacing, Reason, RowsPerSecond, Signals};
+use crate::pace::{Backoff, Reason, Signals};
 use crate::store::{Cursor, Page, StoreError};
 use crate::turns::{Turns, Work};
 
+mod control;
 mod load;
 mod options;
 mod page;
+mod range;
 mod raw;
 mod run;
 mod worker;
 
+pub use control::BackfillControl;
 pub use options::BackfillOptions;
+use range::Reach;
 use raw::most;
 use run::Run;
 
@@ -88,66 +94,6 @@ pub struct Progress {
     pub done: bool,
 }
 
-/// Changes a backfill while it runs. A clone controls the same one.
-#[derive(Debug, Clone)]
-pub struct BackfillControl {
-    pacer: Arc<Pacer>,
-    workers: Arc<watch::Sender<u32>>,
-}
-
-impl BackfillControl {
-    /// Stops before the next page.
-    pub fn pause(&self) {
-        self.pacer.pause();
-    }
-
-    /// Goes on.
-    pub fn resume(&self) {
-        self.pacer.resume();
-    }
-
-    /// Whether it is paused.
-    #[must_use]
-    pub fn is_paused(&self) -> bool {
-        self.pacer.is_paused()
-    }
-
-    /// Changes the rate, also for a page that waits already. `None` is none: the
-    /// [duty](crate::pace::Pacing::duty) alone is left.
-    pub fn set_rate(&self, rate: Option<RowsPerSecond>) {
-        self.pacer.set_rate(rate);
-    }
-
-    /// Changes every rule of the pace, as [`set_rate`](BackfillControl::set_rate) changes one.
-    pub fn set_pacing(&self, pacing: Pacing) {
-        self.pacer.set_pacing(pacing);
-    }
-
-    /// The rate at the moment.
-    #[must_use]
-    pub fn rate(&self) -> Option<RowsPerSecond> {
-        self.pacer.rate()
-    }
-
-    /// Changes how many parts of a load are worked on at a time, from 1 to 64, and at most as many as there
-    /// were when the run began. Who works on one too many ends its page first; another one goes on with the part.
-    pub fn set_workers(&self, workers: u32) {
-        self.workers.send_replace(workers.max(1));
-    }
-
-    /// How many parts are to be worked on at a time.
-    #[must_use]
-    pub fn workers(&self) -> u32 {
-        *self.workers.borrow()
-    }
-
-    /// What would hold the next page back at this moment.
-    #[must_use]
-    pub fn held_back_by(&self) -> Option<Reason> {
-        self.pacer.held().map(|held| held.reason)
-    }
-}
-
 /// The most workers of one process.
 const MOST_WORKERS: u32 = 64;
 
@@ -158,6 +104,7 @@ pub struct Backfill {
     options: BackfillOptions,
     turns: Turns,
     workers: Arc<watch::Sender<u32>>,
+    range: Arc<watch::Sender<Option<Key>>>,
 }
 
 /// What one page did.
@@ -166,6 +113,8 @@ struct Passed {
     cursor: Cursor,
     rows: u64,
     held: u64,
+    /// Whether what is left of the part lies beyond the range.
+    beyond: bool,
 }
 
 impl Backfill {
@@ -177,11 +126,13 @@ impl Backfill {
     pub fn new(copier: Copier, options: BackfillOptions) -> Backfill {
         let turns = turns(&copier, options, Signals::default());
         let (workers, _) = watch::channel(options.workers.max(1));
+        let (range, _) = watch::channel(None);
         Backfill {
             copier,
             options,
             turns,
             workers: Arc::new(workers),
+            range: Arc::new(range),
         }
     }
 
@@ -199,6 +150,7 @@ impl Backfill {
         BackfillControl {
             pacer: Arc::clone(self.turns.pacer()),
             workers: Arc::clone(&self.workers),
+            range: Arc::clone(&self.range),
         }
     }
 
@@ -341,19 +293,21 @@ impl Backfill {
     async fn pass(
         &self,
         cursor: &Cursor,
+        reach: &Reach,
         ahead: &mut Option<(Page, u32)>,
     ) -> Result<Option<Passed>, StoreError> {
         let (meters, pacer) = (self.copier.meters(), self.turns.pacer());
         let begun = Instant::now();
-        let (page, asked) = self.page(cursor, ahead, u32::MAX).await?;
+        let (page, asked) = self.page(cursor, reach, ahead, u32::MAX).await?;
         let (rows, bytes) = (page.stamped.len() as u64, page.bytes());
         let Some(last) = page.last else {
             let cursor = Cursor {
-                done: true,
+                done: reach.is_whole(),
                 ..cursor.clone()
             };
             self.copier.follower().save_cursor(&cursor).await?;
             return Ok(Some(Passed {
+                beyond: !cursor.done,
                 cursor,
                 rows: 0,
                 held: 0,
@@ -363,8 +317,15 @@ impl Backfill {
         pacer.spend(rows, bytes);
         // What is inserted after the last page was read is stamped, hence dirty: a sweep that went
         // on until nothing more was found would chase a busy application for ever.
-        let done = rows < u64::from(asked);
-        let next = self.read_ahead(cursor, &last, done);
+        let ended = rows < u64::from(asked);
+        let (passed, done) = (cursor.passed + rows, ended && reach.is_whole());
+        let to = Cursor {
+            last: Some(last),
+            passed,
+            done,
+            ..cursor.clone()
+        };
+        let next = self.read_ahead(&to, reach, ended);
         let copy = self
             .copier
             .copy_stamped(page.stamped, Some(cursor), CopySource::Backfill);
@@ -382,18 +343,17 @@ impl Backfill {
         meters.pages_copied.increment(1);
         meters.rows_held.increment(held);
         meters.rows_copied.increment(rows.saturating_sub(held));
-        let cursor = Cursor {
-            last: Some(last),
-            passed: cursor.passed + rows,
-            done,
-            ..cursor.clone()
-        };
-        if held > 0 || done {
+        if held > 0 || ended {
             // A follower may keep no cursor beside copies that it refuses. If every page held some
             // key, nothing else would ever record how far this has come.
-            self.copier.follower().save_cursor(&cursor).await?;
+            self.copier.follower().save_cursor(&to).await?;
         }
-        Ok(Some(Passed { cursor, rows, held }))
+        Ok(Some(Passed {
+            cursor: to,
+            rows,
+            held,
+            beyond: ended && !done,
+        }))
     }
 
     /// Pauses after a failure, or gives up with it.

@@ -16,9 +16,11 @@ use crate::sum::{Span, Sum, Unsummed};
 
 mod cursor;
 mod error;
+mod page;
 
 pub use cursor::Cursor;
 pub use error::{BoxError, StoreError};
+pub use page::{Page, RawPage, RawRows};
 
 /// The answer of a store, later.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
@@ -95,56 +97,6 @@ pub struct Lag {
     pub blocked: u64,
 }
 
-/// One page of history.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Page {
-    /// Images and versions, in key-column order, read at one instant.
-    pub stamped: Vec<Stamped>,
-    /// The last key read: where the next page starts. `None` when nothing was read.
-    pub last: Option<Key>,
-}
-
-impl Page {
-    /// About how many bytes of values it holds.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        let images = self
-            .stamped
-            .iter()
-            .filter_map(|one| one.image.as_ref().ok());
-        images.map(Image::bytes).sum()
-    }
-}
-
-/// A page of history as one side writes it and the other one reads it, which nobody in between looks
-/// into: keys that were not stamped when it was read, at one instant.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct RawPage {
-    /// The rows of each of the mapping's targets.
-    pub targets: Vec<RawRows>,
-    /// How many keys it passes, stamped ones included.
-    pub keys: u64,
-    /// The last of them: where the next page starts. `None` when nothing was read.
-    pub last: Option<Key>,
-}
-
-impl RawPage {
-    /// How many bytes it holds.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.targets.iter().map(|one| one.rows.len() as u64).sum()
-    }
-}
-
-/// The rows of one target in a [`RawPage`].
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct RawRows {
-    /// As the authority's engine wrote them.
-    pub rows: Vec<u8>,
-    /// Whether they are written as their types store them, which are those of the columns they go to.
-    pub typed: bool,
-}
-
 /// The side that takes writes: it knows images, versions, and what is dirty.
 ///
 /// Calls may run at the same time and be dropped at any await: a dropped call may still have taken
@@ -154,6 +106,13 @@ pub trait Authority: Send + Sync {
     /// uuid. Every other method takes keys in this form. Asks nobody.
     fn canonical(&self, key: &Key) -> Key {
         key.clone()
+    }
+
+    /// Whether a text is of the form and of the types of a key, so that a row may have it. What no engine
+    /// would say of it is true. Asks nobody.
+    fn names(&self, key: &Key) -> bool {
+        let _ = key;
+        true
     }
 
     /// Images and versions of `keys`, all read at one instant, in the order asked. A key without

@@ -31,6 +31,13 @@ async fn a_backfill_takes_over_pauses_and_rates_and_keeps_what_it_has_when_an_ed
     let edit = |pace: &str| std::fs::write(&file, format!("{text}[pace]\n{pace}\n")).unwrap();
     edit("paused = true");
     desk.run("install").await.with(0);
+    let unknown = text.replace("backfill.page", "backfill.upto = '1,2'\nbackfill.page");
+    std::fs::write(desk.path("unknown.toml"), unknown).unwrap();
+    let refused = desk.run("backfill --config unknown.toml").await.with(2);
+    let why = "backfill.upto: \"1,2\" is no key of these tables";
+    assert!(refused.err.contains(why), "{refused:?}");
+    let refused = desk.run("verify --from 1,2").await.with(2);
+    assert!(refused.err.contains("--from: \"1,2\" is no key"), "{refused:?}");
     let child = desk.begin("backfill --json --workers 2");
     assert_eq!(at_rest(&desk).await, 0, "paused from its first page on");
     edit("rows_per_second = 40");
@@ -42,7 +49,12 @@ async fn a_backfill_takes_over_pauses_and_rates_and_keeps_what_it_has_when_an_ed
     assert!((1..400).contains(&passed), "{passed}");
     std::fs::write(&file, format!("{text}[pace]\npaused = 'no'\n")).unwrap();
     tokio::time::sleep(2 * SECOND).await;
-    edit("duty_percent = 100\nrows_per_second = 100_000");
+    let range = text.replace("backfill.page", "backfill.upto = '0350'\nbackfill.page");
+    let fast = "[pace]\nduty_percent = 100\nrows_per_second = 100_000\n";
+    std::fs::write(&file, format!("{range}{fast}")).unwrap();
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(at_rest(&desk).await, 350);
+    std::fs::write(&file, format!("{text}{fast}")).unwrap();
     let swept = ended(child).await.with(0);
     assert_eq!(swept.json()["passed"], 400);
     assert!(swept.json()["held_back_seconds"]["paused"].as_f64() > Some(1.0));
@@ -52,7 +64,9 @@ async fn a_backfill_takes_over_pauses_and_rates_and_keeps_what_it_has_when_an_ed
         "has changed: paused, 40 rows/s",
         "is not taken over, paused, 40 rows/s, pages of 100 ms, 2 workers stays: ",
         "invalid type: string \"no\", expected a boolean",
-        "has changed: 100000 rows/s, pages of 100 ms, 100 % of the time, 2 workers",
+        "has changed: 100000 rows/s, pages of 100 ms, 100 % of the time, 2 workers, up to key 350",
+        "backfill held back: its range, which ends with key 350",
+        "has changed: 100000 rows/s, pages of 100 ms, 100 % of the time, 2 workers\n",
     ];
     let mut rest = swept.err.as_str();
     for line in told {

@@ -7,7 +7,7 @@ use changeover::flags::Key;
 use changeover::worker::backfill::BackfillOptions;
 use changeover::worker::copy::CopySource;
 use changeover::worker::migration::Migration;
-use changeover::worker::pace::Pacing;
+use changeover::worker::pace::{Pacing, Reason};
 use changeover::worker::store::{Cursor, Loaded};
 use changeover::worker::sum::Span;
 
@@ -22,6 +22,7 @@ everywhere_and_on_pairs!(
     a_load_is_over_when_each_part_is,
     a_divided_load_is_given_up_as_a_whole,
     what_is_gone_comes_back_with_the_last_part,
+    a_range_ends_in_the_order_of_the_database,
 );
 
 fn parts(parts: u32, workers: u32) -> BackfillOptions {
@@ -233,6 +234,43 @@ mod scenario {
         let (late, _) = load(&migration, &parts[1]).await;
         assert_eq!(late, Loaded::Elsewhere);
         clean(&migration).await;
+    }
+
+    /// 100 comes after 99, and a part that begins behind the range's end waits with the others.
+    pub(super) async fn a_range_ends_in_the_order_of_the_database(topology: Topology) {
+        for load in [true, false] {
+            let stock = Stock::start(topology).await;
+            stock.fill(400).await;
+            let migration = stock.copying().await;
+            let sweep = migration.backfill(BackfillOptions {
+                load,
+                ..parts(3, 2)
+            });
+            let control = sweep.control();
+            control.set_upto(Some(Key::from(99)));
+            let (told, mut hears) = tokio::sync::mpsc::unbounded_channel();
+            let sweeping = sweep.run(move |progress| {
+                if let Some(Reason::Range(key)) = progress.held_back_by {
+                    told.send((key, progress.passed)).unwrap();
+                }
+            });
+            let widening = async {
+                for (upto, next) in [(99, Some(250)), (250, None)] {
+                    while hears.recv().await.unwrap() != (Key::from(upto), upto as u64) {}
+                    let there = stock
+                        .market
+                        .new
+                        .text("SELECT count(*) || '' FROM goods")
+                        .await;
+                    assert_eq!(there, upto.to_string());
+                    control.set_upto(next.map(|key: i64| Key::from(key)));
+                }
+            };
+            let (swept, ()) = tokio::join!(sweeping, widening);
+            let swept = swept.unwrap();
+            assert!(swept.done && swept.passed == 400, "{swept:?}");
+            clean(&migration).await;
+        }
     }
 
     /// A new side that came back from a backup of the time when its last part was over, and others not.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use changeover::flags::Place;
-use changeover::worker::backfill::{Backfill, BackfillOptions};
+use changeover::worker::backfill::{Backfill, BackfillControl, BackfillOptions};
 use changeover::worker::drain::{Drain, DrainOptions};
 use changeover::worker::pace::{Duty, Pacing};
 use changeover::worker::verify::{Class, Verify, VerifyOptions, VerifyReport};
@@ -294,9 +294,22 @@ async fn backfill_for_ever(net: Net, config: Config, revision: i64) {
     let load = config.load && sim.draw(4) > 0;
     let parts = (1 + sim.draw(3) as u32, 1 + sim.draw(2) as u32);
     let backfill = Backfill::new(copier, backfill_options(&config, load, parts, seed));
-    while backfill.run(|_| ()).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    let sweep = async {
+        while backfill.run(|_| ()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::join!(sweep, change_range(&sim, &config, backfill.control()));
+}
+
+/// One worker in two has a range whose end changes a few times, before it has none.
+async fn change_range(sim: &Sim, config: &Config, control: BackfillControl) {
+    for _ in 0..sim.draw(2) * sim.draw(4) {
+        let key = sim.draw(config.keys.len() as u64) as usize;
+        control.set_upto(config.keys.get(key).cloned());
+        tokio::time::sleep(Duration::from_millis(sim.draw(60))).await;
     }
+    control.set_upto(None);
 }
 
 /// Raises the mapping revision: the follower first, so that copiers of the old one are out before

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use changeover_flags::{Key, Version};
 use tokio::time::Instant;
 
+use super::range::Reach;
 use super::raw::{Course, is_raw};
 use super::{Backfill, Passed};
 use crate::copy::answered;
@@ -25,15 +26,16 @@ impl Backfill {
     pub(super) async fn load(
         &self,
         cursor: &Cursor,
+        reach: &Reach,
         ahead: &mut Option<(Page, u32)>,
         course: &mut Course,
     ) -> Result<Option<Passed>, StoreError> {
         if course.takes_raw() && is_raw(&self.copier) {
             *ahead = None;
-            return self.load_raw(cursor, course).await;
+            return self.load_raw(cursor, reach, course).await;
         }
         let passed = self
-            .load_images(cursor, ahead, course.most_images())
+            .load_images(cursor, reach, ahead, course.most_images())
             .await?;
         let rows = passed.as_ref().map_or(0, |passed| passed.rows);
         course.passed_images(rows);
@@ -43,22 +45,27 @@ impl Backfill {
     async fn load_images(
         &self,
         cursor: &Cursor,
+        reach: &Reach,
         ahead: &mut Option<(Page, u32)>,
         most: u32,
     ) -> Result<Option<Passed>, StoreError> {
         let (meters, pacer) = (self.copier.meters(), self.turns.pacer());
         let begun = Instant::now();
-        let (page, asked) = self.page(cursor, ahead, most).await?;
+        let (page, asked) = self.page(cursor, reach, ahead, most).await?;
         let (rows, bytes) = (page.stamped.len() as u64, page.bytes());
         pacer.spend(rows, bytes);
-        let done = rows < u64::from(asked);
+        let ended = rows < u64::from(asked);
         let mut under = Under {
             cursor: cursor.clone(),
             rest: &page.stamped,
             held: BTreeSet::new(),
         };
         if let Some(last) = &page.last {
-            let next = self.read_ahead(cursor, last, done || most < u32::MAX);
+            let to = Cursor {
+                last: Some(last.clone()),
+                ..cursor.clone()
+            };
+            let next = self.read_ahead(&to, reach, ended || most < u32::MAX);
             let (loaded, next) = tokio::join!(self.load_all(&mut under), next);
             if !loaded? {
                 meters.pages_retried.increment(1);
@@ -72,7 +79,7 @@ impl Backfill {
         let Under {
             mut cursor, held, ..
         } = under;
-        if done {
+        if ended && reach.is_whole() {
             if !self.end_part(&cursor).await? {
                 return Ok(None);
             }
@@ -82,7 +89,12 @@ impl Backfill {
         meters.pages_copied.increment(1);
         meters.rows_held.increment(held);
         meters.rows_copied.increment(rows.saturating_sub(held));
-        Ok(Some(Passed { cursor, rows, held }))
+        Ok(Some(Passed {
+            beyond: ended && !cursor.done,
+            cursor,
+            rows,
+            held,
+        }))
     }
 
     /// Ends a part; `false` when it stands elsewhere.

@@ -1,8 +1,7 @@
 //! Pages of images: how many keys one has, and the next one read ahead.
 
-use changeover_flags::Key;
-
 use super::Backfill;
+use super::range::Reach;
 use crate::pace::RowsPerSecond;
 use crate::store::{Cursor, Page, StoreError};
 
@@ -25,6 +24,7 @@ impl Backfill {
     pub(super) async fn page(
         &self,
         cursor: &Cursor,
+        reach: &Reach,
         ahead: &mut Option<(Page, u32)>,
         most: u32,
     ) -> Result<(Page, u32), StoreError> {
@@ -32,23 +32,24 @@ impl Backfill {
             return Ok(ahead);
         }
         let asked = self.asks(cursor.loading).min(most);
-        let page = self.copier.authority().page(&cursor.rest(), asked).await?;
+        let rest = reach.rest(cursor);
+        let page = self.copier.authority().page(&rest, asked).await?;
         Ok((page, asked))
     }
 
-    /// The page behind `last`, read while the one up to it is written.
+    /// The page at the cursor, read while the one before is written.
     pub(super) async fn read_ahead(
         &self,
         cursor: &Cursor,
-        last: &Key,
-        done: bool,
+        reach: &Reach,
+        ended: bool,
     ) -> Option<(Page, u32)> {
         // At a fixed rate a page that waits for its turn would be an old one.
-        if done || self.turns.pacer().is_metered() {
+        if ended || self.turns.pacer().is_metered() {
             return None;
         }
         let asked = self.asks(cursor.loading);
-        let rest = cursor.after(last);
+        let rest = reach.rest(cursor);
         let page = self.copier.authority().page(&rest, asked).await;
         Some((page.ok()?, asked))
     }

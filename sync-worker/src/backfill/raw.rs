@@ -6,6 +6,7 @@
 
 use tokio::time::Instant;
 
+use super::range::Reach;
 use super::{Backfill, BackfillOptions, Passed};
 use crate::copy::Copier;
 use crate::pace::{Pacer, RowsPerSecond};
@@ -86,6 +87,7 @@ impl Backfill {
     pub(super) async fn load_raw(
         &self,
         cursor: &Cursor,
+        reach: &Reach,
         course: &mut Course,
     ) -> Result<Option<Passed>, StoreError> {
         let (meters, pacer) = (self.copier.meters(), self.turns.pacer());
@@ -96,7 +98,7 @@ impl Backfill {
             None => {
                 let asked = course.asks(pacer);
                 let page = authority
-                    .raw_page(&cursor.rest(), asked, cursor.base)
+                    .raw_page(&reach.rest(cursor), asked, cursor.base)
                     .await?;
                 (page, asked)
             }
@@ -105,6 +107,7 @@ impl Backfill {
             cursor,
             rows: 0,
             held: 0,
+            beyond: false,
         };
         let Some(page) = page else {
             course.refused(asked);
@@ -112,15 +115,15 @@ impl Backfill {
         };
         let (rows, bytes) = (page.keys, page.bytes());
         pacer.spend(rows, bytes);
-        let done = rows < u64::from(asked);
+        let ended = rows < u64::from(asked);
         let mut to = cursor.clone();
         if let Some(last) = &page.last {
             to.last = Some(last.clone());
             to.passed += rows;
-            let rest = to.rest();
+            let rest = reach.rest(&to);
             let next = async {
                 // At a fixed rate a page that waits for its turn would be an old one.
-                if done || pacer.is_metered() {
+                if ended || pacer.is_metered() {
                     return None;
                 }
                 let asked = course.asks(pacer);
@@ -151,7 +154,7 @@ impl Backfill {
                 "a raw page is loaded"
             );
         }
-        if done {
+        if ended && reach.is_whole() {
             if !self.end_part(&to).await? {
                 return Ok(None);
             }
@@ -160,6 +163,7 @@ impl Backfill {
         meters.pages_copied.increment(1);
         meters.rows_copied.increment(rows);
         Ok(Some(Passed {
+            beyond: ended && !to.done,
             cursor: to,
             rows,
             held: 0,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use changeover_flags::Key;
 use tokio::time::Instant;
 
 use super::{Passed, Progress};
@@ -32,6 +33,8 @@ struct State<F> {
     taken: BTreeSet<u32>,
     /// Parts whose cursor somebody else has moved, and where it was seen last.
     elsewhere: BTreeMap<u32, Seen>,
+    /// Parts of which nothing more lies within the range that ends with this key.
+    beyond: BTreeMap<u32, Key>,
     /// Where the next look for a part begins: processes do not all begin with the first one.
     next: usize,
 }
@@ -55,6 +58,8 @@ pub(super) enum Choice {
     Part(Cursor),
     /// Others work on all that is left.
     Wait,
+    /// Nothing is left but what lies beyond this key.
+    Beyond(Key),
     /// Nothing is left.
     Over,
 }
@@ -82,6 +87,7 @@ impl<F: FnMut(Progress) + Send> Run<F> {
                 parts: BTreeMap::new(),
                 taken: BTreeSet::new(),
                 elsewhere: BTreeMap::new(),
+                beyond: BTreeMap::new(),
                 next: usize::from(seed as u8),
             }),
             meters: meters.clone(),
@@ -96,8 +102,8 @@ impl<F: FnMut(Progress) + Send> Run<F> {
         self.lock().progress.done
     }
 
-    /// What to do where the parts stand so.
-    pub(super) fn choose(&self, parts: &[Cursor]) -> Choice {
+    /// What to do where the parts stand so, and the range ends with this key.
+    pub(super) fn choose(&self, parts: &[Cursor], range: Option<&Key>) -> Choice {
         let mut state = self.lock();
         state.learn_all(parts);
         if state.progress.done {
@@ -105,11 +111,17 @@ impl<F: FnMut(Progress) + Send> Run<F> {
         }
         let from = state.next;
         state.next = from.wrapping_add(1);
+        let mut others = false;
         for n in 0..parts.len() {
             let Some(part) = parts.get(from.wrapping_add(n) % parts.len()) else {
                 continue;
             };
-            if part.done || state.taken.contains(&part.part) {
+            let beyond = range.is_some() && state.beyond.get(&part.part) == range;
+            if part.done || beyond {
+                continue;
+            }
+            if state.taken.contains(&part.part) {
+                others = true;
                 continue;
             }
             if let Some(seen) = state.elsewhere.get_mut(&part.part) {
@@ -117,13 +129,22 @@ impl<F: FnMut(Progress) + Send> Run<F> {
                     (seen.passed, seen.moved) = (part.passed, Some(Instant::now()));
                 }
                 if seen.moved.is_some_and(|moved| moved.elapsed() < LEFT) {
+                    others = true;
                     continue;
                 }
             }
             state.taken.insert(part.part);
             return Choice::Part(part.clone());
         }
-        Choice::Wait
+        match range {
+            Some(range) if !others => Choice::Beyond(range.clone()),
+            _ => Choice::Wait,
+        }
+    }
+
+    /// Nothing more of a part lies within the range that ends with this key.
+    pub(super) fn beyond(&self, part: u32, range: &Key) {
+        self.lock().beyond.insert(part, range.clone());
     }
 
     /// Somebody else may go on with a part.
@@ -221,7 +242,7 @@ mod tests {
     fn chosen(choice: &Choice) -> Option<u32> {
         match choice {
             Choice::Part(cursor) => Some(cursor.part),
-            Choice::Wait => None,
+            Choice::Wait | Choice::Beyond(_) => None,
             Choice::Over => panic!("it is not over"),
         }
     }
@@ -231,24 +252,28 @@ mod tests {
         let copier = Memory::default().copier();
         let at = |first: u64| [part(0, first, false), part(1, 7, true), part(2, 5, false)];
         let run = Run::new(&at(0), 30, copier.meters(), 0, |_| ());
-        assert_eq!(chosen(&run.choose(&at(0))), Some(0));
-        assert_eq!(chosen(&run.choose(&at(0))), Some(2));
-        assert_eq!(chosen(&run.choose(&at(0))), None, "both are taken");
+        assert_eq!(chosen(&run.choose(&at(0), None)), Some(0));
+        assert_eq!(chosen(&run.choose(&at(0), None)), Some(2));
+        assert_eq!(chosen(&run.choose(&at(0), None)), None, "both are taken");
         run.stands_elsewhere(&part(0, 0, false));
         run.give_back(0);
-        assert_eq!(chosen(&run.choose(&at(3))), None, "it has moved");
-        assert_eq!(chosen(&run.choose(&at(6))), None, "and again");
+        assert_eq!(chosen(&run.choose(&at(3), None)), None, "it has moved");
+        assert_eq!(chosen(&run.choose(&at(6), None)), None, "and again");
         tokio::time::advance(LEFT / 2).await;
-        assert_eq!(chosen(&run.choose(&at(6))), None, "not for long");
+        assert_eq!(chosen(&run.choose(&at(6), None)), None, "not for long");
         tokio::time::advance(LEFT).await;
-        assert_eq!(chosen(&run.choose(&at(6))), Some(0), "it stands still");
+        assert_eq!(
+            chosen(&run.choose(&at(6), None)),
+            Some(0),
+            "it stands still"
+        );
         run.give_back(0);
         // Where nobody else was, what it found was its own lost answer.
         run.stands_elsewhere(&part(0, 6, false));
-        assert_eq!(chosen(&run.choose(&at(6))), Some(0));
+        assert_eq!(chosen(&run.choose(&at(6), None)), Some(0));
         assert!(!run.is_over());
         let done = [0, 1, 2].map(|number| part(number, 9, true));
-        assert!(matches!(run.choose(&done), Choice::Over));
+        assert!(matches!(run.choose(&done, None), Choice::Over));
         assert_eq!((run.ended().passed, run.is_over()), (27, true));
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::memory::{Fault, Memory, Op, key};
-use crate::pace::{Limit, Pacing};
+use crate::pace::{Limit, Pacing, RowsPerSecond};
 use crate::store::HoldKind;
 
 fn options(page: u32) -> BackfillOptions {
@@ -293,4 +293,47 @@ fn what_holds_it_back_is_counted_by_reason_also_when_it_is_dropped() {
             assert_eq!(silent.as_deref(), Some("signal hung has not answered yet"));
         });
     });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_range_is_swept_to_its_end_and_from_there_when_it_has_another() -> Result<(), StoreError>
+{
+    let memory = history(25);
+    let copies = BackfillOptions {
+        load: false,
+        ..options(3)
+    };
+    let backfill = Backfill::new(memory.copier(), copies);
+    let control = backfill.control();
+    control.set_upto(Some(key(12)));
+    let ranges = std::sync::Mutex::new(Vec::new());
+    let sweep = backfill.run(|progress| {
+        if let Some(Reason::Range(key)) = progress.held_back_by {
+            assert!(!progress.done);
+            ranges.lock().unwrap().push((key, progress.passed));
+        }
+    });
+    let change = async {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(memory.state().cursor.last, Some(key(12)), "it is kept");
+        // Between two keys, before what was passed, and behind the last one that is there.
+        control.set_upto(Some(Key::new("00155")));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        control.set_upto(Some(key(10)));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(memory.state().cursor.last, Some(key(15)));
+        control.set_upto(Some(Key::new("99")));
+    };
+    let (swept, ()) = tokio::join!(sweep, change);
+    let swept = swept?;
+    assert!(
+        swept.done && (swept.passed, swept.rows) == (25, 25),
+        "{swept:?}"
+    );
+    let mut ranges = ranges.into_inner().unwrap();
+    ranges.dedup();
+    let expected = [(key(12), 12), (Key::new("00155"), 15), (key(10), 15)];
+    assert_eq!(ranges, expected);
+    assert!(memory.agrees());
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! [`Worker`]: what works on one part at a time.
 
+use changeover_flags::Key;
 use tokio::sync::watch;
 
 use super::raw::Course;
@@ -17,6 +18,8 @@ pub(super) struct Worker {
     pub(super) ahead: Option<(Page, u32)>,
     pub(super) course: Course,
     pub(super) wanted: Wanted,
+    /// With which key the range ends.
+    pub(super) range: watch::Receiver<Option<Key>>,
 }
 
 impl Worker {
@@ -62,17 +65,20 @@ impl Backfill {
                 index,
                 workers: self.workers.subscribe(),
             },
+            range: self.range.subscribe(),
         };
         loop {
             worker.wanted.again().await;
             // What is lost between answers is no failure of a page.
             let parts = self.asked(&mut self.backoff(index), true).await?;
-            match run.choose(&parts) {
+            let range = worker.range.borrow_and_update().clone();
+            match run.choose(&parts, range.as_ref()) {
                 Choice::Over => return Ok(()),
+                Choice::Beyond(range) => self.beyond(&range, &mut worker, run).await,
                 Choice::Wait => tokio::time::sleep(LOOK).await,
                 Choice::Part(part) => {
                     let number = part.part;
-                    let swept = self.sweep_part(part, &mut worker, run).await;
+                    let swept = self.sweep_part(part, range, &mut worker, run).await;
                     run.give_back(number);
                     swept?;
                     if run.is_over() {
@@ -87,25 +93,39 @@ impl Backfill {
     async fn sweep_part<F: FnMut(Progress) + Send>(
         &self,
         mut cursor: Cursor,
+        range: Option<Key>,
         worker: &mut Worker,
         run: &Run<F>,
     ) -> Result<(), StoreError> {
         worker.forget();
-        while !cursor.done && worker.wanted.is_still() {
+        let reach = match self.reach(&cursor, range.as_ref()).await {
+            Ok(reach) => reach,
+            Err(error) => return self.wait(&mut worker.backoff, error).await,
+        };
+        // That the range has changed is asked for before each page; that its sender has gone, it never has.
+        while !cursor.done
+            && worker.wanted.is_still()
+            && !worker.range.has_changed().unwrap_or(false)
+        {
             // The wait comes before the read, so that what is copied was not read long ago.
             if self.turn(run).await > Self::FRESH {
                 worker.forget();
             }
             let Worker { ahead, course, .. } = worker;
             let passed = match cursor.loading {
-                true => self.load(&cursor, ahead, course).await,
-                false => self.pass(&cursor, ahead).await,
+                true => self.load(&cursor, &reach, ahead, course).await,
+                false => self.pass(&cursor, &reach, ahead).await,
             };
             match passed {
                 Ok(Some(passed)) => {
                     worker.backoff.reset();
                     worker.met.reset();
+                    let beyond = passed.beyond;
                     cursor = run.passed(passed);
+                    if let Some(range) = range.as_ref().filter(|_| beyond) {
+                        run.beyond(cursor.part, range);
+                        return Ok(());
+                    }
                 }
                 Ok(None) => {
                     tracing::warn!(

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use changeover_flags::Key;
 use tokio::time::Instant;
 
 use super::{BytesPerSecond, Duty, RowsPerSecond};
@@ -36,6 +37,8 @@ pub enum Reason {
     Bytes(BytesPerSecond),
     /// The application's share of the time.
     Duty(Duty),
+    /// The range of the sweep: it ends with this key.
+    Range(Key),
 }
 
 /// What about a signal holds the worker back.
@@ -69,7 +72,7 @@ pub enum Why {
 
 impl Reason {
     /// The labels of every reason that is not a signal: names that no signal can have.
-    pub const LABELS: [&'static str; 4] = ["paused", "rows", "bytes", "duty"];
+    pub const LABELS: [&'static str; 5] = ["paused", "rows", "bytes", "duty", "range"];
 
     /// The reason as a metric's label: one of [`LABELS`](Reason::LABELS), or a signal's name.
     #[must_use]
@@ -80,13 +83,17 @@ impl Reason {
             Reason::Rows(_) => "rows",
             Reason::Bytes(_) => "bytes",
             Reason::Duty(_) => "duty",
+            Reason::Range(_) => "range",
         }
     }
 
     /// Whether only somebody, or something outside, ends it.
     #[must_use]
     pub const fn is_open(&self) -> bool {
-        matches!(self, Reason::Paused | Reason::Signal { .. })
+        matches!(
+            self,
+            Reason::Paused | Reason::Signal { .. } | Reason::Range(_)
+        )
     }
 }
 
@@ -98,6 +105,7 @@ impl fmt::Display for Reason {
             Reason::Rows(rate) => write!(f, "its rate, {rate}"),
             Reason::Bytes(rate) => write!(f, "its budget, {rate}"),
             Reason::Duty(duty) => write!(f, "its duty, {duty}"),
+            Reason::Range(key) => write!(f, "its range, which ends with key {key}"),
         }
     }
 }

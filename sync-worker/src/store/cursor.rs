@@ -36,15 +36,6 @@ impl Cursor {
         }
     }
 
-    /// The keys of the part after `last`.
-    #[must_use]
-    pub fn after(&self, last: &Key) -> Span {
-        Span {
-            after: Some(last.clone()),
-            upto: self.upto.clone(),
-        }
-    }
-
     /// Parts in one: what all of them have passed, and done when each is. Its `last` is that of the only
     /// one, if there is only one.
     #[must_use]

@@ -144,6 +144,14 @@ impl Authority for SqlAuthority {
         )
     }
 
+    fn names(&self, key: &Key) -> bool {
+        let fits =
+            |(component, column): (&String, &Column)| self.dialect().key_fits(component, column);
+        let components = key.components(self.key_columns.len());
+        components
+            .is_some_and(|components| components.iter().zip(self.key_columns.iter()).all(fits))
+    }
+
     fn read<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Stamped>> {
         on_session!(self, "reading keys of", |session| self
             .read_snapshot(session, keys))

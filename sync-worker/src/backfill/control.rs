@@ -1,0 +1,87 @@
+//! [`BackfillControl`]: what is changed while a backfill runs.
+
+use std::sync::Arc;
+
+use changeover_flags::Key;
+use tokio::sync::watch;
+
+use crate::pace::{Pacer, Pacing, Reason, RowsPerSecond};
+
+/// Changes a backfill while it runs. A clone controls the same one.
+#[derive(Debug, Clone)]
+pub struct BackfillControl {
+    pub(super) pacer: Arc<Pacer>,
+    pub(super) workers: Arc<watch::Sender<u32>>,
+    pub(super) range: Arc<watch::Sender<Option<Key>>>,
+}
+
+impl BackfillControl {
+    /// Stops before the next page.
+    pub fn pause(&self) {
+        self.pacer.pause();
+    }
+
+    /// Goes on.
+    pub fn resume(&self) {
+        self.pacer.resume();
+    }
+
+    /// Whether it is paused.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.pacer.is_paused()
+    }
+
+    /// Changes the rate, also for a page that waits already. `None` is none: the
+    /// [duty](crate::pace::Pacing::duty) alone is left.
+    pub fn set_rate(&self, rate: Option<RowsPerSecond>) {
+        self.pacer.set_rate(rate);
+    }
+
+    /// Changes every rule of the pace, as [`set_rate`](BackfillControl::set_rate) changes one.
+    pub fn set_pacing(&self, pacing: Pacing) {
+        self.pacer.set_pacing(pacing);
+    }
+
+    /// The rate at the moment.
+    #[must_use]
+    pub fn rate(&self) -> Option<RowsPerSecond> {
+        self.pacer.rate()
+    }
+
+    /// Changes how many parts of a load are worked on at a time, from 1 to 64, and at most as many as there
+    /// were when the run began. Who works on one too many ends its page first; another one goes on with the part.
+    pub fn set_workers(&self, workers: u32) {
+        self.workers.send_replace(workers.max(1));
+    }
+
+    /// How many parts are to be worked on at a time.
+    #[must_use]
+    pub fn workers(&self) -> u32 {
+        *self.workers.borrow()
+    }
+
+    /// Ends the range of keys that are swept with this one, in the order of pages; `None`: it has no end.
+    /// What lies beyond is left, and when nothing else is, the sweep waits for another end, and says so.
+    /// Pages that are under way are passed. Not checked: [`Authority::names`](crate::store::Authority::names)
+    /// knows what is a key.
+    pub fn set_upto(&self, upto: Option<Key>) {
+        self.range.send_if_modified(|range| {
+            let differs = *range != upto;
+            *range = upto;
+            differs
+        });
+    }
+
+    /// With which key the range ends.
+    #[must_use]
+    pub fn upto(&self) -> Option<Key> {
+        self.range.borrow().clone()
+    }
+
+    /// What would hold the next page back at this moment.
+    #[must_use]
+    pub fn held_back_by(&self) -> Option<Reason> {
+        self.pacer.held().map(|held| held.reason)
+    }
+}
