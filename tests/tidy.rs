@@ -5,6 +5,8 @@
 
 use std::path::Path;
 
+mod modules;
+
 use crate::support::{
     source::{Source, is_sql, without_tests},
     tree::{self, File, manifests},

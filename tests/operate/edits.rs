@@ -31,13 +31,6 @@ async fn a_backfill_takes_over_pauses_and_rates_and_keeps_what_it_has_when_an_ed
     let edit = |pace: &str| std::fs::write(&file, format!("{text}[pace]\n{pace}\n")).unwrap();
     edit("paused = true");
     desk.run("install").await.with(0);
-    let unknown = text.replace("backfill.page", "backfill.upto = '1,2'\nbackfill.page");
-    std::fs::write(desk.path("unknown.toml"), unknown).unwrap();
-    let refused = desk.run("backfill --config unknown.toml").await.with(2);
-    let why = "backfill.upto: \"1,2\" is no key of these tables";
-    assert!(refused.err.contains(why), "{refused:?}");
-    let refused = desk.run("verify --from 1,2").await.with(2);
-    assert!(refused.err.contains("--from: \"1,2\" is no key"), "{refused:?}");
     let child = desk.begin("backfill --json --workers 2");
     assert_eq!(at_rest(&desk).await, 0, "paused from its first page on");
     edit("rows_per_second = 40");
@@ -76,4 +69,25 @@ async fn a_backfill_takes_over_pauses_and_rates_and_keeps_what_it_has_when_an_ed
         rest = &rest[at..];
     }
     market.assert_equal().await;
+}
+
+#[tokio::test]
+async fn what_is_no_key_is_refused_before_anything_is_copied() {
+    for topology in [Topology::PostgresOneDatabase, Topology::MariadbOneDatabase] {
+        let market = Market::start(topology).await;
+        market.fill(3).await;
+        let desk = Desk::of(&market);
+        let file = desk.path("changeover.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        desk.run("install").await.with(0);
+        let unknown = text.replace("backfill.page", "backfill.upto = 'abc'\nbackfill.page");
+        std::fs::write(&file, unknown).unwrap();
+        let refused = desk.run("backfill").await.with(2);
+        let why = "backfill.upto: \"abc\" is no key of these tables";
+        assert!(refused.err.contains(why), "{refused:?}");
+        assert_eq!(desk.status().await["backfill_passed"], 0);
+        let refused = desk.run("verify --from abc").await.with(2);
+        let why = "--from: \"abc\" is no key of these tables";
+        assert!(refused.err.contains(why), "{refused:?}");
+    }
 }

@@ -322,7 +322,14 @@ async fn a_range_is_swept_to_its_end_and_from_there_when_it_has_another() -> Res
         control.set_upto(Some(key(10)));
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert_eq!(memory.state().cursor.last, Some(key(15)));
+        // Nearer while it is on its way: a page of three takes three seconds.
+        control.set_rate(RowsPerSecond::new(1));
         control.set_upto(Some(Key::new("99")));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        control.set_upto(Some(key(17)));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(memory.state().cursor.last, Some(key(18)));
+        control.set_upto(None);
     };
     let (swept, ()) = tokio::join!(sweep, change);
     let swept = swept?;
@@ -332,7 +339,12 @@ async fn a_range_is_swept_to_its_end_and_from_there_when_it_has_another() -> Res
     );
     let mut ranges = ranges.into_inner().unwrap();
     ranges.dedup();
-    let expected = [(key(12), 12), (Key::new("00155"), 15), (key(10), 15)];
+    let expected = [
+        (key(12), 12),
+        (Key::new("00155"), 15),
+        (key(10), 15),
+        (key(17), 18),
+    ];
     assert_eq!(ranges, expected);
     assert!(memory.agrees());
     Ok(())

@@ -93,23 +93,28 @@ impl Backfill {
     async fn sweep_part<F: FnMut(Progress) + Send>(
         &self,
         mut cursor: Cursor,
-        range: Option<Key>,
+        mut range: Option<Key>,
         worker: &mut Worker,
         run: &Run<F>,
     ) -> Result<(), StoreError> {
         worker.forget();
-        let reach = match self.reach(&cursor, range.as_ref()).await {
+        let mut reach = match self.reach(&cursor, range.as_ref()).await {
             Ok(reach) => reach,
             Err(error) => return self.wait(&mut worker.backoff, error).await,
         };
-        // That the range has changed is asked for before each page; that its sender has gone, it never has.
-        while !cursor.done
-            && worker.wanted.is_still()
-            && !worker.range.has_changed().unwrap_or(false)
-        {
+        while !cursor.done && worker.wanted.is_still() {
             // The wait comes before the read, so that what is copied was not read long ago.
             if self.turn(run).await > Self::FRESH {
                 worker.forget();
+            }
+            // Its sender has not gone: the backfill holds it.
+            if worker.range.has_changed().unwrap_or(false) {
+                worker.forget();
+                range = worker.range.borrow_and_update().clone();
+                reach = match self.reach(&cursor, range.as_ref()).await {
+                    Ok(reach) => reach,
+                    Err(error) => return self.wait(&mut worker.backoff, error).await,
+                };
             }
             let Worker { ahead, course, .. } = worker;
             let passed = match cursor.loading {
