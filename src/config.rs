@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use changeover_flags::{BadEntity, Entity};
+use changeover_sync_worker::backfill::BackfillOptions;
 use changeover_sync_worker::check::{CheckOptions, OwnCheck};
 use changeover_sync_worker::dialect::install::Patience;
 use changeover_sync_worker::dialect::session::Database;
@@ -147,6 +148,16 @@ pub enum BadConfig {
         entity: String,
         /// The field.
         field: &'static str,
+    },
+    /// A number that is too large.
+    #[error("entity.{entity}.{field} is {most} at most")]
+    TooMany {
+        /// The entity.
+        entity: String,
+        /// The field.
+        field: &'static str,
+        /// The most.
+        most: u32,
     },
     /// A share of the time that cannot be.
     #[error("entity.{entity}.{work}.duty_percent is from 1 to 100")]
@@ -340,6 +351,28 @@ impl Moved {
                 field,
             });
         }
+        let most = [
+            (
+                "backfill.parts",
+                self.backfill.parts,
+                BackfillOptions::MOST_PARTS,
+            ),
+            (
+                "backfill.workers",
+                self.backfill.workers,
+                BackfillOptions::MOST_WORKERS,
+            ),
+        ];
+        if let Some((field, _, most)) = most
+            .into_iter()
+            .find(|(_, number, most)| *number > Some(*most))
+        {
+            return Err(BadConfig::TooMany {
+                entity: entity.to_owned(),
+                field,
+                most,
+            });
+        }
         let duties = [
             ("drain", self.drain.duty_percent),
             ("verify", self.verify.duty_percent),
@@ -467,6 +500,11 @@ mod tests {
                 "{zero}"
             );
         }
+        let workers = with("backfill.workers = 65");
+        assert!(
+            workers.ends_with("backfill.workers is 64 at most"),
+            "{workers}"
+        );
         assert!(with("backfill.pages = 1").contains("changeover.toml"));
         let text = "legacy.url = 'a'\nnew.url = 'b'\n[entity.a]\nmapping = 'm'\nverify.rules.tolerate = { x = {} }";
         let bad = read(text).expect_err("a tolerance of nothing");

@@ -84,8 +84,8 @@ struct Swept {
     held: u64,
     /// Keys passed by all runs.
     passed: u64,
-    /// For how long the sweep itself was held back: by a signal, or for longer than a second by its rate, or than
-    /// ten by its duty.
+    /// For how long the sweep itself was held back: by a pause, a signal or its range, or for longer than a second by
+    /// its rate, or than ten by its duty.
     held_back_seconds: BTreeMap<String, f64>,
     /// Whether it stands in the epoch row that history was swept.
     recorded: bool,

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use changeover_flags::Key;
@@ -88,6 +89,24 @@ impl fmt::Display for Steered {
     }
 }
 
+/// What no edit changes while a backfill runs.
+const NEXT: &str = "signals, pages, parts, databases and mappings count from the next start on, and options stand above the file";
+
+/// The text of a file; what is read once only, a pipe say, is not one.
+async fn text_of(path: &Path) -> Result<String, String> {
+    let read = async {
+        match tokio::fs::metadata(path).await?.is_file() {
+            true => tokio::fs::read_to_string(path).await.map(Some),
+            false => Ok(None),
+        }
+    };
+    match read.await {
+        Ok(Some(text)) => Ok(text),
+        Ok(None) => std::future::pending().await,
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 impl File {
     /// Takes over what is changed in the file, for as long as it is polled. `read` says what of a file counts,
     /// `taken` hears of changes, and `say` of those and of what cannot be used, which changes nothing.
@@ -102,21 +121,23 @@ impl File {
         let (mut last, mut known) = (None, None);
         loop {
             tokio::time::sleep(LOOK).await;
-            let text = tokio::fs::read_to_string(&self.config).await;
-            let text = text.map_err(|error| error.to_string());
+            let text = text_of(&self.config).await;
             let stands = last.as_ref() == Some(&text);
             last = Some(text.clone());
             if !stands || known.as_ref() == Some(&text) {
                 continue;
             }
-            known = Some(text.clone());
+            let first = known.replace(text.clone()).is_none();
             let next = text.and_then(|text| {
                 let config = Config::parse(&text, &self.config).map_err(Failure::from);
                 let next = config.and_then(|config| read(&config));
                 next.map_err(|failure| failure.causes())
             });
             match next {
-                Ok(next) if next == now => {}
+                Ok(next) if next == now && first => {}
+                Ok(next) if next == now => say(&format!(
+                    "{path} has changed, and nothing for this backfill: {now} stays ({NEXT})"
+                )),
                 Ok(next) => {
                     taken(&next);
                     say(&format!("{path} has changed: {next}"));

@@ -42,8 +42,8 @@
 //!    anywhere, and says what it waits for.
 //!
 //! Speed, pause, the number of workers and the range are changed through [`BackfillControl`] while it runs.
-//! A range begins where the sweep stands, and ends with a key: beyond it nothing is read, the sweep is not
-//! done, and waits there.
+//! A range begins where the sweep stands, and ends with a key: what lies beyond is not read, and while there is
+//! something the sweep is not done, and waits there.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,7 +70,7 @@ mod worker;
 
 pub use control::BackfillControl;
 pub use options::BackfillOptions;
-use range::Reach;
+use range::{Range, Reach};
 use raw::most;
 use run::Run;
 
@@ -94,9 +94,6 @@ pub struct Progress {
     pub done: bool,
 }
 
-/// The most workers of one process.
-const MOST_WORKERS: u32 = 64;
-
 /// The sweep that copies every key once.
 #[derive(Debug)]
 pub struct Backfill {
@@ -104,7 +101,7 @@ pub struct Backfill {
     options: BackfillOptions,
     turns: Turns,
     workers: Arc<watch::Sender<u32>>,
-    range: Arc<watch::Sender<Option<Key>>>,
+    range: Arc<Range>,
 }
 
 /// What one page did.
@@ -126,13 +123,12 @@ impl Backfill {
     pub fn new(copier: Copier, options: BackfillOptions) -> Backfill {
         let turns = turns(&copier, options, Signals::default());
         let (workers, _) = watch::channel(options.workers.max(1));
-        let (range, _) = watch::channel(None);
         Backfill {
             copier,
             options,
             turns,
             workers: Arc::new(workers),
-            range: Arc::new(range),
+            range: Arc::new(Range::new()),
         }
     }
 
@@ -183,7 +179,7 @@ impl Backfill {
             self.divide(&parts, &cuts).await;
             // Those of them that are not wanted wait, and may be.
             let parts = parts.len().max(cuts.len() + 1);
-            let workers = (0..MOST_WORKERS).take(parts);
+            let workers = (0..BackfillOptions::MOST_WORKERS).take(parts);
             let workers = workers.map(|index| self.work(index, &run));
             let mut workers: FuturesUnordered<_> = workers.collect();
             // Each ends with the sweep, or fails. The others may be dropped at any await.
@@ -240,7 +236,7 @@ impl Backfill {
     /// The keys that end as many parts as are wanted, of about as many keys each; none where there is nothing
     /// to divide, or they cannot be found.
     async fn cuts(&self, parts: &[Cursor], estimate: u64) -> Vec<Key> {
-        let wanted = self.options.parts.max(self.options.workers);
+        let wanted = self.options.parts.max(*self.workers.borrow());
         let wanted = wanted.clamp(1, BackfillOptions::MOST_PARTS);
         let [whole] = parts else {
             return Vec::new();
@@ -335,7 +331,6 @@ impl Backfill {
             meters.pages_retried.increment(1);
             return Ok(None);
         }
-        *ahead = next;
         let took = begun.elapsed();
         pacer.passed(rows, bytes, took);
         tracing::debug!(rows, bytes, ?took, next = pacer.page(), "a page has passed");
@@ -348,6 +343,8 @@ impl Backfill {
             // key, nothing else would ever record how far this has come.
             self.copier.follower().save_cursor(&to).await?;
         }
+        // Not sooner: what fails is tried again from this page on.
+        *ahead = next;
         Ok(Some(Passed {
             cursor: to,
             rows,

@@ -108,8 +108,7 @@ pub trait Authority: Send + Sync {
         key.clone()
     }
 
-    /// Whether a text is of the form and of the types of a key, so that a row may have it. What no engine
-    /// would say of it is true. Asks nobody.
+    /// Whether a text is of the form and of the types of a key. Asks nobody.
     fn names(&self, key: &Key) -> bool {
         let _ = key;
         true

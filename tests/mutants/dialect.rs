@@ -238,6 +238,10 @@ impl Dialect for Mutant {
     fn key_fits(&self, component: &str, column: &Column) -> bool {
         self.shipped.key_fits(component, column)
     }
+
+    fn key_is_typed(&self, component: &str, column: &Column) -> bool {
+        self.shipped.key_is_typed(component, column)
+    }
     fn same_key_text(&self, a: &Column, b: &Column) -> bool {
         self.shipped.same_key_text(a, b)
     }

@@ -42,11 +42,20 @@ async fn a_backfill_takes_over_pauses_and_rates_and_keeps_what_it_has_when_an_ed
     assert!((1..400).contains(&passed), "{passed}");
     std::fs::write(&file, format!("{text}[pace]\npaused = 'no'\n")).unwrap();
     tokio::time::sleep(2 * SECOND).await;
+    let range = text.replace("backfill.page", "backfill.upto = '03x0'\nbackfill.page");
+    std::fs::write(&file, range).unwrap();
+    tokio::time::sleep(2 * SECOND).await;
     let range = text.replace("backfill.page", "backfill.upto = '0350'\nbackfill.page");
     let fast = "[pace]\nduty_percent = 100\nrows_per_second = 100_000\n";
     std::fs::write(&file, format!("{range}{fast}")).unwrap();
     tokio::time::sleep(SECOND).await;
     assert_eq!(at_rest(&desk).await, 350);
+    let page = range.replace(
+        "backfill.page = 10",
+        "backfill.page = 20\nbackfill.workers = 5",
+    );
+    std::fs::write(&file, format!("{page}{fast}")).unwrap();
+    tokio::time::sleep(2 * SECOND).await;
     std::fs::write(&file, format!("{text}{fast}")).unwrap();
     let swept = ended(child).await.with(0);
     assert_eq!(swept.json()["passed"], 400);
@@ -57,8 +66,10 @@ async fn a_backfill_takes_over_pauses_and_rates_and_keeps_what_it_has_when_an_ed
         "has changed: paused, 40 rows/s",
         "is not taken over, paused, 40 rows/s, pages of 100 ms, 2 workers stays: ",
         "invalid type: string \"no\", expected a boolean",
+        "is not taken over, paused, 40 rows/s, pages of 100 ms, 2 workers stays: backfill.upto: \"03x0\" is no key",
         "has changed: 100000 rows/s, pages of 100 ms, 100 % of the time, 2 workers, up to key 350",
         "backfill held back: its range, which ends with key 350",
+        "has changed, and nothing for this backfill: ",
         "has changed: 100000 rows/s, pages of 100 ms, 100 % of the time, 2 workers\n",
     ];
     let mut rest = swept.err.as_str();
@@ -68,12 +79,18 @@ async fn a_backfill_takes_over_pauses_and_rates_and_keeps_what_it_has_when_an_ed
             .unwrap_or_else(|| panic!("{line}: {swept:#?}"));
         rest = &rest[at..];
     }
+    let held = swept.err.matches("held back: its range").count();
+    assert_eq!(held, 1, "not each second: {swept:#?}");
     market.assert_equal().await;
 }
 
 #[tokio::test]
 async fn what_is_no_key_is_refused_before_anything_is_copied() {
-    for topology in [Topology::PostgresOneDatabase, Topology::MariadbOneDatabase] {
+    for topology in [
+        Topology::SqliteTwoFiles,
+        Topology::PostgresOneDatabase,
+        Topology::MariadbOneDatabase,
+    ] {
         let market = Market::start(topology).await;
         market.fill(3).await;
         let desk = Desk::of(&market);

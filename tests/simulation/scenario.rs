@@ -302,12 +302,13 @@ async fn backfill_for_ever(net: Net, config: Config, revision: i64) {
     tokio::join!(sweep, change_range(&sim, &config, backfill.control()));
 }
 
-/// One worker in two has a range whose end changes a few times, before it has none.
+/// Some workers have a range whose end changes a few times, at once or after a look or two, before it has none.
 async fn change_range(sim: &Sim, config: &Config, control: BackfillControl) {
     for _ in 0..sim.draw(2) * sim.draw(4) {
         let key = sim.draw(config.keys.len() as u64) as usize;
         control.set_upto(config.keys.get(key).cloned());
-        tokio::time::sleep(Duration::from_millis(sim.draw(60))).await;
+        let most = [60, 60, 2_500][sim.draw(3) as usize];
+        tokio::time::sleep(Duration::from_millis(sim.draw(most))).await;
     }
     control.set_upto(None);
 }

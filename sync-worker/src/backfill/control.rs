@@ -5,6 +5,7 @@ use std::sync::Arc;
 use changeover_flags::Key;
 use tokio::sync::watch;
 
+use super::range::Range;
 use crate::pace::{Pacer, Pacing, Reason, RowsPerSecond};
 
 /// Changes a backfill while it runs. A clone controls the same one.
@@ -12,7 +13,7 @@ use crate::pace::{Pacer, Pacing, Reason, RowsPerSecond};
 pub struct BackfillControl {
     pub(super) pacer: Arc<Pacer>,
     pub(super) workers: Arc<watch::Sender<u32>>,
-    pub(super) range: Arc<watch::Sender<Option<Key>>>,
+    pub(super) range: Arc<Range>,
 }
 
 impl BackfillControl {
@@ -61,27 +62,25 @@ impl BackfillControl {
         *self.workers.borrow()
     }
 
-    /// Ends the range of keys that are swept with this one, in the order of pages; `None`: it has no end.
-    /// What lies beyond is left, and when nothing else is, the sweep waits for another end, and says so.
-    /// Pages that are under way are passed. Not checked: [`Authority::names`](crate::store::Authority::names)
-    /// knows what is a key.
+    /// Ends the range of keys that are swept with this one, in the order of pages; `None`: it has no end, as in
+    /// the beginning. What lies beyond is left, and when nothing else is, the sweep waits for another end, and
+    /// says so; if nothing lies beyond, it is done. Pages that are under way are passed. What is no key, as
+    /// [`Authority::names`](crate::store::Authority::names) knows, ends the sweep with an error. Like every
+    /// change, it is this backfill's: another one, which goes on where this failed, knows nothing of it.
     pub fn set_upto(&self, upto: Option<Key>) {
-        self.range.send_if_modified(|range| {
-            let differs = *range != upto;
-            *range = upto;
-            differs
-        });
+        self.range.set_end(upto);
     }
 
     /// With which key the range ends.
     #[must_use]
     pub fn upto(&self) -> Option<Key> {
-        self.range.borrow().clone()
+        self.range.end()
     }
 
     /// What would hold the next page back at this moment.
     #[must_use]
     pub fn held_back_by(&self) -> Option<Reason> {
-        self.pacer.held().map(|held| held.reason)
+        let held = self.pacer.held().map(|held| held.reason);
+        held.or_else(|| self.range.holds_back())
     }
 }

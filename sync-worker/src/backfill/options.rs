@@ -59,6 +59,9 @@ impl BackfillOptions {
     /// The most parts of a load.
     pub const MOST_PARTS: u32 = 1024;
 
+    /// The most workers of one process.
+    pub const MOST_WORKERS: u32 = 64;
+
     /// How many times as many keys a page of a load has, unless it is told: there is no copy that would wait
     /// for it.
     pub const LOADED: u32 = 4;

@@ -33,8 +33,8 @@ struct State<F> {
     taken: BTreeSet<u32>,
     /// Parts whose cursor somebody else has moved, and where it was seen last.
     elsewhere: BTreeMap<u32, Seen>,
-    /// Parts of which nothing more lies within the range that ends with this key.
-    beyond: BTreeMap<u32, Key>,
+    /// Parts of which nothing more lay within the range that ends with this key, and where they stood.
+    beyond: BTreeMap<u32, (Key, Cursor)>,
     /// Where the next look for a part begins: processes do not all begin with the first one.
     next: usize,
 }
@@ -116,7 +116,10 @@ impl<F: FnMut(Progress) + Send> Run<F> {
             let Some(part) = parts.get(from.wrapping_add(n) % parts.len()) else {
                 continue;
             };
-            let beyond = range.is_some() && state.beyond.get(&part.part) == range;
+            // Unless it was begun again, somebody else may only have brought it further.
+            let beyond = state.beyond.get(&part.part).is_some_and(|(end, at)| {
+                Some(end) == range && at.base == part.base && at.passed <= part.passed
+            });
             if part.done || beyond {
                 continue;
             }
@@ -143,8 +146,9 @@ impl<F: FnMut(Progress) + Send> Run<F> {
     }
 
     /// Nothing more of a part lies within the range that ends with this key.
-    pub(super) fn beyond(&self, part: u32, range: &Key) {
-        self.lock().beyond.insert(part, range.clone());
+    pub(super) fn beyond(&self, at: &Cursor, range: &Key) {
+        let seen = (range.clone(), at.clone());
+        self.lock().beyond.insert(at.part, seen);
     }
 
     /// Somebody else may go on with a part.
@@ -275,5 +279,25 @@ mod tests {
         let done = [0, 1, 2].map(|number| part(number, 9, true));
         assert!(matches!(run.choose(&done, None), Choice::Over));
         assert_eq!((run.ended().passed, run.is_over()), (27, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_beyond_the_range_is_left_until_it_is_begun_again() {
+        let copier = Memory::default().copier();
+        let at = |first: u64| [part(0, first, false), part(1, 5, false)];
+        let run = Run::new(&at(6), 30, copier.meters(), 0, |_| ());
+        let (end, further) = (Key::from(5), Key::from(6));
+        let choose = |first: u64, end: &Key| run.choose(&at(first), Some(end));
+        run.beyond(&part(0, 6, false), &end);
+        assert_eq!(chosen(&choose(6, &end)), Some(1));
+        assert!(matches!(choose(6, &end), Choice::Wait), "it is worked on");
+        run.give_back(1);
+        run.beyond(&part(1, 5, false), &end);
+        for first in [6, 8] {
+            assert!(matches!(choose(first, &end), Choice::Beyond(at) if at == end));
+        }
+        assert_eq!(chosen(&choose(3, &end)), Some(0), "begun again");
+        run.give_back(0);
+        assert!(chosen(&choose(6, &further)).is_some(), "another range");
     }
 }

@@ -3,6 +3,7 @@
 use changeover_flags::Key;
 use tokio::sync::watch;
 
+use super::range::Standing;
 use super::raw::Course;
 use super::run::{Choice, LOOK, Run};
 use super::{Backfill, Progress};
@@ -67,14 +68,20 @@ impl Backfill {
             },
             range: self.range.subscribe(),
         };
+        let mut stands: Option<Standing<'_, F>> = None;
         loop {
             worker.wanted.again().await;
             // What is lost between answers is no failure of a page.
             let parts = self.asked(&mut self.backoff(index), true).await?;
             let range = worker.range.borrow_and_update().clone();
-            match run.choose(&parts, range.as_ref()) {
+            let choice = run.choose(&parts, range.as_ref());
+            stands = stands.filter(|at| matches!(&choice, Choice::Beyond(end) if at.is_at(end)));
+            match choice {
                 Choice::Over => return Ok(()),
-                Choice::Beyond(range) => self.beyond(&range, &mut worker, run).await,
+                Choice::Beyond(end) => {
+                    let at = stands.get_or_insert_with(|| self.stand(end, run));
+                    at.wait(&mut worker).await;
+                }
                 Choice::Wait => tokio::time::sleep(LOOK).await,
                 Choice::Part(part) => {
                     let number = part.part;
@@ -128,7 +135,7 @@ impl Backfill {
                     let beyond = passed.beyond;
                     cursor = run.passed(passed);
                     if let Some(range) = range.as_ref().filter(|_| beyond) {
-                        run.beyond(cursor.part, range);
+                        run.beyond(&cursor, range);
                         return Ok(());
                     }
                 }

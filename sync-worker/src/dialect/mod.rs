@@ -183,6 +183,11 @@ pub trait Dialect: Send + Sync + Debug + 'static {
     /// and comparing the two may be an error.
     fn key_fits(&self, component: &str, column: &Column) -> bool;
 
+    /// Whether it is of the column's own type, too: an engine may hold any text in any column.
+    fn key_is_typed(&self, component: &str, column: &Column) -> bool {
+        self.key_fits(component, column)
+    }
+
     /// Why `column` cannot be part of a key, if it cannot: its text must not depend on settings.
     fn key_type_problem(&self, column: &Column) -> Option<String>;
 

@@ -145,8 +145,9 @@ impl Authority for SqlAuthority {
     }
 
     fn names(&self, key: &Key) -> bool {
-        let fits =
-            |(component, column): (&String, &Column)| self.dialect().key_fits(component, column);
+        let fits = |(component, column): (&String, &Column)| {
+            self.dialect().key_is_typed(component, column)
+        };
         let components = key.components(self.key_columns.len());
         components
             .is_some_and(|components| components.iter().zip(self.key_columns.iter()).all(fits))

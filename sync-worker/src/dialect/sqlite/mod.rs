@@ -246,6 +246,12 @@ impl Dialect for Sqlite {
         true
     }
 
+    fn key_is_typed(&self, component: &str, column: &Column) -> bool {
+        let value = self.key_value(component, column);
+        affinity::Affinity::of(&column.sql_type) != affinity::Affinity::Integer
+            || matches!(value, Value::Integer(_))
+    }
+
     fn key_type_problem(&self, column: &Column) -> Option<String> {
         use affinity::Affinity::{Integer, Text};
         (!matches!(affinity::Affinity::of(&column.sql_type), Integer | Text)).then(|| {
