@@ -5,28 +5,28 @@ use std::sync::Arc;
 
 use changeover_flags::{Key, Role, Version};
 use changeover_proxy::{BoxError, Copied, CopyKeys, Versions};
-use changeover_sync_worker::copy::{Copier, CopySource};
+use changeover_sync_worker::copy::{Copier, CopySource, Together};
 use changeover_sync_worker::store::StoreError;
 use futures_util::future::BoxFuture;
 
-/// The worker's copy as the proxy's port.
+/// The worker's copy as the proxy's port: of all writes that end at about the same time together.
 #[derive(Debug, Clone)]
-pub struct Copies(Copier);
+pub struct Copies(Together);
 
 impl Copies {
     pub(super) fn new(copier: Copier) -> Copies {
-        Copies(copier)
+        Copies(Together::new(copier, CopySource::Inline))
     }
 }
 
 impl CopyKeys for Copies {
     fn copy(&self, keys: Vec<Key>) -> BoxFuture<'static, Result<Copied, BoxError>> {
-        let copier = self.0.clone();
+        let copies = self.0.clone();
         Box::pin(async move {
-            let report = copier.copy(&keys, CopySource::Inline).await?;
+            let left = copies.copy(&keys).await?;
             Ok(Copied {
-                applied: report.applied + report.stale,
-                left: report.left,
+                applied: keys.len().saturating_sub(left.len()),
+                left,
             })
         })
     }

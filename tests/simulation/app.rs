@@ -12,7 +12,7 @@ use changeover::proxy::{
     Versions,
 };
 use changeover::shadow::Value;
-use changeover::worker::copy::{Copier, CopySource};
+use changeover::worker::copy::{Copier, CopySource, Together};
 use changeover::worker::metrics::Meters;
 use changeover::worker::store::{Authority, Follower, StoreError};
 use futures_util::future::BoxFuture;
@@ -142,7 +142,7 @@ impl Repository {
 #[derive(Clone)]
 struct Bridge {
     ports: Ports,
-    copier: Copier,
+    copies: Together,
     bug: Option<Bug>,
 }
 
@@ -151,10 +151,10 @@ impl CopyKeys for Bridge {
         let bridge = self.clone();
         let asked = keys.len();
         let copy = async move {
-            let report = bridge.copier.copy(&keys, CopySource::Inline).await?;
+            let left = bridge.copies.copy(&keys).await?;
             Ok(Copied {
-                applied: report.applied + report.stale,
-                left: report.left,
+                applied: asked.saturating_sub(left.len()),
+                left,
             })
         };
         if self.bug == Some(Bug::UnpinnedBeforeCopied) {
@@ -254,7 +254,7 @@ impl Instance {
             revision,
         };
         let bridge = Bridge {
-            copier: copier(&ports, bug),
+            copies: Together::new(copier(&ports, bug), CopySource::Inline),
             ports,
             bug,
         };

@@ -26,6 +26,7 @@
 //! what dirty keys and the [`drain`](crate::drain) are for.
 
 mod run;
+mod together;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -35,6 +36,8 @@ use changeover_flags::{Entity, Key};
 use crate::metrics::Meters;
 use crate::store::{Authority, Cursor, Follower, Stamped, StoreError};
 use run::Run;
+
+pub use together::{Answer, Left, Together};
 
 /// Who asks for a copy: a label, nothing else differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
