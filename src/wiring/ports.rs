@@ -1,6 +1,6 @@
 //! The proxy's ports, answered by the worker's copy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use changeover_flags::{Key, Role, Version};
@@ -24,8 +24,9 @@ impl CopyKeys for Copies {
         let copies = self.0.clone();
         Box::pin(async move {
             let left = copies.copy(&keys).await?;
+            let asked: BTreeSet<&Key> = keys.iter().collect();
             Ok(Copied {
-                applied: keys.len().saturating_sub(left.len()),
+                applied: asked.len().saturating_sub(left.len()),
                 left,
             })
         })

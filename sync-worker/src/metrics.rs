@@ -6,7 +6,7 @@
 //! | series | labels | counts |
 //! | --- | --- | --- |
 //! | `changeover_copies_total` | `entity`, `source`, `outcome` | copies of one key; each ends in exactly one outcome |
-//! | `changeover_copy_duration_seconds` | `entity`, `source` | one copy call, all its keys |
+//! | `changeover_copy_duration_seconds` | `entity`, `source` | one copy, all its keys; `inline`, of all writes that share it |
 //! | `changeover_mark_failures_total` | `entity` | keys copied whose mark was not confirmed: copied once more later |
 //! | `changeover_backfill_rows_total` | `entity`, `outcome` | keys of pages that the cursor passed: `copied`, `held` |
 //! | `changeover_backfill_pages_total` | `entity`, `outcome` | pages tried: `copied`, `retried` |

@@ -40,6 +40,8 @@ pub(crate) enum Fault {
     AnswerLost,
     /// Refused without effect.
     Refused,
+    /// Lost against others, without effect.
+    Busy,
     /// Never answers and never arrives.
     Hangs,
 }
@@ -214,6 +216,11 @@ impl Memory {
                 Err(unreachable())
             }
             Some(Fault::Refused) => Err(refused()),
+            Some(Fault::Busy) => Err(StoreError::Busy {
+                store: "memory".into(),
+                doing: format!("{op:?}"),
+                source: "a fault".into(),
+            }),
             Some(Fault::Hangs) => return Box::pin(std::future::pending()),
         };
         Box::pin(async move {
