@@ -5,7 +5,7 @@ use changeover::worker::migration::Migration;
 use super::dialect::{Rewrite, database};
 use super::rewrites::no_change;
 use super::{Rewrites, found};
-use crate::protocol::lifecycle::{everywhere, within_mariadb};
+use crate::protocol::lifecycle::{everywhere, on_pairs, within_mariadb};
 use crate::protocol::market::{Market, Topology, backfill};
 use crate::protocol::stock::{Stock, found as differing, verify_by};
 use crate::protocol::sums::{differences, filled};
@@ -22,6 +22,16 @@ everywhere!(
 );
 
 within_mariadb!(
+    a_null_that_is_summed_as_the_empty_text_is_found,
+    sums_without_versions_are_found,
+    a_column_that_is_not_summed_is_found,
+    a_target_that_is_not_summed_is_found,
+    spans_without_their_last_key_are_found,
+    spans_that_begin_with_the_first_key_are_found,
+    rows_that_are_all_in_the_first_span_are_found,
+    a_follower_whose_moved_keys_are_not_listed_is_found,
+);
+on_pairs!(
     a_null_that_is_summed_as_the_empty_text_is_found,
     sums_without_versions_are_found,
     a_column_that_is_not_summed_is_found,
@@ -51,7 +61,7 @@ async fn sees(topology: Topology, rewrite: Rewrites) -> Result<(), String> {
 }
 
 async fn open(stock: &Stock, rewrite: Rewrites) -> Migration {
-    let mapping = Market::mapping(&Stock::mapping(stock.topology));
+    let mapping = Market::mapping(&stock.own_mapping());
     let legacy = database(&stock.market.legacy_url, rewrite.0);
     let new = database(&stock.market.new_url, rewrite.1);
     Migration::open(Market::entity(), mapping, legacy, new)
@@ -65,18 +75,15 @@ fn is_sum(sql: &str) -> bool {
 }
 
 fn null_is_empty(sql: &str) -> String {
-    let mut sql = sql.to_owned();
-    if is_sum(&sql) {
-        for n in (0..30).rev() {
-            // SQLite's values keep their class.
-            let value = match sql.contains('$') {
-                true => format!("s.c{n}::text"),
-                false => format!("s.c{n}"),
-            };
-            sql = sql.replace(&format!(", s.c{n}"), &format!(", coalesce({value}, '')"));
-        }
+    match is_sum(sql) {
+        true => sql
+            .replace("t.\"title\"", "coalesce(t.\"title\", '')")
+            // Of the same old column.
+            .replace("t.\"slot\"", "coalesce(t.\"slot\", '')")
+            .replace("(title)", "(coalesce(title, ''))")
+            .replace(" title AS", " coalesce(title, '') AS"),
+        false => sql.to_owned(),
     }
-    sql
 }
 
 fn versions_are_zero(sql: &str) -> String {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use changeover::flags::Key;
 use changeover::worker::migration::Migration;
 use changeover::worker::verify::{Class, VerifyOptions, VerifyReport};
+use rand::RngExt as _;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom as _;
 
@@ -18,6 +19,8 @@ use columns::*;
 pub struct Stock {
     pub market: Market,
     pub topology: Topology,
+    /// Of the new table: name, type, and the old column.
+    columns: Vec<NewColumn>,
 }
 
 impl Stock {
@@ -25,8 +28,21 @@ impl Stock {
         Stock::of(Market::start(topology).await).await
     }
 
+    /// Without what two engines do not write alike, which is summed nowhere.
+    pub async fn alike(topology: Topology) -> Stock {
+        let unlike = Stock::unlike(topology);
+        let columns = Stock::new_columns(topology).iter();
+        let columns = columns.filter(|column| !unlike.contains(&column.0));
+        Stock::with(Market::start(topology).await, columns.copied().collect()).await
+    }
+
     /// Beside the marketplace.
     pub async fn of(market: Market) -> Stock {
+        let columns = Stock::new_columns(market.topology).to_vec();
+        Stock::with(market, columns).await
+    }
+
+    async fn with(market: Market, new_columns: Vec<NewColumn>) -> Stock {
         let topology = market.topology;
         let columns: String = Stock::old(topology)
             .iter()
@@ -40,7 +56,7 @@ impl Stock {
                    PRIMARY KEY (thing_id, position))"
             ))
             .await;
-        let columns: String = Stock::new_columns(topology)
+        let columns: String = new_columns
             .iter()
             .map(|(name, sql_type, _)| format!(", {name} {sql_type}"))
             .collect();
@@ -53,7 +69,11 @@ impl Stock {
                    PRIMARY KEY (thing_id, position))"
             ))
             .await;
-        Stock { market, topology }
+        Stock {
+            market,
+            topology,
+            columns: new_columns,
+        }
     }
 
     fn old(topology: Topology) -> Columns {
@@ -64,7 +84,7 @@ impl Stock {
         }
     }
 
-    fn new_columns(topology: Topology) -> &'static [(&'static str, &'static str, &'static str)] {
+    fn new_columns(topology: Topology) -> &'static [NewColumn] {
         match (topology.legacy_engine(), topology.new_engine()) {
             (Engine::Postgres, Engine::Sqlite) => POSTGRES_TO_SQLITE,
             (Engine::Sqlite, Engine::Postgres) => SQLITE_TO_POSTGRES,
@@ -78,8 +98,27 @@ impl Stock {
         }
     }
 
+    /// New columns for which no text is known that both engines write.
+    pub fn unlike(topology: Topology) -> &'static [&'static str] {
+        match (topology.legacy_engine(), topology.new_engine()) {
+            (Engine::Mariadb, Engine::Postgres) => &["small_double", "doc"],
+            (Engine::Mariadb, Engine::Sqlite) => &["small", "code"],
+            (Engine::Postgres, Engine::Sqlite) => &["code"],
+            _ => &[],
+        }
+    }
+
     pub fn mapping(topology: Topology) -> String {
-        let columns: String = Stock::new_columns(topology)
+        Stock::mapping_of(Stock::new_columns(topology))
+    }
+
+    /// The mapping of the columns that it has.
+    pub fn own_mapping(&self) -> String {
+        Stock::mapping_of(&self.columns)
+    }
+
+    fn mapping_of(columns: &[NewColumn]) -> String {
+        let columns: String = columns
             .iter()
             .map(|(name, _, from)| format!("{name} = \"{from}\"\n"))
             .collect();
@@ -116,6 +155,10 @@ impl Stock {
             .iter()
             .map(|(_, _, values)| format!(", {}", values.choose(random).unwrap()))
             .collect();
+        Stock::row_of(id, &values, random)
+    }
+
+    fn row_of(id: i64, values: &str, random: &mut SmallRng) -> String {
         let tag = TEXTS.choose(random).unwrap();
         format!(
             "INSERT INTO things VALUES ({id}{values});
@@ -125,11 +168,32 @@ impl Stock {
 
     /// A statement that sets a column of a new row to a chance value that its old column could have.
     pub fn change(&self, id: i64, random: &mut SmallRng) -> String {
-        let columns = Stock::new_columns(self.topology);
-        let (name, _, from) = columns.choose(random).unwrap();
+        let (name, _, from) = self.columns.choose(random).unwrap();
         let old = Stock::old(self.topology).iter().find(|old| old.0 == *from);
         let value = old.unwrap().2.choose(random).unwrap();
         format!("UPDATE goods SET {name} = {value} WHERE thing_id = {id}")
+    }
+
+    /// Such a row, mostly of values that all engines have.
+    pub fn tame_row(&self, id: i64, random: &mut SmallRng) -> String {
+        let values: String = Stock::old(self.topology)
+            .iter()
+            .map(|(_, _, values)| {
+                let tame = values.get(..3).filter(|_| random.random_bool(0.85));
+                format!(", {}", tame.unwrap_or(values).choose(random).unwrap())
+            })
+            .collect();
+        Stock::row_of(id, &values, random)
+    }
+
+    /// A statement that sets a column of a new row to what another row has in it, or to NULL.
+    pub fn exchange(&self, one: i64, other: i64, random: &mut SmallRng) -> String {
+        let (name, ..) = self.columns.choose(random).unwrap();
+        let value = match random.random_range(0..5) {
+            0 => "NULL".to_owned(),
+            _ => format!("(SELECT o.{name} FROM goods o WHERE o.thing_id = {other})"),
+        };
+        format!("UPDATE goods SET {name} = {value} WHERE thing_id = {one}")
     }
 
     /// Plain rows 1 to `rows`.
@@ -146,7 +210,7 @@ impl Stock {
     }
 
     pub async fn open(&self) -> Migration {
-        let mapping = Market::mapping(&Stock::mapping(self.topology));
+        let mapping = Market::mapping(&self.own_mapping());
         self.market.open_with(mapping).await
     }
 

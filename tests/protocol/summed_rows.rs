@@ -2,7 +2,7 @@
 
 use changeover::worker::verify::{Class, Recorded};
 
-use super::lifecycle::{everywhere, within_mariadb};
+use super::lifecycle::{everywhere, on_pairs, within_mariadb};
 use super::market::{Market, Topology, backfill};
 use super::stock::verify_by;
 
@@ -11,6 +11,10 @@ everywhere!(
     text_that_moves_into_another_column_is_seen,
 );
 within_mariadb!(
+    rows_of_no_key_are_not_summed,
+    text_that_moves_into_another_column_is_seen,
+);
+on_pairs!(
     rows_of_no_key_are_not_summed,
     text_that_moves_into_another_column_is_seen,
 );

@@ -53,6 +53,26 @@ impl Decimal {
         self.digits.is_empty() || (self.scale() <= scale && whole <= precision - scale)
     }
 
+    /// The number without a power of ten, without zeros that say nothing; `None` where that would be longer
+    /// than any database's number.
+    pub(super) fn plain(&self) -> Option<String> {
+        const MOST_ZEROS: usize = 150_000;
+        let zeros = usize::try_from(self.exponent.unsigned_abs()).ok()?;
+        let (before, after) = match self.exponent < 0 {
+            true => (0, zeros),
+            false => (zeros, 0),
+        };
+        let digits = (zeros <= MOST_ZEROS)
+            .then(|| format!("{:0>after$}{}", self.digits, "0".repeat(before)))?;
+        let (whole, part) = digits.split_at_checked(digits.len().checked_sub(after)?)?;
+        let sign = if self.negative { "-" } else { "" };
+        let whole = if whole.is_empty() { "0" } else { whole };
+        Some(match part {
+            "" => format!("{sign}{whole}"),
+            part => format!("{sign}{whole}.{part}"),
+        })
+    }
+
     /// The number, if it is a whole one.
     pub(super) fn whole(&self) -> Option<i128> {
         if self.digits.is_empty() {

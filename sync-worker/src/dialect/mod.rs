@@ -6,7 +6,7 @@
 //! | [`session`] | one connection of the worker's own, and what its errors mean |
 //! | [`catalog`] | tables, columns and keys as the database describes them |
 //! | [`inspect`], [`probe`], [`check`] | what the preflight, the contract's checks and the consistency checks ask |
-//! | [`sums`] | what rows of both sides are summed, and how |
+//! | [`sums`], [`alike`] | what rows of both sides are summed, and how: where engines differ, in one text |
 //! | [`load`] | how loaded a database is, for the worker's pace |
 //! | [`postgres`], [`mariadb`], [`sqlite`] | what differs between the engines |
 //! | [`authority`], [`follower`], [`home`], [`install`], [`standing`], [`raise`] | the protocol's SQL, the same for all |
@@ -18,6 +18,7 @@ use changeover_shadow::Value;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
+pub mod alike;
 pub mod authority;
 pub mod bulk;
 pub mod catalog;
@@ -30,6 +31,7 @@ pub mod inspect;
 pub mod install;
 pub mod load;
 pub mod mariadb;
+mod pair;
 pub mod postgres;
 pub mod probe;
 pub mod raise;

@@ -103,7 +103,8 @@ fn bind<'d>(
     component: &str,
     column: &Column,
 ) -> Statement<'d> {
-    let widest = dialect.sums().key_order(&column.sql_type);
+    let sums = dialect.sums();
+    let widest = (sums.key_order(&column.sql_type)).map(|order| sums.bound(order));
     let value = dialect.key_value(component, column);
     statement.bind(value, widest.unwrap_or(&column.sql_type))
 }

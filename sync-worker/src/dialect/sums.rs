@@ -7,29 +7,43 @@
 //! 1. The image is the queries' rows, and nothing else ([`Mapping::is_declared`]).
 //! 2. Its rows are the key's own, told apart by mapped columns, and every column is an expression: what
 //!    a lookup answers, a generated id, or another row's id, is known on the follower alone.
-//! 3. Both sides are of one engine, and it knows the text that each expression has in its column
-//!    ([`Summing::summed`]).
+//! 3. Each expression has a text that is known in its column: the one that both sides' engine knows
+//!    ([`Summing::summed`]), or where they are of two, the one that both write ([`alike`](super::alike)).
 //! 4. Keys have one order on both sides ([`Summing::key_order`]), or a span would be two sets of keys.
 
 use changeover_shadow::Value;
 use futures_util::future::BoxFuture;
 
-use super::catalog::{Column, Table};
+use super::Dialect;
+use super::alike::Form;
+use super::catalog::Column;
+use super::pair::Pair;
 use super::session::{Database, DbError, Session};
 use super::span::{place_among, within};
 use super::statement::Statement;
-use super::{Dialect, inspect};
-use crate::mapping::{Belongs, Identity, Mapping, Ownership, Shape, SourceQuery, Target};
+use crate::mapping::Mapping;
 use crate::preflight::Catalog;
 use crate::sum::{Span, Sum, Unsummed};
+
+/// How keys are ordered, in every database alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyOrder {
+    /// As whole numbers of 64 bits.
+    Signed,
+    /// As whole numbers of 64 bits without sign.
+    Unsigned,
+    /// As the digits of a uuid.
+    Uuid,
+}
 
 /// How an engine sums rows.
 pub trait Summing: Send + Sync {
     /// How keys of a type are ordered, whether it is a column's or one that
-    /// [`Dialect::describe_query`] answers: equal answers mean one order, also between
-    /// two databases of this engine. It is the name of a type that reads any bound. `None` where the
-    /// order depends on the database.
-    fn key_order(&self, sql_type: &str) -> Option<&'static str>;
+    /// [`Dialect::describe_query`] answers. `None` where the order depends on the database.
+    fn key_order(&self, sql_type: &str) -> Option<KeyOrder>;
+
+    /// The name of a type that reads any bound of keys in that order.
+    fn bound(&self, order: KeyOrder) -> &'static str;
 
     /// Whether an index finds rows by a comparison of several columns only beside one of the first.
     fn leads(&self) -> bool {
@@ -61,6 +75,14 @@ pub trait Summing: Send + Sync {
         column: &Column,
     ) -> Result<String, String>;
 
+    /// The forms in which values of a column are summed beside another engine's, the best first.
+    fn forms(&self, sql_type: &str) -> &'static [Form];
+
+    /// What stands in a row that is summed beside another engine's for an expression of this type, which may
+    /// be one that [`Dialect::describe_query`] answers: its text in that form, as far as this engine writes it.
+    /// `None` if it does not.
+    fn written(&self, expression: &str, sql_type: &str, form: Form) -> Option<String>;
+
     /// The sums of these rows, one for each place.
     fn sum<'a>(
         &'a self,
@@ -75,6 +97,10 @@ pub struct Sums {
     targets: Result<Vec<SumTarget>, Vec<Unsummed>>,
     /// The key columns of the root table.
     key: Vec<Column>,
+    /// Columns of the follower that have the key.
+    held_key: Vec<Column>,
+    /// The most keys whose rows are worth summing at once.
+    most_keys: u32,
 }
 
 /// How one target is summed.
@@ -90,15 +116,17 @@ pub(super) struct SumTarget {
     pub(super) held: RowsOf,
     /// The columns, in the mapping's order, as the follower has them.
     pub(super) columns: Vec<Column>,
+    /// How the value of each is written, if both sides are of two engines.
+    pub(super) forms: Option<Vec<Form>>,
 }
 
 /// Where rows of a target come from.
 #[derive(Debug, Clone)]
 pub(super) struct RowsOf {
-    from: String,
-    key: Vec<String>,
-    filter: Option<String>,
-    values: Vec<String>,
+    pub(super) from: String,
+    pub(super) key: Vec<String>,
+    pub(super) filter: Option<String>,
+    pub(super) values: Vec<String>,
 }
 
 impl Default for Sums {
@@ -107,6 +135,8 @@ impl Default for Sums {
         Sums {
             targets: Err(Vec::new()),
             key: Vec::new(),
+            held_key: Vec::new(),
+            most_keys: u32::MAX,
         }
     }
 }
@@ -125,14 +155,11 @@ impl Sums {
             let why = "the mapping is code, and what it answers is known only by asking it";
             return Sums::none("the mapping", why);
         }
-        if authority.engine() != follower.engine() {
-            return Sums::none("both sides", "they are of two engines");
-        }
         let root = catalog.authority.first();
         let key: Vec<Column> = (shape.root.key.iter())
             .filter_map(|name| root?.column(name).cloned())
             .collect();
-        let order: Option<Vec<&'static str>> = (key.iter())
+        let order: Option<Vec<KeyOrder>> = (key.iter())
             .map(|column| authority.sums().key_order(&column.sql_type))
             .collect();
         let Some(order) = order else {
@@ -148,18 +175,25 @@ impl Sums {
         };
         let mut targets = Vec::new();
         let mut unsummed = Vec::new();
+        let mut held_key = Vec::new();
         for (index, target) in shape.targets.iter().enumerate() {
             match pair.target(index, target) {
-                Ok(target) => targets.push(target),
+                Ok((target, holding)) => {
+                    targets.push(target);
+                    held_key = holding;
+                }
                 Err((place, why)) => unsummed.push(Unsummed { target: place, why }),
             }
         }
+        let most_keys = [authority, follower].map(|side| side.sums().most_keys());
         Sums {
             targets: match unsummed.is_empty() {
                 true => Ok(targets),
                 false => Err(unsummed),
             },
             key,
+            held_key,
+            most_keys: most_keys.into_iter().min().unwrap_or(u32::MAX),
         }
     }
 
@@ -167,13 +201,23 @@ impl Sums {
         let (target, why) = (target.to_owned(), why.to_owned());
         Sums {
             targets: Err(vec![Unsummed { target, why }]),
-            key: Vec::new(),
+            ..Sums::default()
         }
     }
 
     /// The key columns of the root table.
     pub(super) fn key(&self) -> &[Column] {
         &self.key
+    }
+
+    /// Columns of the follower that have the key.
+    pub(super) fn held_key(&self) -> &[Column] {
+        &self.held_key
+    }
+
+    /// The most keys whose rows are worth summing at once.
+    pub(super) fn most_keys(&self) -> u32 {
+        self.most_keys
     }
 
     /// What no sum stands for, and why; nothing where sums stand for all.
@@ -185,129 +229,6 @@ impl Sums {
     pub(super) fn targets(&self) -> Option<&[SumTarget]> {
         self.targets.as_ref().ok().map(Vec::as_slice)
     }
-}
-
-/// The two sides between which targets are looked at.
-struct Pair<'a> {
-    shape: &'a Shape,
-    catalog: &'a Catalog,
-    /// The order of each key component on the authority's side.
-    order: Vec<&'static str>,
-    authority: &'a dyn Dialect,
-    follower: &'a dyn Dialect,
-}
-
-/// What cannot be summed, and why.
-type Reason = (String, String);
-
-impl Pair<'_> {
-    fn target(&self, index: usize, target: &Target) -> Result<SumTarget, Reason> {
-        let not = |why: &str| (target.name.clone(), why.to_owned());
-        let holding = match &target.ownership {
-            Ownership::Shared { .. } => return Err(not("its rows are shared by many keys")),
-            Ownership::Owned {
-                identity: Identity::Generated(_),
-                ..
-            } => return Err(not("its rows have generated ids")),
-            Ownership::Owned {
-                belongs: Belongs::Row { .. },
-                ..
-            } => return Err(not("its rows belong to another row's id")),
-            Ownership::Owned {
-                belongs: Belongs::Key(columns),
-                ..
-            } => columns,
-        };
-        let unknown = || not("the catalog does not know all of it");
-        let (place, query) = (self.shape.queries.iter().enumerate())
-            .find(|(_, query)| query.fills == Some(index))
-            .ok_or_else(unknown)?;
-        let types = self.catalog.types.get(place).ok_or_else(unknown)?;
-        let key_types = self.catalog.key_types.get(place).ok_or_else(unknown)?;
-        let table = (self.catalog.follower.iter())
-            .find(|table| table.name == target.table)
-            .ok_or_else(unknown)?;
-        let held_types = (holding.iter())
-            .map(|name| Some(&table.column(name)?.sql_type))
-            .collect::<Option<Vec<_>>>()
-            .ok_or_else(unknown)?;
-        let ordered = |types: Vec<&String>| {
-            let found = types
-                .iter()
-                .map(|name| self.authority.sums().key_order(name));
-            found.eq(self.order.iter().copied().map(Some))
-        };
-        if !ordered(key_types.iter().collect()) || !ordered(held_types) {
-            return Err(not(
-                "its key is not ordered as the root table's: name columns of the same kind",
-            ));
-        }
-        self.columns(target, table, query, types, holding)
-    }
-
-    fn columns(
-        &self,
-        target: &Target,
-        table: &Table,
-        query: &SourceQuery,
-        types: &[String],
-        holding: &[String],
-    ) -> Result<SumTarget, Reason> {
-        let (mut source, mut held, mut columns) = (Vec::new(), Vec::new(), Vec::new());
-        for name in &target.columns {
-            let not = |why: String| (format!("{}.{name}", target.name), why);
-            let (column, (expression, from)) = table
-                .column(name)
-                .zip(expression(name, query, types))
-                .ok_or_else(|| not("it is a lookup's answer, or another row's id".to_owned()))?;
-            let name = self.follower.quote(&column.name);
-            source.push(
-                self.authority
-                    .sums()
-                    .summed(expression, Some(from), column)
-                    .map_err(not)?,
-            );
-            let of_column = self
-                .follower
-                .sums()
-                .summed(&format!("t.{name}"), None, column);
-            held.push(of_column.map_err(not)?);
-            columns.push(column.clone());
-        }
-        let root = &self.shape.root;
-        Ok(SumTarget {
-            name: target.name.clone(),
-            rooted: query.from == root.table && query.key == root.key,
-            source: RowsOf {
-                from: inspect::from(self.authority, root, query),
-                key: inspect::key(self.authority, root, query),
-                filter: query.filter.clone(),
-                values: source,
-            },
-            held: RowsOf {
-                from: format!("{} t", self.follower.table(&table.name)),
-                key: (holding.iter())
-                    .map(|name| format!("t.{}", self.follower.quote(name)))
-                    .collect(),
-                filter: None,
-                values: held,
-            },
-            columns,
-        })
-    }
-}
-
-/// The expression that fills a column as it is, and its type.
-fn expression<'a>(
-    column: &str,
-    query: &'a SourceQuery,
-    types: &'a [String],
-) -> Option<(&'a str, &'a str)> {
-    let selected = query.select.iter().zip(types);
-    // The first one is the slot, whatever the columns are called.
-    let mut filling = selected.skip(1).filter(|((name, _), _)| name == column);
-    let ((_, expression), sql_type) = filling.next()?;
-    Some((expression, sql_type))
 }
 
 impl RowsOf {
@@ -395,6 +316,9 @@ pub struct SummedRows<'a> {
     pub columns: &'a [Column],
     /// Whether the values are what a copy would put into these columns; otherwise they come out of them.
     pub copied: bool,
+    /// How the value of each column is written, if the other side is of another engine: in the one text
+    /// that is [`alike`](super::alike).
+    pub forms: Option<&'a [Form]>,
 }
 
 /// The sums that a database answered: of which place, of how many rows, and both halves as text. Those of no

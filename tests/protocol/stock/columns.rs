@@ -3,6 +3,9 @@
 /// Columns of the old table: name, type, and values, among which are those that are easily confused.
 pub(super) type Columns = &'static [(&'static str, &'static str, &'static [&'static str])];
 
+/// A column of the new table: name, type, and the old column.
+pub(super) type NewColumn = (&'static str, &'static str, &'static str);
+
 pub(super) const TEXTS: &[&str] = &[
     "NULL",
     "''",
@@ -128,8 +131,8 @@ pub(super) const POSTGRES: Columns = &[
     ),
 ];
 
-/// The new table's columns: name, type, and the old column.
-pub(super) const POSTGRES_NEW: &[(&str, &str, &str)] = &[
+/// PostgreSQL's columns in PostgreSQL.
+pub(super) const POSTGRES_NEW: &[NewColumn] = &[
     ("num", "bigint", "num"),
     ("num_text", "text", "num"),
     ("amount", "numeric", "amount"),
@@ -215,7 +218,7 @@ pub(super) const MARIADB: Columns = &[
 ];
 
 /// MariaDB's columns in PostgreSQL.
-pub(super) const MARIADB_TO_POSTGRES: &[(&str, &str, &str)] = &[
+pub(super) const MARIADB_TO_POSTGRES: &[NewColumn] = &[
     ("num", "bigint", "num"),
     ("num_text", "text", "num"),
     ("big", "numeric(20)", "big"),
@@ -242,7 +245,7 @@ pub(super) const MARIADB_TO_POSTGRES: &[(&str, &str, &str)] = &[
 ];
 
 /// MariaDB's columns in SQLite.
-pub(super) const MARIADB_TO_SQLITE: &[(&str, &str, &str)] = &[
+pub(super) const MARIADB_TO_SQLITE: &[NewColumn] = &[
     ("num", "BIGINT", "num"),
     ("big", "BIGINT", "big"),
     ("amount", "TEXT", "amount"),
@@ -264,7 +267,7 @@ pub(super) const MARIADB_TO_SQLITE: &[(&str, &str, &str)] = &[
 ];
 
 /// MariaDB's columns in MariaDB.
-pub(super) const MARIADB_NEW: &[(&str, &str, &str)] = &[
+pub(super) const MARIADB_NEW: &[NewColumn] = &[
     ("num", "bigint", "num"),
     ("num_text", "text", "num"),
     ("big", "bigint unsigned", "big"),
@@ -289,7 +292,7 @@ pub(super) const MARIADB_NEW: &[(&str, &str, &str)] = &[
 ];
 
 /// PostgreSQL's columns in MariaDB. What has no form there is held: infinities, `NaN`, years before 1.
-pub(super) const POSTGRES_TO_MARIADB: &[(&str, &str, &str)] = &[
+pub(super) const POSTGRES_TO_MARIADB: &[NewColumn] = &[
     ("num", "bigint", "num"),
     ("num_text", "text", "num"),
     ("amount", "decimal(40,10)", "amount"),
@@ -314,7 +317,7 @@ pub(super) const POSTGRES_TO_MARIADB: &[(&str, &str, &str)] = &[
 ];
 
 /// SQLite's columns in MariaDB. What has no form there is held: words in columns of numbers.
-pub(super) const SQLITE_TO_MARIADB: &[(&str, &str, &str)] = &[
+pub(super) const SQLITE_TO_MARIADB: &[NewColumn] = &[
     ("num", "bigint", "num"),
     ("num_text", "text", "num"),
     ("amount", "decimal(20,4)", "amount"),
@@ -365,7 +368,7 @@ pub(super) const SQLITE: Columns = &[
     ),
 ];
 
-pub(super) const SQLITE_NEW: &[(&str, &str, &str)] = &[
+pub(super) const SQLITE_NEW: &[NewColumn] = &[
     ("num", "BIGINT", "num"),
     ("num_text", "VARCHAR(20)", "num"),
     ("amount", "DECIMAL(12,2)", "amount"),
@@ -382,7 +385,7 @@ pub(super) const SQLITE_NEW: &[(&str, &str, &str)] = &[
 
 /// PostgreSQL's columns in SQLite. What one of these changes is held: numbers with more digits than a
 /// float has, and `NaN`.
-pub(super) const POSTGRES_TO_SQLITE: &[(&str, &str, &str)] = &[
+pub(super) const POSTGRES_TO_SQLITE: &[NewColumn] = &[
     ("num", "BIGINT", "num"),
     ("num_text", "VARCHAR(20)", "num"),
     ("amount", "DECIMAL(12,2)", "amount"),
@@ -405,7 +408,7 @@ pub(super) const POSTGRES_TO_SQLITE: &[(&str, &str, &str)] = &[
 ];
 
 /// SQLite's columns in PostgreSQL. What has no form there is held: words in columns of numbers.
-pub(super) const SQLITE_TO_POSTGRES: &[(&str, &str, &str)] = &[
+pub(super) const SQLITE_TO_POSTGRES: &[NewColumn] = &[
     ("num", "bigint", "num"),
     ("num_text", "text", "num"),
     ("amount", "numeric", "amount"),

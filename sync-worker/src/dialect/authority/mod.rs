@@ -168,7 +168,8 @@ impl Authority for SqlAuthority {
     }
 
     fn most_summed(&self) -> u32 {
-        self.dialect().sums().most_keys()
+        let own = self.dialect().sums().most_keys();
+        own.min(self.sums.most_keys())
     }
 
     fn keys<'a>(&'a self, span: &'a Span, limit: u32) -> Answer<'a, Vec<Key>> {

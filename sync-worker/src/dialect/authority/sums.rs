@@ -87,6 +87,7 @@ impl SqlAuthority {
                 places: spans.len(),
                 columns: &target.columns,
                 copied: true,
+                forms: target.forms.as_deref(),
             };
             add(&mut sums, self.dialect().sums().sum(session, rows).await?);
         }

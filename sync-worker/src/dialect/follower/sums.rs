@@ -76,6 +76,7 @@ impl SqlFollower {
                 places: spans.len(),
                 columns: &target.columns,
                 copied: false,
+                forms: target.forms.as_deref(),
             };
             add(&mut sums, self.dialect().sums().sum(session, rows).await?);
         }
@@ -101,7 +102,7 @@ impl SqlFollower {
         let statement = self.here(statement, "e.").sql(&format!(")){names} FROM "));
         let rows = target
             .held
-            .select(self.dialect(), statement, spans, self.sums.key())?;
+            .select(self.dialect(), statement, spans, self.sums.held_key())?;
         Some(versions.beside(rows))
     }
 
@@ -120,7 +121,7 @@ impl SqlFollower {
     ) -> Result<Vec<Key>, DbError> {
         let held = self.sums.targets().unwrap_or_default().iter();
         let held = held.map(|target| &target.held);
-        let within = (span, self.sums.key());
+        let within = (span, self.sums.held_key());
         match first_keys(self.dialect(), held, "1 = 1", within, limit) {
             Some(statement) => keys_of(session, statement, 0).await,
             None => Ok(Vec::new()),

@@ -33,6 +33,7 @@ use super::statement::{Arg, RowColumn, Statement};
 use super::sums::Summing;
 use super::{BadSetting, Dialect};
 
+mod alike;
 mod alters;
 mod catalog;
 mod check;

@@ -1,5 +1,6 @@
 //! Rows summed by MariaDB: a row is written as its fields, each with its length before it, so that two
-//! rows have one text only if all their fields have, and the MD5 of the text is summed in two halves.
+//! rows have one text only if all their fields have, and the MD5 of the text is summed in two halves. Where its
+//! values are in a form that other engines write, too, so is that text ([`alike`](crate::dialect::alike)).
 //!
 //! The server bends what it cannot say, with a warning at most. What is too long for a message becomes
 //! NULL, which would be equal to another one; a uuid of the moment takes its place, so that such rows
@@ -9,16 +10,25 @@ use changeover_shadow::Value;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::Mariadb;
+use super::{Mariadb, alike};
+use crate::dialect::alike::Form;
 use crate::dialect::catalog::Column;
 use crate::dialect::session::{DbError, Session};
 use crate::dialect::statement::{Arg, Statement};
-use crate::dialect::sums::{SummedRows, Summing, answered};
+use crate::dialect::sums::{KeyOrder, SummedRows, Summing, answered};
 use crate::sum::Sum;
 
 impl Summing for Mariadb {
-    fn key_order(&self, sql_type: &str) -> Option<&'static str> {
+    fn key_order(&self, sql_type: &str) -> Option<KeyOrder> {
         key_order(sql_type)
+    }
+
+    fn bound(&self, order: KeyOrder) -> &'static str {
+        match order {
+            KeyOrder::Signed => SIGNED,
+            KeyOrder::Unsigned => UNSIGNED,
+            KeyOrder::Uuid => "uuid",
+        }
     }
 
     fn leads(&self) -> bool {
@@ -32,6 +42,14 @@ impl Summing for Mariadb {
         column: &Column,
     ) -> Result<String, String> {
         summed(expression, from, column)
+    }
+
+    fn forms(&self, sql_type: &str) -> &'static [Form] {
+        alike::forms(sql_type)
+    }
+
+    fn written(&self, expression: &str, sql_type: &str, form: Form) -> Option<String> {
+        alike::written(expression, sql_type, form)
     }
 
     fn sum<'a>(
@@ -55,18 +73,18 @@ pub(super) fn bound(sql_type: &str) -> &'static str {
 const SIGNED: &str = "signed";
 const UNSIGNED: &str = "unsigned";
 
-/// How keys of a type are ordered, as what reads their bounds.
-fn key_order(sql_type: &str) -> Option<&'static str> {
+/// How keys of a type are ordered. The server orders uuids in a way of its own.
+fn key_order(sql_type: &str) -> Option<KeyOrder> {
     match (Kind::of(sql_type)?, sql_type) {
-        (Kind::Integer, "bigint unsigned") => Some(UNSIGNED),
-        (Kind::Integer, _) => Some(SIGNED),
+        (Kind::Integer, "bigint unsigned") => Some(KeyOrder::Unsigned),
+        (Kind::Integer, _) => Some(KeyOrder::Signed),
         _ => None,
     }
 }
 
 /// Types whose values have one form on every server, as far as sessions are set up alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Integer,
     Year,
     Bits,
@@ -83,7 +101,7 @@ enum Kind {
 
 impl Kind {
     /// Of a column's type, or of one as the driver calls it.
-    fn of(name: &str) -> Option<Kind> {
+    pub(super) fn of(name: &str) -> Option<Kind> {
         Some(match name.trim_end_matches(" unsigned") {
             "tinyint" | "smallint" | "mediumint" | "int" | "bigint" => Kind::Integer,
             "year" => Kind::Year,
@@ -122,7 +140,6 @@ fn summed(expression: &str, from: Option<&str>, column: &Column) -> Result<Strin
         )
     })?;
     let e = format!("({expression})");
-    let text = |e: &str| format!("CAST({e} AS CHAR CHARACTER SET utf8mb4)");
     let kind = match from {
         None => to,
         Some(from) => Kind::of(from)
@@ -152,8 +169,13 @@ fn summed(expression: &str, from: Option<&str>, column: &Column) -> Result<Strin
     })
 }
 
+/// The text of a value.
+pub(super) fn text(e: &str) -> String {
+    format!("CAST({e} AS CHAR CHARACTER SET utf8mb4)")
+}
+
 /// A decimal without the zeros at its end: its column has its own number of them.
-fn plain(e: &str) -> String {
+pub(super) fn plain(e: &str) -> String {
     let text = format!("CAST({e} AS CHAR)");
     format!(
         "TRIM(TRAILING '.' FROM TRIM(TRAILING '0' FROM \
@@ -162,7 +184,7 @@ fn plain(e: &str) -> String {
 }
 
 /// `said` of a value `e`; where it cannot be said, what is never equal.
-fn or_never(e: &str, said: &str) -> String {
+pub(super) fn or_never(e: &str, said: &str) -> String {
     // Of the type `uuid`, it would make uuids of both.
     format!("IF({e} IS NULL, NULL, COALESCE({said}, CAST(UUID() AS CHAR CHARACTER SET utf8mb4)))")
 }
@@ -264,7 +286,7 @@ mod tests {
         for sql_type in ["varchar", "uuid", "year", "decimal"] {
             assert_eq!(key_order(sql_type), None, "{sql_type}");
         }
-        assert_eq!(bound("signed"), "CAST(? AS SIGNED)");
+        assert_eq!(bound(SIGNED), "CAST(? AS SIGNED)");
         assert_eq!(bound("bigint"), "?");
     }
 }

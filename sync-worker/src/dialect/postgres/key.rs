@@ -3,6 +3,16 @@
 use crate::dialect::catalog::Column;
 use crate::dialect::exact;
 
+/// The text of the key that these expressions make.
+pub(super) fn text(expressions: &[String]) -> String {
+    if let [only] = expressions {
+        return format!("({only})::text");
+    }
+    let escaped = |e| format!(r"replace(replace(({e})::text, '\', '\\'), ',', '\,')");
+    let parts: Vec<String> = expressions.iter().map(escaped).collect();
+    parts.join(" || ',' || ")
+}
+
 /// Why `column` cannot be part of a key, if it cannot.
 pub(super) fn type_problem(column: &Column) -> Option<String> {
     let usable = [

@@ -22,6 +22,7 @@ use super::statement::{Arg, RowColumn, Statement};
 use super::sums::Summing;
 use super::{BadSetting, Dialect, tables};
 
+mod alike;
 mod alters;
 mod bulk;
 mod catalog;
@@ -230,12 +231,7 @@ impl Dialect for Postgres {
     }
 
     fn key_text(&self, expressions: &[String]) -> String {
-        if let [only] = expressions {
-            return format!("({only})::text");
-        }
-        let escaped = |e| format!(r"replace(replace(({e})::text, '\', '\\'), ',', '\,')");
-        let parts: Vec<String> = expressions.iter().map(escaped).collect();
-        parts.join(" || ',' || ")
+        key::text(expressions)
     }
 
     fn key_value(&self, component: &str, _column: &Column) -> Value {

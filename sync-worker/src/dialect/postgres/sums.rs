@@ -1,4 +1,4 @@
-//! Rows summed by PostgreSQL: a row is written as a record, which quotes its fields so that two rows
+//! Rows summed by PostgreSQL, beside PostgreSQL: a row is written as a record, which quotes its fields so that two rows
 //! have one text only if all their fields have, and the text is hashed twice. What all rows share, and the
 //! version, is in the seed of their hashes: in the text it took an eighth of the time, and a twentieth.
 //!
@@ -9,17 +9,26 @@ use changeover_shadow::Value;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::Postgres;
+use super::{Postgres, alike};
 use crate::dialect::Dialect;
+use crate::dialect::alike::Form;
 use crate::dialect::catalog::Column;
 use crate::dialect::session::{DbError, Session};
 use crate::dialect::statement::{Arg, Statement};
-use crate::dialect::sums::{SummedRows, Summing, answered};
+use crate::dialect::sums::{KeyOrder, SummedRows, Summing, answered};
 use crate::sum::Sum;
 
 impl Summing for Postgres {
-    fn key_order(&self, sql_type: &str) -> Option<&'static str> {
+    fn key_order(&self, sql_type: &str) -> Option<KeyOrder> {
         key_order(sql_type)
+    }
+
+    fn bound(&self, order: KeyOrder) -> &'static str {
+        match order {
+            KeyOrder::Signed => "bigint",
+            KeyOrder::Unsigned => "numeric",
+            KeyOrder::Uuid => "uuid",
+        }
     }
 
     fn lists_versions(&self) -> bool {
@@ -35,18 +44,29 @@ impl Summing for Postgres {
         summed(expression, from, column)
     }
 
+    fn forms(&self, sql_type: &str) -> &'static [Form] {
+        alike::forms(sql_type)
+    }
+
+    fn written(&self, expression: &str, sql_type: &str, form: Form) -> Option<String> {
+        alike::written(expression, sql_type, form)
+    }
+
     fn sum<'a>(
         &'a self,
         session: &'a mut dyn Session,
         rows: SummedRows<'a>,
     ) -> BoxFuture<'a, Result<Vec<Sum>, DbError>> {
-        sum(self, session, rows).boxed()
+        match rows.forms {
+            Some(_) => alike::sum(self, session, rows).boxed(),
+            None => sum(self, session, rows).boxed(),
+        }
     }
 }
 
 /// Types that have one text in every database, as far as sessions are set up alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Boolean,
     Integer,
     Numeric,
@@ -66,7 +86,7 @@ enum Kind {
 
 impl Kind {
     /// Of a column's type, or of one as the driver calls it.
-    fn of(name: &str) -> Option<Kind> {
+    pub(super) fn of(name: &str) -> Option<Kind> {
         Some(match name {
             "boolean" | "BOOL" => Kind::Boolean,
             "smallint" | "integer" | "bigint" | "INT2" | "INT4" | "INT8" => Kind::Integer,
@@ -162,11 +182,11 @@ fn is_same(from: &str, to: &str, kind: Kind) -> bool {
     }
 }
 
-/// How keys of a type are ordered, as a type to read their bounds as.
-fn key_order(sql_type: &str) -> Option<&'static str> {
+/// How keys of a type are ordered.
+fn key_order(sql_type: &str) -> Option<KeyOrder> {
     match Kind::of(sql_type)? {
-        Kind::Integer => Some("bigint"),
-        Kind::Uuid => Some("uuid"),
+        Kind::Integer => Some(KeyOrder::Signed),
+        Kind::Uuid => Some(KeyOrder::Uuid),
         _ => None,
     }
 }
@@ -327,7 +347,7 @@ mod tests {
     #[test]
     fn keys_are_ordered_where_no_collation_is_asked() {
         assert_eq!(key_order("INT4"), key_order("bigint"));
-        assert_eq!(key_order("uuid"), Some("uuid"));
+        assert_eq!(key_order("uuid"), Some(KeyOrder::Uuid));
         assert_eq!(key_order("text"), None);
     }
 }

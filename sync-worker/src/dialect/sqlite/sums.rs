@@ -8,15 +8,23 @@ use futures_util::future::BoxFuture;
 
 use super::Sqlite;
 use super::affinity::Affinity;
+use crate::dialect::alike::{Form, add_row};
 use crate::dialect::authority::{integer, key_at};
 use crate::dialect::catalog::Column;
 use crate::dialect::session::{DbError, Session};
-use crate::dialect::sums::{SummedRows, Summing, at};
+use crate::dialect::sums::{KeyOrder, SummedRows, Summing, at};
 use crate::sum::Sum;
 
 impl Summing for Sqlite {
-    fn key_order(&self, sql_type: &str) -> Option<&'static str> {
+    fn key_order(&self, sql_type: &str) -> Option<KeyOrder> {
         key_order(sql_type)
+    }
+
+    fn bound(&self, order: KeyOrder) -> &'static str {
+        match order {
+            KeyOrder::Signed | KeyOrder::Unsigned => "bigint",
+            KeyOrder::Uuid => "text",
+        }
     }
 
     fn most_keys(&self) -> u32 {
@@ -33,6 +41,15 @@ impl Summing for Sqlite {
         Ok(expression.to_owned())
     }
 
+    fn forms(&self, sql_type: &str) -> &'static [Form] {
+        forms(sql_type)
+    }
+
+    fn written(&self, expression: &str, _sql_type: &str, form: Form) -> Option<String> {
+        // It has no numbers of 32 bits.
+        (form != Form::Single).then(|| expression.to_owned())
+    }
+
     fn sum<'a>(
         &'a self,
         session: &'a mut dyn Session,
@@ -44,15 +61,29 @@ impl Summing for Sqlite {
 
 /// A column can hold text whatever it is declared as; numbers come before all text, and bounds are
 /// numbers, so these columns still divide alike.
-fn key_order(declared: &str) -> Option<&'static str> {
-    (Affinity::of(declared) == Affinity::Integer).then_some("bigint")
+fn key_order(declared: &str) -> Option<KeyOrder> {
+    (Affinity::of(declared) == Affinity::Integer).then_some(KeyOrder::Signed)
+}
+
+/// A column holds what comes, as far as it does not prefer another class: what is neither a number nor bytes came as a
+/// text. In a column of no preference a number and its text are two values, and have one text.
+fn forms(declared: &str) -> &'static [Form] {
+    match Affinity::of(declared) {
+        Affinity::Text => &[Form::Text, Form::Bytes],
+        Affinity::Integer | Affinity::Numeric => {
+            &[Form::Number, Form::Double, Form::Text, Form::Bytes]
+        }
+        Affinity::Real => &[Form::Double, Form::Number],
+        Affinity::Blob => &[Form::Bytes],
+    }
 }
 
 async fn sum(session: &mut dyn Session, summed: SummedRows<'_>) -> Result<Vec<Sum>, DbError> {
     let mut sums = vec![Sum::default(); summed.places];
     for mut row in session.fetch(summed.rows).await? {
         let mut values = row.split_off(3);
-        if summed.copied {
+        // Beside another engine a value is what it is: that engine's column makes of it what its own form says.
+        if summed.copied && summed.forms.is_none() {
             let stored = values.into_iter().zip(summed.columns);
             values = stored
                 .map(|(value, column)| Affinity::of(&column.sql_type).apply(value))
@@ -65,7 +96,15 @@ async fn sum(session: &mut dyn Session, summed: SummedRows<'_>) -> Result<Vec<Su
         let key = key_at(&row, 1).ok_or_else(|| DbError::odd("a key is not text"))?;
         let sum = row.first().and_then(|place| at(&mut sums, place));
         let sum = sum.ok_or_else(|| DbError::odd("a row is in none of the spans asked for"))?;
-        sum.add_row(summed.salt, summed.target, &key, version, &values);
+        match summed.forms {
+            None => sum.add_row(summed.salt, summed.target, &key, version, &values),
+            Some(forms) => add_row(
+                sum,
+                (summed.salt, summed.target),
+                (&key, version),
+                (&values, forms),
+            ),
+        }
     }
     Ok(sums)
 }
