@@ -45,14 +45,14 @@ pub fn watched_folder(
 ) -> Result<(PathBuf, Watchdog), String> {
     // A socket's path has 107 bytes, and root's own temporary folder may be closed to others.
     let ours = env::temp_dir();
-    let base = if run_as.is_some() || ours.as_os_str().len() > 60 {
-        Path::new("/tmp")
-    } else {
-        &ours
+    let base = match env::var_os("CHANGEOVER_SERVERS_IN") {
+        Some(folder) => PathBuf::from(folder),
+        None if run_as.is_some() || ours.as_os_str().len() > 60 => PathBuf::from("/tmp"),
+        None => ours,
     };
     let folder = tempfile::Builder::new()
         .prefix(prefix)
-        .tempdir_in(base)
+        .tempdir_in(&base)
         .map_err(|error| format!("{}: {error}", base.display()))?;
     if let Some((user, group)) = run_as {
         chown(folder.path(), Some(user), Some(group)).map_err(|error| error.to_string())?;
