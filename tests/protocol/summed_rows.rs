@@ -9,14 +9,17 @@ use super::stock::verify_by;
 everywhere!(
     rows_of_no_key_are_not_summed,
     text_that_moves_into_another_column_is_seen,
+    what_a_lookup_answers_is_summed_by_what_it_was_asked,
 );
 within_mariadb!(
     rows_of_no_key_are_not_summed,
     text_that_moves_into_another_column_is_seen,
+    what_a_lookup_answers_is_summed_by_what_it_was_asked,
 );
 on_pairs!(
     rows_of_no_key_are_not_summed,
     text_that_moves_into_another_column_is_seen,
+    what_a_lookup_answers_is_summed_by_what_it_was_asked,
 );
 
 /// A legacy and a new table of the same columns.
@@ -178,6 +181,61 @@ mod scenario {
             assert!(report.clean() && report.recorded == Recorded::Yes);
             let sums = (report.compared, report.sums.bisected);
             assert_eq!(sums, (20, 0), "{topology:?}: {report:?}");
+        }
+    }
+
+    pub(super) async fn what_a_lookup_answers_is_summed_by_what_it_was_asked(topology: Topology) {
+        let market = Market::start(topology).await;
+        let (old, new) = (market.legacy.engine(), market.new.engine());
+        let tables = "CREATE TABLE shops (id bigint PRIMARY KEY NOT NULL, owner {word})";
+        market.legacy.run(&old.schema(tables)).await;
+        let tables =
+            "CREATE TABLE owners (id bigint PRIMARY KEY NOT NULL, name {exact} NOT NULL UNIQUE);
+             CREATE TABLE stores (shop_id bigint PRIMARY KEY NOT NULL, owner_id bigint, title text);
+             INSERT INTO owners VALUES (70, 'ann'), (80, 'bo'), (90, 'Bo')";
+        market.new.run(&new.schema(tables)).await;
+        let rows: String = (1..=20)
+            .map(|n| match n % 4 {
+                0 => format!("INSERT INTO shops VALUES ({n}, NULL);"),
+                1 => format!("INSERT INTO shops VALUES ({n}, 'ann');"),
+                2 => format!("INSERT INTO shops VALUES ({n}, 'bo');"),
+                _ => format!("INSERT INTO shops VALUES ({n}, 'Bo');"),
+            })
+            .collect();
+        market.legacy.run(&rows).await;
+        let mapping = r#"
+            revision = 1
+            root = { table = "shops", key = ["id"] }
+            lookup.owner = { table = "owners", by = "name", value = "id" }
+            [[target]]
+            table = "stores"
+            owned_by = { key = ["shop_id"] }
+            identity = ["shop_id"]
+            [target.columns]
+            shop_id = "id"
+            owner_id = { lookup = "owner", by = "owner" }
+            title = "owner"
+        "#;
+        let migration = market.installed_with(mapping).await;
+        backfill(&migration).await;
+        let report = verify_by(&migration, 1, 4).await;
+        assert!(report.unsummed.is_empty(), "{:?}", report.unsummed);
+        assert!(report.clean() && report.sums.bisected == 0, "{report:?}");
+        // Another owner, the owner of none, none, and nobody's id for an owner and for none.
+        let forged = [
+            (1, "80"),
+            (4, "70"),
+            (2, "NULL"),
+            (3, "7"),
+            (8, "7"),
+            (6, "90"),
+        ];
+        for (n, (id, owner)) in forged.iter().enumerate() {
+            let forge = format!("UPDATE stores SET owner_id = {owner} WHERE shop_id = {id}");
+            market.new.force(&forge).await;
+            let report = verify_by(&migration, 1, 4).await;
+            let differ = report.count(Class::Divergent);
+            assert_eq!(differ, n as u64 + 1, "{topology:?}, {forge}: {report:?}");
         }
     }
 }

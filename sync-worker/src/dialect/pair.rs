@@ -68,37 +68,35 @@ impl Pair<'_> {
                 "its key is not ordered as the root table's: name columns of the same kind",
             ));
         }
-        let target = self.columns(target, table, query, types, holding)?;
+        let target = self.columns((index, target), table, (query, types), holding)?;
         Ok((target, held_key))
     }
 
     fn columns(
         &self,
-        target: &Target,
+        (index, target): (usize, &Target),
         table: &Table,
-        query: &SourceQuery,
-        types: &[String],
+        (query, types): (&SourceQuery, &[String]),
         holding: &[String],
     ) -> Result<SumTarget, Reason> {
         let (mut source, mut held, mut columns) = (Vec::new(), Vec::new(), Vec::new());
         let mut forms = (self.authority.engine() != self.follower.engine()).then(Vec::new);
         for name in &target.columns {
             let not = |why: String| (format!("{}.{name}", target.name), why);
-            let (column, (expression, from)) = table
-                .column(name)
-                .zip(expression(name, query, types))
-                .ok_or_else(|| not("it is a lookup's answer, or another row's id".to_owned()))?;
-            let (of_source, of_column) = match &mut forms {
-                None => self.summed((expression, from), column).map_err(not)?,
-                Some(forms) => {
-                    let (form, texts) = self.alike((expression, from), column).map_err(not)?;
-                    forms.push(form);
-                    texts
-                }
+            let column = (table.column(name))
+                .ok_or_else(|| not("the catalog does not know all of it".to_owned()))?;
+            let summed = match expression(name, query, types) {
+                Some(filling) if forms.is_none() => self.summed(filling, column),
+                Some(filling) => self.alike(filling, column, &self.held(column), column),
+                None => self.looked_up(index, column, (query, types)),
             };
-            source.push(of_source);
-            held.push(of_column);
-            columns.push(column.clone());
+            let summed = summed.map_err(not)?;
+            if let Some(forms) = &mut forms {
+                forms.extend(summed.form);
+            }
+            source.push(summed.source);
+            held.push(summed.held);
+            columns.push(summed.column);
         }
         let root = &self.shape.root;
         Ok(SumTarget {
@@ -128,48 +126,106 @@ impl Pair<'_> {
         format!("t.{}", self.follower.quote(&column.name))
     }
 
-    /// What stands for an expression and for the column that it fills, between databases of one engine.
-    fn summed(
-        &self,
-        (expression, from): (&str, &str),
-        column: &Column,
-    ) -> Result<(String, String), String> {
+    /// How an expression and the column that it fills are summed between databases of one engine.
+    fn summed(&self, (expression, from): Filling<'_>, column: &Column) -> Result<Summed, String> {
         let (authority, follower) = (self.authority.sums(), self.follower.sums());
-        Ok((
-            authority.summed(expression, Some(from), column)?,
-            follower.summed(&self.held(column), None, column)?,
-        ))
+        Ok(Summed {
+            source: authority.summed(expression, Some(from), column)?,
+            held: follower.summed(&self.held(column), None, column)?,
+            column: column.clone(),
+            form: None,
+        })
     }
 
-    /// The same between two engines, and the form of both.
+    /// How an expression and what the follower has in its place, of the type of `like`, are summed as one text, which
+    /// is how two engines do: in the best form that both write.
     fn alike(
         &self,
-        (expression, from): (&str, &str),
+        (expression, from): Filling<'_>,
         column: &Column,
-    ) -> Result<(Form, (String, String)), String> {
+        held: &str,
+        like: &Column,
+    ) -> Result<Summed, String> {
         let (authority, follower) = (self.authority.sums(), self.follower.sums());
-        let held = self.held(column);
-        let written = follower.forms(&column.sql_type).iter().find_map(|form| {
-            let source = authority.written(expression, from, *form)?;
-            let held = follower.written(&held, &column.sql_type, *form)?;
-            Some((*form, (source, held)))
+        let written = follower.forms(&like.sql_type).iter().find_map(|form| {
+            Some(Summed {
+                source: authority.written(expression, from, *form)?,
+                held: follower.written(held, &like.sql_type, *form)?,
+                column: column.clone(),
+                form: Some(*form),
+            })
         });
         written.ok_or_else(|| {
             format!(
-                "no text is known that both engines write of values of type {from} in a column of type {}: \
+                "no text is known that both sides write of values of type {from} in a column of type {}: \
                  convert them in the expression",
-                column.full_type
+                like.full_type
             )
         })
     }
+
+    /// How what a lookup is asked for is summed, and on the follower's side what it was asked for, which the answer
+    /// tells: a lookup's rows never change, and each answer is one row's. An answer that no row gives agrees with nothing.
+    fn looked_up(
+        &self,
+        target: usize,
+        column: &Column,
+        (query, types): (&SourceQuery, &[String]),
+    ) -> Result<Summed, String> {
+        let answers = self.shape.pointers.iter().find(|pointer| {
+            pointer.target == target && pointer.column == column.name && pointer.by.is_some()
+        });
+        let asked = expression(&format!("{}.by", column.name), query, types);
+        let Some((pointer, asked)) = answers.zip(asked) else {
+            return Err("it is another row's id".to_owned());
+        };
+        let table = (self.catalog.follower.iter()).find(|table| table.name == pointer.table);
+        let of = |name: &String| table.and_then(|table| table.column(name));
+        let (Some(by), Some(value)) = (pointer.by.as_ref().and_then(of), of(&pointer.names)) else {
+            return Err("the catalog does not know all of its lookup".to_owned());
+        };
+        // Other texts than these can be equal and not the same.
+        let exact = self.follower.sums().key_order(&value.sql_type).is_some();
+        let unique = table.is_some_and(|table| table.is_unique(std::slice::from_ref(&value.name)));
+        if !exact || !unique || value.sql_type != column.sql_type {
+            return Err(format!(
+                "it is a lookup's answer, which tells what was asked only where {}.{} is unique, of the column's type, and one of integers (PostgreSQL: or uuids)",
+                pointer.table, value.name
+            ));
+        }
+        let quote = |column: &Column| format!("looked.{}", self.follower.quote(&column.name));
+        let (from, held) = (self.follower.table(&pointer.table), self.held(column));
+        let mut summed = self.alike(asked, column, &quote(by), by)?;
+        summed.held = format!(
+            "CASE WHEN {held} IS NOT NULL THEN coalesce((SELECT {} FROM {from} looked WHERE {} = {held}), {}) END",
+            summed.held,
+            quote(value),
+            self.follower.sums().never()
+        );
+        summed.column = self.follower.sums().text_like(by);
+        Ok(summed)
+    }
 }
+
+/// How one column is summed.
+struct Summed {
+    source: String,
+    held: String,
+    /// What both are values of.
+    column: Column,
+    /// How they are written, unless each engine sums its own values.
+    form: Option<Form>,
+}
+
+/// An expression, and its type.
+type Filling<'a> = (&'a str, &'a str);
 
 /// The expression that fills a column as it is, and its type.
 fn expression<'a>(
     column: &str,
     query: &'a SourceQuery,
     types: &'a [String],
-) -> Option<(&'a str, &'a str)> {
+) -> Option<Filling<'a>> {
     let selected = query.select.iter().zip(types);
     // The first one is the slot, whatever the columns are called.
     let mut filling = selected.skip(1).filter(|((name, _), _)| name == column);

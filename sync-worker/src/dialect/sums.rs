@@ -5,8 +5,9 @@
 //! it, and what is not known has a reason ([`Unsummed`]) and is compared key by key:
 //!
 //! 1. The image is the queries' rows, and nothing else ([`Mapping::is_declared`]).
-//! 2. Its rows are the key's own, told apart by mapped columns, and every column is an expression: what
-//!    a lookup answers, a generated id, or another row's id, is known on the follower alone.
+//! 2. Its rows are the key's own, told apart by mapped columns, and every column is an expression or a lookup's
+//!    answer, which tells what the lookup was asked for: a generated id, or another row's id, is known on the
+//!    follower alone.
 //! 3. Each expression has a text that is known in its column: the one that both sides' engine knows
 //!    ([`Summing::summed`]), or where they are of two, the one that both write ([`alike`](super::alike)).
 //! 4. Keys have one order on both sides ([`Summing::key_order`]), or a span would be two sets of keys.
@@ -82,6 +83,18 @@ pub trait Summing: Send + Sync {
     /// be one that [`Dialect::describe_query`] answers: its text in that form, as far as this engine writes it.
     /// `None` if it does not.
     fn written(&self, expression: &str, sql_type: &str, form: Form) -> Option<String>;
+
+    /// An expression that agrees with nothing.
+    fn never(&self) -> &'static str;
+
+    /// A column of what [`written`](Summing::written) answers of `column`.
+    fn text_like(&self, column: &Column) -> Column {
+        Column {
+            sql_type: "text".to_owned(),
+            full_type: "text".to_owned(),
+            ..column.clone()
+        }
+    }
 
     /// The sums of these rows, one for each place.
     fn sum<'a>(

@@ -105,6 +105,9 @@ pub struct Pointer {
     pub table: String,
     /// The column of that table that holds the same value.
     pub names: String,
+    /// Where it is what a lookup answers: the column that the lookup is asked by. The mapping's query selects
+    /// what it is asked for as `COLUMN.by`.
+    pub by: Option<String>,
 }
 
 /// The table whose rows define the keys.

@@ -52,6 +52,10 @@ impl Summing for Mariadb {
         alike::written(expression, sql_type, form)
     }
 
+    fn never(&self) -> &'static str {
+        NEVER
+    }
+
     fn sum<'a>(
         &'a self,
         session: &'a mut dyn Session,
@@ -183,10 +187,12 @@ pub(super) fn plain(e: &str) -> String {
     )
 }
 
+/// What is never equal. Of the type `uuid`, it would make uuids of what it stands beside.
+const NEVER: &str = "CAST(UUID() AS CHAR CHARACTER SET utf8mb4)";
+
 /// `said` of a value `e`; where it cannot be said, what is never equal.
 pub(super) fn or_never(e: &str, said: &str) -> String {
-    // Of the type `uuid`, it would make uuids of both.
-    format!("IF({e} IS NULL, NULL, COALESCE({said}, CAST(UUID() AS CHAR CHARACTER SET utf8mb4)))")
+    format!("IF({e} IS NULL, NULL, COALESCE({said}, {NEVER}))")
 }
 
 async fn sum(

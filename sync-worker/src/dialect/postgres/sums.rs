@@ -52,6 +52,10 @@ impl Summing for Postgres {
         alike::written(expression, sql_type, form)
     }
 
+    fn never(&self) -> &'static str {
+        "gen_random_uuid()::text"
+    }
+
     fn sum<'a>(
         &'a self,
         session: &'a mut dyn Session,

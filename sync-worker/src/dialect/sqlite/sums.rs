@@ -50,6 +50,15 @@ impl Summing for Sqlite {
         (form != Form::Single).then(|| expression.to_owned())
     }
 
+    fn never(&self) -> &'static str {
+        "randomblob(16)"
+    }
+
+    /// A value keeps its own class, and is stored as that column stores it.
+    fn text_like(&self, column: &Column) -> Column {
+        column.clone()
+    }
+
     fn sum<'a>(
         &'a self,
         session: &'a mut dyn Session,

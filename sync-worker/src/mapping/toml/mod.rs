@@ -165,15 +165,15 @@ impl TomlMapping {
 fn pointers(target: &Target, plan: &Plan, shape: &Shape) -> Vec<Pointer> {
     let cells = target.columns.iter().zip(&plan.cells);
     let named = cells.filter_map(|(column, cell)| {
-        let (table, names) = match *cell {
+        let (table, names, by) = match *cell {
             CellPlan::Value(_) => return None,
             CellPlan::Lookup { lookup, .. } => {
                 let lookup = shape.lookups.get(lookup)?;
-                (&lookup.table, lookup.value.as_str())
+                (&lookup.table, lookup.value.as_str(), Some(&lookup.by))
             }
             CellPlan::Row { target, .. } => {
                 let target = shape.targets.get(target)?;
-                (&target.table, target.id_column()?)
+                (&target.table, target.id_column()?, None)
             }
         };
         Some(Pointer {
@@ -181,6 +181,7 @@ fn pointers(target: &Target, plan: &Plan, shape: &Shape) -> Vec<Pointer> {
             column: column.clone(),
             table: table.clone(),
             names: names.to_owned(),
+            by: by.cloned(),
         })
     });
     named.collect()
