@@ -8,7 +8,7 @@
 //! both have; it detects errors, and is no defence against somebody who chooses rows.
 //!
 //! A form is exact. Two values have one text in it only if a verify takes them for equal; what has no text
-//! in a form has a field of its own, [`NEVER`], which agrees with nothing, and is compared key by key.
+//! in a form has a field of its own, `!`, which agrees with nothing, and is compared key by key.
 //!
 //! [`Summing::summed`]: super::sums::Summing::summed
 
