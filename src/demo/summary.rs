@@ -30,8 +30,8 @@ pub struct Summary {
     pub(super) ledger: Option<Written>,
     /// Writes of a copying stage, by what became of their copy at once.
     pub(super) follows: BTreeMap<String, u64>,
-    /// Keys that the worker copied, by who asked for it and what became of it: those of `follows`
-    /// are the ones asked for `inline`.
+    /// Keys that the worker copied, by who asked for it and what became of it: `inline` are those of `follows`, a key
+    /// of several writes that ended together once.
     pub(super) copies: BTreeMap<String, u64>,
     pub(super) dirty_keys_at_most: u64,
     pub(super) problems: Vec<String>,
