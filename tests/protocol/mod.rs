@@ -32,6 +32,7 @@ mod sizes;
 mod standing;
 pub mod stock;
 mod summed_keys;
+mod summed_pairs;
 mod summed_rows;
 pub mod sums;
 mod to_mariadb;

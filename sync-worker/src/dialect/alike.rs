@@ -21,7 +21,8 @@ use crate::sum::Sum;
 /// How a value is written for sums between two engines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// A whole number, or true and false as 1 and 0.
+    /// A whole number, or true and false as 1 and 0. A float from 10^15 on is written as a power of ten, which no column of
+    /// whole numbers reads.
     Integer,
     /// A number that is exact in decimal digits: without zeros before it or at the end of its decimals.
     Number,
@@ -31,7 +32,7 @@ pub enum Form {
     Double,
     /// A text as it is, or anything else as the text that a copy carries.
     Text,
-    /// A uuid: 32 hexadecimal digits.
+    /// A uuid: in small letters, as a text of hyphens and hexadecimal digits.
     Uuid,
     /// Bytes: two hexadecimal digits each.
     Bytes,
@@ -86,7 +87,13 @@ impl Form {
             (Form::Integer | Form::Number | Form::Text, Value::Integer(value)) => {
                 Some(value.to_string())
             }
-            (Form::Integer, Value::Float(value)) if value.fract() != 0.0 => None,
+            (Form::Integer, Value::Float(value))
+                if value.fract() != 0.0
+                    || value.abs() >= 1e15
+                    || (*value == 0.0 && value.is_sign_negative()) =>
+            {
+                None
+            }
             // It stands for the shortest decimal that reads as it, which this is.
             (Form::Integer | Form::Number, Value::Float(value)) if value.is_finite() => {
                 Some((value + 0.0).to_string())
@@ -111,7 +118,7 @@ impl Form {
                 Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
             }
             (Form::Text | Form::Date, Value::Text(text)) => Some(text.clone()),
-            (Form::Uuid, Value::Text(text)) => Some(text.replace('-', "").to_ascii_lowercase()),
+            (Form::Uuid, Value::Text(text)) => Some(text.to_ascii_lowercase()),
             (Form::Moment, Value::Text(text)) => Some(moment(text)),
             (Form::Time, Value::Text(text)) => Some(trimmed(text).to_owned()),
             _ => None,
@@ -119,17 +126,18 @@ impl Form {
     }
 }
 
-/// A point in time in the spelling of the databases, if it is one of UTC; else what it is.
+/// A point in time in the spelling of the databases, if it is one of UTC in a spelling that all of them read; else what it is.
 fn moment(text: &str) -> String {
-    let zones = ["Z", "+00:00", "+00"];
-    let local = zones.iter().find_map(|zone| text.strip_suffix(zone));
-    trimmed(local.unwrap_or(text)).replacen('T', " ", 1)
+    trimmed(text.strip_suffix("+00").unwrap_or(text)).replacen('T', " ", 1)
 }
 
 /// Without zeros at the end of a second's decimals.
 fn trimmed(text: &str) -> &str {
     match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.'),
+        true => {
+            let text = text.trim_end_matches('0');
+            text.strip_suffix('.').unwrap_or(text)
+        }
         false => text,
     }
 }
@@ -153,6 +161,11 @@ mod tests {
             (Form::Number, text("-0.00"), "0"),
             (Form::Number, text("100"), "100"),
             (Form::Number, text("-12e-3"), "-0.012"),
+            (
+                Form::Moment,
+                text("2024-01-01 00:00:00Z"),
+                "2024-01-01 00:00:00Z",
+            ),
             (Form::Number, text("12.5e2"), "1250"),
             (Form::Number, text("+0.050"), "0.05"),
             (Form::Number, Value::Decimal("NaN".into()), "NaN"),
@@ -164,7 +177,7 @@ mod tests {
             (Form::Bytes, Value::Bytes(vec![0, 255]), "00ff"),
             (
                 Form::Moment,
-                text("2024-01-01T00:00:00.500Z"),
+                text("2024-01-01T00:00:00.500"),
                 "2024-01-01 00:00:00.5",
             ),
             (
@@ -178,7 +191,7 @@ mod tests {
                 "2024-01-01 00:00:00+01",
             ),
             (Form::Time, text("12:00:00.000"), "12:00:00"),
-            (Form::Uuid, text("A0EEBC99-9c0b"), "a0eebc999c0b"),
+            (Form::Uuid, text("A0EEBC99-9c0b"), "a0eebc99-9c0b"),
         ] {
             assert_eq!(
                 form.write(&value).as_deref(),
@@ -190,6 +203,8 @@ mod tests {
             (Form::Integer, text("7.0")),
             (Form::Integer, text("007")),
             (Form::Integer, Value::Float(0.5)),
+            (Form::Integer, Value::Float(1e15)),
+            (Form::Integer, Value::Float(-0.0)),
             (Form::Number, text(" 7")),
             (Form::Number, Value::Bytes(vec![b'1'])),
             (Form::Number, Value::Float(f64::INFINITY)),
@@ -204,6 +219,14 @@ mod tests {
         ] {
             assert_eq!(form.write(&value), None, "{form:?} {value:?}");
         }
+    }
+
+    #[test]
+    fn a_number_of_many_zeros_is_written() {
+        let small = Form::Number.write(&Value::Text("1e-70000".into()));
+        assert_eq!(small.map(|text| text.len()), Some(70_002));
+        let large = Form::Number.write(&Value::Text("-1e70000".into()));
+        assert_eq!(large.map(|text| text.len()), Some(70_002));
     }
 
     #[test]

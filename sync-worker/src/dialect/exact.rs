@@ -62,8 +62,10 @@ impl Decimal {
             true => (0, zeros),
             false => (zeros, 0),
         };
-        let digits = (zeros <= MOST_ZEROS)
-            .then(|| format!("{:0>after$}{}", self.digits, "0".repeat(before)))?;
+        let digits = (zeros <= MOST_ZEROS).then(|| {
+            let lead = "0".repeat(after.saturating_sub(self.digits.len()));
+            format!("{lead}{}{}", self.digits, "0".repeat(before))
+        })?;
         let (whole, part) = digits.split_at_checked(digits.len().checked_sub(after)?)?;
         let sign = if self.negative { "-" } else { "" };
         let whole = if whole.is_empty() { "0" } else { whole };

@@ -2,7 +2,7 @@
 //!
 //! That is the text of all its sums: see [`sums`](super::sums).
 
-use super::sums::{Kind, or_never, plain, text};
+use super::sums::{Kind, NEVER, or_never, plain, text};
 use crate::dialect::alike::Form;
 
 /// The form in which a column's values are summed.
@@ -38,6 +38,10 @@ pub(super) fn written(expression: &str, sql_type: &str, form: Form) -> Option<St
         (Form::Single, Some(Kind::Float)) | (Form::Double, Some(Kind::Double)) => {
             format!("LOWER(HEX(REVERSE(SUBSTR(ST_AsBinary(POINT({e} + 0e0, 0)), 6, 8))))")
         }
+        // The text of no member is the empty one.
+        (Form::Text, Some(Kind::Text)) if sql_type == "enum" => {
+            format!("IF({e} + 0 = 0, {NEVER}, {})", text(&e))
+        }
         (Form::Text, Some(Kind::Text | Kind::Uuid | Kind::Decimal)) => or_never(&e, &text(&e)),
         (Form::Text, Some(Kind::Time)) => or_never(&e, &time(&e)),
         (Form::Text, Some(Kind::Instant)) => match sql_type {
@@ -51,7 +55,7 @@ pub(super) fn written(expression: &str, sql_type: &str, form: Form) -> Option<St
         }
         // Not by the type, which 10.6 has not.
         (Form::Uuid, Some(Kind::Text | Kind::Uuid)) => {
-            or_never(&e, &format!("LOWER(REPLACE({}, '-', ''))", text(&e)))
+            or_never(&e, &format!("LOWER({})", text(&e)))
         }
         (Form::Bytes, Some(Kind::Bytes)) => or_never(&e, &format!("LOWER(HEX({e}))")),
         (Form::Date, Some(Kind::Instant)) if sql_type == "date" => {

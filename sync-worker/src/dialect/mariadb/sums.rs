@@ -188,7 +188,7 @@ pub(super) fn plain(e: &str) -> String {
 }
 
 /// What is never equal. Of the type `uuid`, it would make uuids of what it stands beside.
-const NEVER: &str = "CAST(UUID() AS CHAR CHARACTER SET utf8mb4)";
+pub(super) const NEVER: &str = "CAST(UUID() AS CHAR CHARACTER SET utf8mb4)";
 
 /// `said` of a value `e`; where it cannot be said, what is never equal.
 pub(super) fn or_never(e: &str, said: &str) -> String {

@@ -45,8 +45,9 @@ pub(super) fn written(expression: &str, sql_type: &str, form: Form) -> Option<St
         // True and false, floating-point numbers and bytes are not carried as these texts.
         (Form::Text, Some(Kind::Boolean | Kind::Real | Kind::Double | Kind::Bytes)) => return None,
         (Form::Text, _) => format!("{e}::text"),
-        (Form::Uuid, Some(Kind::Uuid)) => format!("replace({e}::text, '-', '')"),
-        (Form::Uuid, Some(Kind::Text)) => format!("lower(replace({e}::text, '-', ''))"),
+        (Form::Uuid, Some(Kind::Uuid)) => format!("{e}::text"),
+        // Whatever the collation of the expression is, or if it has two.
+        (Form::Uuid, Some(Kind::Text)) => format!("lower({e}::text COLLATE \"C\")"),
         (Form::Bytes, Some(Kind::Bytes)) => format!("encode({e}, 'hex')"),
         (Form::Date, Some(Kind::Instant)) if matches!(sql_type, "date" | "DATE") => {
             format!("{e}::text")

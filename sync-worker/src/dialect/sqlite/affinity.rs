@@ -2,7 +2,7 @@
 
 use changeover_shadow::Value;
 
-use crate::dialect::exact::reads_as;
+use crate::dialect::exact::{Decimal, reads_as};
 
 /// The affinity of a declared type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +78,9 @@ impl Affinity {
             (Value::Text(text) | Value::Decimal(text), Value::Float(stored)) => {
                 !reads_as(text, stored)
             }
+            (Value::Text(text) | Value::Decimal(text), Value::Integer(stored)) => {
+                Decimal::read(text).is_some_and(|number| number.whole() != Some(stored.into()))
+            }
             _ => false,
         }
     }
@@ -101,10 +104,10 @@ fn numeric(text: String) -> Value {
     }
 }
 
-/// A floating-point number that is a whole number below 2^51 in size is stored as one.
+/// A floating-point number that is a whole number of 64 bits is stored as one.
 fn whole(number: f64) -> Value {
-    const EXACT: f64 = 2_251_799_813_685_248.0;
-    if number.fract() == 0.0 && number.abs() < EXACT {
+    const BEYOND: f64 = 9_223_372_036_854_775_808.0;
+    if number.fract() == 0.0 && number.abs() < BEYOND {
         Value::Integer(number as i64)
     } else {
         Value::Float(number)
@@ -153,6 +156,12 @@ mod tests {
                 text("abc"),
                 text("12345678901234567890.5"),
             ),
+            // Read as a float, which is a whole number.
+            (
+                Affinity::Integer,
+                text("4503599627370497.00"),
+                text("9007199254740993.00"),
+            ),
             (Affinity::Real, Value::Integer(7), Value::Integer(i64::MAX)),
             (Affinity::Text, Value::Float(0.1), Value::Float(0.1 + 0.2)),
             (Affinity::Integer, Value::Float(2.5), Value::Float(-0.0)),
@@ -168,6 +177,16 @@ mod tests {
         let text = |text: &str| Value::Text(text.into());
         assert_eq!(Affinity::Numeric.apply(text("5.00")), Value::Integer(5));
         assert_eq!(Affinity::Numeric.apply(text("5.25")), Value::Float(5.25));
+        let large = Value::Integer(9_007_199_254_740_992);
+        assert_eq!(
+            Affinity::Numeric.apply(Value::Float(9e15)),
+            Value::Integer(9_000_000_000_000_000)
+        );
+        assert_eq!(Affinity::Integer.apply(text("9007199254740993.00")), large);
+        assert_eq!(
+            Affinity::Numeric.apply(Value::Float(9.3e18)),
+            Value::Float(9.3e18)
+        );
         assert_eq!(
             Affinity::Numeric.apply(text("2024-01-01")),
             text("2024-01-01")

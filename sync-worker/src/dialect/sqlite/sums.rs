@@ -45,9 +45,13 @@ impl Summing for Sqlite {
         forms(sql_type)
     }
 
-    fn written(&self, expression: &str, _sql_type: &str, form: Form) -> Option<String> {
-        // It has no numbers of 32 bits.
-        (form != Form::Single).then(|| expression.to_owned())
+    fn written(&self, expression: &str, sql_type: &str, form: Form) -> Option<String> {
+        // It has no numbers of 32 bits, and of these no value would have a text.
+        let unsaid = matches!(
+            (Affinity::of(sql_type), form),
+            (_, Form::Single) | (Affinity::Real, Form::Text) | (Affinity::Text, Form::Double)
+        );
+        (!unsaid).then(|| expression.to_owned())
     }
 
     fn never(&self) -> &'static str {
@@ -78,6 +82,8 @@ fn key_order(declared: &str) -> Option<KeyOrder> {
 /// text. In a column of no preference a number and its text are two values, and have one text.
 fn forms(declared: &str) -> &'static [Form] {
     match Affinity::of(declared) {
+        // Of a strict table.
+        _ if declared.eq_ignore_ascii_case("any") => &[],
         Affinity::Text => &[Form::Text, Form::Bytes],
         Affinity::Integer | Affinity::Numeric => {
             &[Form::Number, Form::Double, Form::Text, Form::Bytes]
