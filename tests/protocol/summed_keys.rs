@@ -6,6 +6,55 @@ use super::lifecycle::{everywhere, within_mariadb};
 use super::market::{Market, Topology, backfill};
 use super::stock::{Stock, found, verify_by};
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_without_sign_goes_into_a_column_with_one() {
+    for topology in [
+        Topology::MariadbToPostgres,
+        Topology::MariadbToSqlite,
+        Topology::MariadbTwoDatabases,
+    ] {
+        let market = Market::start(topology).await;
+        let old = "CREATE TABLE marks (id bigint unsigned PRIMARY KEY, v bigint)";
+        let new = "CREATE TABLE signs (id bigint PRIMARY KEY NOT NULL, v bigint)";
+        market.legacy.run(old).await;
+        market.new.run(new).await;
+        let rows: String = (1..=40)
+            .map(|n| format!("INSERT INTO marks VALUES ({n}, {n});"))
+            .collect();
+        market.legacy.run(&rows).await;
+        // The greatest that the new column holds, and two that it does not.
+        let ends = "INSERT INTO marks VALUES (9223372036854775807, 1), (9223372036854775808, 1), (18446744073709551615, 1)";
+        market.legacy.run(ends).await;
+        let mapping = r#"
+            revision = 1
+            root = { table = "marks", key = ["id"] }
+            [[target]]
+            table = "signs"
+            owned_by = { key = ["id"] }
+            identity = ["id"]
+            columns = { id = "id", v = "v" }
+        "#;
+        let migration = market.installed_with(mapping).await;
+        backfill(&migration).await;
+        let held = ["18446744073709551615", "9223372036854775808"];
+        for (page, range) in [(1, 4), (2, 7), (3, 100)] {
+            let report = verify_by(&migration, page, range).await;
+            assert!(report.unsummed.is_empty(), "{:?}", report.unsummed);
+            assert!(
+                report.sums.ranges > 0 && report.sums.singly < 20,
+                "{report:?}"
+            );
+            let found: Vec<String> = found(&report).into_keys().collect();
+            assert_eq!(found, held, "{topology:?}: {page} {range}");
+        }
+        let forged = "UPDATE signs SET v = 7 WHERE id IN (3, 9223372036854775807)";
+        market.new.force(forged).await;
+        let single = found(&verify_by(&migration, 5, 0).await);
+        assert_eq!(single.len(), 4, "{topology:?}: {single:?}");
+        assert_eq!(found(&verify_by(&migration, 2, 7).await), single);
+    }
+}
+
 everywhere!(keys_of_several_columns_divide_alike);
 within_mariadb!(keys_of_several_columns_divide_alike);
 

@@ -56,14 +56,22 @@ impl Pair<'_> {
             .map(|name| table.column(name).cloned())
             .collect::<Option<Vec<Column>>>()
             .ok_or_else(unknown)?;
-        let ordered = |side: &dyn Dialect, types: Vec<&String>| {
-            let found = types.iter().map(|name| side.sums().key_order(name));
-            found.eq(self.order.iter().copied().map(Some))
+        let order = |side: &dyn Dialect, types: &mut dyn Iterator<Item = &String>| {
+            let orders: Option<Vec<KeyOrder>> =
+                types.map(|name| side.sums().key_order(name)).collect();
+            orders.unwrap_or_default()
         };
-        let held_types = held_key.iter().map(|column| &column.sql_type).collect();
-        if !ordered(self.authority, key_types.iter().collect())
-            || !ordered(self.follower, held_types)
-        {
+        let read = order(self.authority, &mut key_types.iter());
+        let held = order(
+            self.follower,
+            &mut held_key.iter().map(|column| &column.sql_type),
+        );
+        // Of a key of several numbers, more than one would have to be brought within the column's.
+        let narrower = matches!(
+            (&*self.order, &*held),
+            ([KeyOrder::Unsigned], [KeyOrder::Signed])
+        );
+        if read != self.order || (held != self.order && !narrower) {
             return Err(not(
                 "its key is not ordered as the root table's: name columns of the same kind",
             ));

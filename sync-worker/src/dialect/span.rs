@@ -5,7 +5,7 @@ use changeover_flags::Key;
 use super::catalog::Column;
 use super::session::{DbError, Session};
 use super::statement::Statement;
-use super::sums::RowsOf;
+use super::sums::{KeyOrder, RowsOf};
 use super::{Dialect, exact};
 use crate::sum::Span;
 
@@ -104,7 +104,14 @@ fn bind<'d>(
     column: &Column,
 ) -> Statement<'d> {
     let sums = dialect.sums();
-    let widest = (sums.key_order(&column.sql_type)).map(|order| sums.bound(order));
+    let order = sums.key_order(&column.sql_type);
+    let greatest = i64::MAX.to_string();
+    // No key of such a column is above that: what is up to the bound is up to it.
+    let component = match (order, component.parse::<u64>()) {
+        (Some(KeyOrder::Signed), Ok(bound)) if i64::try_from(bound).is_err() => &greatest,
+        _ => component,
+    };
+    let widest = order.map(|order| sums.bound(order));
     let value = dialect.key_value(component, column);
     statement.bind(value, widest.unwrap_or(&column.sql_type))
 }
