@@ -88,7 +88,8 @@ impl Migration {
                 source: None,
             })
         };
-        let sums = Arc::new(Sums::new(&*mapping, &catalog, &legacy, &new));
+        let sums = Sums::new(&entity, &*mapping, &catalog, &legacy, (Place::New, &new));
+        let sums = Arc::new(sums);
         let authority = SqlAuthority::new(
             legacy.clone(),
             entity.clone(),

@@ -4,22 +4,25 @@ use changeover::worker::verify::{Class, Recorded};
 
 use super::lifecycle::{everywhere, on_pairs, within_mariadb};
 use super::market::{Market, Topology, backfill};
-use super::stock::verify_by;
+use super::stock::{found, verify_by};
 
 everywhere!(
     rows_of_no_key_are_not_summed,
     text_that_moves_into_another_column_is_seen,
     what_a_lookup_answers_is_summed_by_what_it_was_asked,
+    rows_of_generated_ids_are_summed_with_their_slots,
 );
 within_mariadb!(
     rows_of_no_key_are_not_summed,
     text_that_moves_into_another_column_is_seen,
     what_a_lookup_answers_is_summed_by_what_it_was_asked,
+    rows_of_generated_ids_are_summed_with_their_slots,
 );
 on_pairs!(
     rows_of_no_key_are_not_summed,
     text_that_moves_into_another_column_is_seen,
     what_a_lookup_answers_is_summed_by_what_it_was_asked,
+    rows_of_generated_ids_are_summed_with_their_slots,
 );
 
 /// A legacy and a new table of the same columns.
@@ -237,5 +240,91 @@ mod scenario {
             let differ = report.count(Class::Divergent);
             assert_eq!(differ, n as u64 + 1, "{topology:?}, {forge}: {report:?}");
         }
+    }
+
+    pub(super) async fn rows_of_generated_ids_are_summed_with_their_slots(topology: Topology) {
+        let market = Market::start(topology).await;
+        let (old, new) = (market.legacy.engine(), market.new.engine());
+        let tables = "CREATE TABLE bills (id bigint PRIMARY KEY NOT NULL, note {word});
+             CREATE TABLE bill_lines (bill_id bigint NOT NULL, n bigint NOT NULL, text {word}, PRIMARY KEY (bill_id, n))";
+        market.legacy.run(&old.schema(tables)).await;
+        let tables =
+            "CREATE TABLE invoices (id {chosen}, bill_id bigint NOT NULL UNIQUE, note {word});
+             CREATE TABLE invoice_lines (id {chosen}, bill_id bigint NOT NULL, text {word});
+             CREATE INDEX of_bill ON invoice_lines (bill_id)";
+        market.new.run(&new.schema(tables)).await;
+        // Ids that are not the keys'.
+        let rows: String = (1..=20)
+            .rev()
+            .map(|n| {
+                format!(
+                    "INSERT INTO bills VALUES ({n}, 'b');
+                     INSERT INTO bill_lines VALUES ({n}, 1, 'one'), ({n}, 2, 'more'), ({n}, 3, 'more');"
+                )
+            })
+            .collect();
+        market.legacy.run(&rows).await;
+        let mapping = r#"
+            revision = 1
+            root = { table = "bills", key = ["id"] }
+            [source.bill_lines]
+            key = ["bill_id"]
+            [[target]]
+            table = "invoices"
+            owned_by = { key = ["bill_id"] }
+            id = "id"
+            columns = { bill_id = "id", note = "note" }
+            [[target]]
+            table = "invoice_lines"
+            owned_by = { key = ["bill_id"] }
+            id = "id"
+            slot = "n"
+            from = "bill_lines"
+            key = ["bill_id"]
+            columns = { bill_id = "bill_id", text = "text" }
+        "#;
+        let migration = market.installed_with(mapping).await;
+        backfill(&migration).await;
+        let report = verify_by(&migration, 1, 4).await;
+        assert!(report.unsummed.is_empty(), "{:?}", report.unsummed);
+        assert!(report.clean() && report.sums.bisected == 0, "{report:?}");
+        let line = |bill: i64, text: &str, least: &str| {
+            format!(
+                "(SELECT x.id FROM (SELECT {least}(id) AS id FROM invoice_lines WHERE bill_id = {bill} AND text = '{text}') AS x)"
+            )
+        };
+        let forged = [
+            "UPDATE invoices SET note = 'forged' WHERE bill_id = 1".to_owned(),
+            // The same row by another id, which nobody drew.
+            "UPDATE invoices SET id = 1000 WHERE bill_id = 2".to_owned(),
+            "UPDATE invoice_lines SET id = 2000 WHERE bill_id = 3 AND text = 'one'".to_owned(),
+            // One row by the id of another slot.
+            format!(
+                "DELETE FROM invoice_lines WHERE id = {};
+                 UPDATE invoice_lines SET text = 'more' WHERE bill_id = 4 AND text = 'one'",
+                line(4, "more", "max")
+            ),
+            // By another key's id, of whom they are then.
+            "UPDATE invoice_lines SET bill_id = 6 WHERE bill_id = 5 AND text = 'one'".to_owned(),
+            "INSERT INTO invoice_lines (bill_id, text) VALUES (7, 'more')".to_owned(),
+            // Two keys with each other's rows, which say the same.
+            "UPDATE invoices SET bill_id = -8 WHERE bill_id = 8;
+             UPDATE invoices SET bill_id = 8 WHERE bill_id = 9;
+             UPDATE invoices SET bill_id = 9 WHERE bill_id = -8"
+                .to_owned(),
+        ];
+        for forge in forged {
+            market.new.force(&forge).await;
+            let single = verify_by(&migration, 5, 0).await;
+            let summed = verify_by(&migration, 1, 4).await;
+            assert_eq!(found(&summed), found(&single), "{topology:?}: {forge}");
+        }
+        let found = found(&verify_by(&migration, 1, 4).await);
+        let keys: Vec<&str> = found.keys().map(String::as_str).collect();
+        assert_eq!(
+            keys,
+            ["1", "2", "3", "4", "5", "6", "7", "8", "9"],
+            "{topology:?}: {found:?}"
+        );
     }
 }

@@ -1,14 +1,19 @@
 //! What is summed of one target on both sides, or why it is not: [`Pair`].
 
+use changeover_flags::{Entity, Place};
+
 use super::alike::Form;
 use super::catalog::{Column, Table};
 use super::sums::{KeyOrder, RowsOf, SumTarget};
-use super::{Dialect, inspect};
-use crate::mapping::{Belongs, Identity, Ownership, Shape, SourceQuery, Target};
+use super::{Dialect, inspect, tables};
+use crate::mapping::{Belongs, Ownership, Shape, SourceQuery, Target};
 use crate::preflight::Catalog;
 
 /// The two sides between which targets are looked at.
 pub(super) struct Pair<'a> {
+    pub(super) entity: &'a Entity,
+    /// The follower's.
+    pub(super) place: Place,
     pub(super) shape: &'a Shape,
     pub(super) catalog: &'a Catalog,
     /// The order of each key component on the authority's side.
@@ -30,10 +35,6 @@ impl Pair<'_> {
         let not = |why: &str| (target.name.clone(), why.to_owned());
         let holding = match &target.ownership {
             Ownership::Shared { .. } => return Err(not("its rows are shared by many keys")),
-            Ownership::Owned {
-                identity: Identity::Generated(_),
-                ..
-            } => return Err(not("its rows have generated ids")),
             Ownership::Owned {
                 belongs: Belongs::Row { .. },
                 ..
@@ -99,6 +100,17 @@ impl Pair<'_> {
                 None => self.looked_up(index, column, (query, types)),
             };
             let summed = summed.map_err(not)?;
+            if let Some(forms) = &mut forms {
+                forms.extend(summed.form);
+            }
+            source.push(summed.source);
+            held.push(summed.held);
+            columns.push(summed.column);
+        }
+        if let Some(id) = target.id_column() {
+            let not = |why: String| (target.name.clone(), why);
+            let slot = self.slot(target, id, (query, types), holding);
+            let summed = slot.map_err(not)?;
             if let Some(forms) = &mut forms {
                 forms.extend(summed.form);
             }
@@ -211,6 +223,45 @@ impl Pair<'_> {
             self.follower.sums().never()
         );
         summed.column = self.follower.sums().text_like(by);
+        Ok(summed)
+    }
+}
+
+impl Pair<'_> {
+    /// How a row's slot is summed, and on the follower's side the one for which its id was drawn, if that was for this
+    /// key: then the row has the id that a copy would give it. An id that was drawn for nobody agrees with nothing.
+    fn slot(
+        &self,
+        target: &Target,
+        id: &str,
+        (query, types): (&SourceQuery, &[String]),
+        holding: &[String],
+    ) -> Result<Summed, String> {
+        let slot = query.select.first().zip(types.first());
+        let ((_, slot), from) = slot.ok_or("the catalog does not know all of it")?;
+        let text = Column {
+            name: "slot".to_owned(),
+            sql_type: "text".to_owned(),
+            full_type: "text".to_owned(),
+            ..Column::default()
+        };
+        let mut summed = self.alike((slot, from), &text, "m.slot", &text)?;
+        let held = |name: &str| format!("t.{}", self.follower.quote(name));
+        let key: Vec<String> = holding.iter().map(|name| held(name)).collect();
+        let id = self.follower.sums().mapped_id(&held(id));
+        let quoted = |text: &str| text.replace('\'', "''");
+        summed.held = format!(
+            "coalesce((SELECT {} FROM {} m WHERE m.place = '{}' AND m.target_table = '{}' AND m.id = {id} \
+             AND m.entity = '{}' AND m.target = '{}' AND m.key = {}), {})",
+            summed.held,
+            self.follower.table(tables::ID),
+            self.place,
+            quoted(&target.table),
+            self.entity,
+            quoted(&target.name),
+            self.follower.key_text(&key),
+            self.follower.sums().never(),
+        );
         Ok(summed)
     }
 }

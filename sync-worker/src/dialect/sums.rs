@@ -5,13 +5,14 @@
 //! it, and what is not known has a reason ([`Unsummed`]) and is compared key by key:
 //!
 //! 1. The image is the queries' rows, and nothing else ([`Mapping::is_declared`]).
-//! 2. Its rows are the key's own, told apart by mapped columns, and every column is an expression or a lookup's
-//!    answer, which tells what the lookup was asked for: a generated id, or another row's id, is known on the
-//!    follower alone.
+//! 2. Its rows are the key's own, and every column is an expression or a lookup's answer, which tells what the
+//!    lookup was asked for. Another row's id is known on the follower alone; of a row's own, which is generated, the id
+//!    map tells for which slot of the key it was drawn.
 //! 3. Each expression has a text that is known in its column: the one that both sides' engine knows
 //!    ([`Summing::summed`]), or where they are of two, the one that both write ([`alike`](super::alike)).
 //! 4. Keys have one order on both sides ([`Summing::key_order`]), or a span would be two sets of keys.
 
+use changeover_flags::{Entity, Place};
 use changeover_shadow::Value;
 use futures_util::future::BoxFuture;
 
@@ -87,6 +88,9 @@ pub trait Summing: Send + Sync {
     /// An expression that agrees with nothing.
     fn never(&self) -> &'static str;
 
+    /// What the id map has of an id that this expression answers.
+    fn mapped_id(&self, id: &str) -> String;
+
     /// A column of what [`written`](Summing::written) answers of `column`.
     fn text_like(&self, column: &Column) -> Column {
         Column {
@@ -157,10 +161,11 @@ impl Default for Sums {
 impl Sums {
     /// The sums of a mapping between what `catalog` describes.
     pub(crate) fn new(
+        entity: &Entity,
         mapping: &dyn Mapping,
         catalog: &Catalog,
         authority: &Database,
-        follower: &Database,
+        (place, follower): (Place, &Database),
     ) -> Sums {
         let (authority, follower) = (authority.dialect(), follower.dialect());
         let shape = mapping.shape();
@@ -180,6 +185,8 @@ impl Sums {
             return Sums::none(&shape.root.table, why);
         };
         let pair = Pair {
+            entity,
+            place,
             shape,
             catalog,
             order,

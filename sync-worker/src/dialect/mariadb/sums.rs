@@ -10,7 +10,7 @@ use changeover_shadow::Value;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::{Mariadb, alike};
+use super::{Mariadb, alike, key};
 use crate::dialect::alike::Form;
 use crate::dialect::catalog::Column;
 use crate::dialect::session::{DbError, Session};
@@ -54,6 +54,10 @@ impl Summing for Mariadb {
 
     fn never(&self) -> &'static str {
         NEVER
+    }
+
+    fn mapped_id(&self, id: &str) -> String {
+        key::text(&[id.to_owned()])
     }
 
     fn sum<'a>(

@@ -9,7 +9,7 @@ use changeover_shadow::Value;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::{Postgres, alike};
+use super::{Postgres, alike, key};
 use crate::dialect::Dialect;
 use crate::dialect::alike::Form;
 use crate::dialect::catalog::Column;
@@ -54,6 +54,10 @@ impl Summing for Postgres {
 
     fn never(&self) -> &'static str {
         "gen_random_uuid()::text"
+    }
+
+    fn mapped_id(&self, id: &str) -> String {
+        key::text(&[id.to_owned()])
     }
 
     fn sum<'a>(

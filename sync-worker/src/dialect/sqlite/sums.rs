@@ -63,6 +63,11 @@ impl Summing for Sqlite {
         column.clone()
     }
 
+    /// In its own class.
+    fn mapped_id(&self, id: &str) -> String {
+        id.to_owned()
+    }
+
     fn sum<'a>(
         &'a self,
         session: &'a mut dyn Session,
