@@ -47,6 +47,21 @@ async fn a_key_without_sign_goes_into_a_column_with_one() {
             let found: Vec<String> = found(&report).into_keys().collect();
             assert_eq!(found, held, "{topology:?}: {page} {range}");
         }
+        if topology == Topology::MariadbTwoDatabases {
+            let other = "CREATE TABLE wide_signs (id bigint unsigned PRIMARY KEY, v bigint)";
+            market.new.run(other).await;
+            let both = format!("{}{MORE}", mapping.replace("signs", "wide_signs"));
+            let migration = market.open_with(Market::mapping(&both)).await;
+            let told = migration
+                .copier()
+                .authority()
+                .unsummed()
+                .unwrap_or_default();
+            assert!(
+                told.iter().any(|one| one.why.contains("another sign")),
+                "{told:?}"
+            );
+        }
         let forged = "UPDATE signs SET v = 7 WHERE id IN (3, 9223372036854775807)";
         market.new.force(forged).await;
         let single = found(&verify_by(&migration, 5, 0).await);
@@ -69,6 +84,15 @@ async fn a_range_of_sqlite_has_4096_keys_whatever_is_asked_for() {
     let report = migration.verify(options).await.unwrap();
     assert_eq!((report.compared, report.sums.ranges), (4_100, 2));
 }
+
+/// The same rows once more, in a column with a sign.
+const MORE: &str = r#"
+            [[target]]
+            table = "signs"
+            owned_by = { key = ["id"] }
+            identity = ["id"]
+            columns = { id = "id", v = "v" }
+"#;
 
 mod scenario {
     use super::*;

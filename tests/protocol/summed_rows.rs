@@ -278,7 +278,7 @@ mod scenario {
             table = "invoice_lines"
             owned_by = { key = ["bill_id"] }
             id = "id"
-            slot = "n"
+            slot = "nullif(n, 3)"
             from = "bill_lines"
             key = ["bill_id"]
             columns = { bill_id = "bill_id", text = "text" }

@@ -246,6 +246,12 @@ impl Pair<'_> {
             ..Column::default()
         };
         let mut summed = self.alike((slot, from), &text, "m.slot", &text)?;
+        if summed.form != Some(Form::Text) {
+            return Err(format!(
+                "its slot is of type {from}, of which no text is known"
+            ));
+        }
+        summed.source = self.authority.sums().slot_text(&summed.source);
         let held = |name: &str| format!("t.{}", self.follower.quote(name));
         let key: Vec<String> = holding.iter().map(|name| held(name)).collect();
         let id = self.follower.sums().mapped_id(&held(id));

@@ -91,6 +91,11 @@ pub trait Summing: Send + Sync {
     /// What the id map has of an id that this expression answers.
     fn mapped_id(&self, id: &str) -> String;
 
+    /// The slot that a copy makes of a text that [`written`](Summing::written) answered: of none it is the empty one.
+    fn slot_text(&self, written: &str) -> String {
+        format!("coalesce({written}, '')")
+    }
+
     /// A column of what [`written`](Summing::written) answers of `column`.
     fn text_like(&self, column: &Column) -> Column {
         Column {
@@ -195,9 +200,25 @@ impl Sums {
         };
         let mut targets = Vec::new();
         let mut unsummed = Vec::new();
-        let mut held_key = Vec::new();
+        let mut held_key: Vec<Column> = Vec::new();
+        let order = |columns: &[Column]| -> Vec<Option<KeyOrder>> {
+            let orders = columns.iter();
+            orders
+                .map(|column| follower.sums().key_order(&column.sql_type))
+                .collect()
+        };
         for (index, target) in shape.targets.iter().enumerate() {
             match pair.target(index, target) {
+                // Bounds are read for all of them alike.
+                Ok((target, holding))
+                    if !held_key.is_empty() && order(&holding) != order(&held_key) =>
+                {
+                    let why = "its key has another sign than another target's";
+                    unsummed.push(Unsummed {
+                        target: target.name,
+                        why: why.to_owned(),
+                    });
+                }
                 Ok((target, holding)) => {
                     targets.push(target);
                     held_key = holding;

@@ -9,7 +9,7 @@ use changeover_shadow::Value;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::{Postgres, alike, key};
+use super::{Postgres, alike};
 use crate::dialect::Dialect;
 use crate::dialect::alike::Form;
 use crate::dialect::catalog::Column;
@@ -57,7 +57,7 @@ impl Summing for Postgres {
     }
 
     fn mapped_id(&self, id: &str) -> String {
-        key::text(&[id.to_owned()])
+        format!("({id})::text COLLATE \"C\"")
     }
 
     fn sum<'a>(

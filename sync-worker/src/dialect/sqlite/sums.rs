@@ -63,9 +63,17 @@ impl Summing for Sqlite {
         column.clone()
     }
 
-    /// In its own class.
+    /// In its own class. Without its column's affinity, of which the map's index has none.
     fn mapped_id(&self, id: &str) -> String {
-        id.to_owned()
+        format!("+{id}")
+    }
+
+    fn slot_text(&self, written: &str) -> String {
+        format!(
+            "CASE typeof({written}) WHEN 'text' THEN {written} WHEN 'integer' THEN CAST({written} AS TEXT) \
+             WHEN 'real' THEN {} ELSE '' END",
+            self.never()
+        )
     }
 
     fn sum<'a>(
