@@ -93,6 +93,44 @@ async fn postgres_instants_and_bytes_that_differ_a_little_are_seen() {
     }
 }
 
+/// What a lookup is asked for has a name among the query's columns, and a column may have that name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_column_with_the_name_of_a_question_is_not_summed_as_that() {
+    let market = Market::start(Topology::SqliteTwoFiles).await;
+    let old = "CREATE TABLE shops (id bigint PRIMARY KEY NOT NULL, owner text)";
+    market.legacy.run(old).await;
+    let new = "CREATE TABLE owners (id bigint PRIMARY KEY NOT NULL, name text NOT NULL UNIQUE);
+         CREATE TABLE stores (shop_id bigint PRIMARY KEY NOT NULL, owner_id bigint, \"owner_id.by\" text);
+         INSERT INTO owners VALUES (70, 'ann')";
+    market.new.run(new).await;
+    market
+        .legacy
+        .run("INSERT INTO shops VALUES (1, 'ann')")
+        .await;
+    let mapping = r#"
+        revision = 1
+        root = { table = "shops", key = ["id"] }
+        lookup.owner = { table = "owners", by = "name", value = "id" }
+        [[target]]
+        table = "stores"
+        owned_by = { key = ["shop_id"] }
+        identity = ["shop_id"]
+        [target.columns]
+        shop_id = "id"
+        owner_id = { lookup = "owner", by = "owner" }
+        "owner_id.by" = "'nobody'"
+    "#;
+    let migration = market.installed_with(mapping).await;
+    backfill(&migration).await;
+    assert!(verify_by(&migration, 1, 4).await.clean());
+    // The question, and not what the column holds.
+    let forged = "UPDATE stores SET \"owner_id.by\" = 'ann' WHERE shop_id = 1";
+    market.new.force(forged).await;
+    let report = verify_by(&migration, 1, 4).await;
+    assert_eq!(report.count(Class::Divergent), 1, "{report:?}");
+    assert!(!report.unsummed.is_empty());
+}
+
 mod scenario {
     use super::*;
 

@@ -88,36 +88,26 @@ impl Pair<'_> {
         (query, types): (&SourceQuery, &[String]),
         holding: &[String],
     ) -> Result<SumTarget, Reason> {
-        let (mut source, mut held, mut columns) = (Vec::new(), Vec::new(), Vec::new());
-        let mut forms = (self.authority.engine() != self.follower.engine()).then(Vec::new);
+        let two_engines = self.authority.engine() != self.follower.engine();
+        let mut all = Vec::with_capacity(target.columns.len() + 1);
         for name in &target.columns {
             let not = |why: String| (format!("{}.{name}", target.name), why);
             let column = (table.column(name))
                 .ok_or_else(|| not("the catalog does not know all of it".to_owned()))?;
             let summed = match expression(name, query, types) {
-                Some(filling) if forms.is_none() => self.summed(filling, column),
-                Some(filling) => self.alike(filling, column, &self.held(column), column),
+                Some(filling) if two_engines => {
+                    self.alike(filling, column, &self.held(column), column)
+                }
+                Some(filling) => self.summed(filling, column),
                 None => self.looked_up(index, column, (query, types)),
             };
-            let summed = summed.map_err(not)?;
-            if let Some(forms) = &mut forms {
-                forms.extend(summed.form);
-            }
-            source.push(summed.source);
-            held.push(summed.held);
-            columns.push(summed.column);
+            all.push(summed.map_err(not)?);
         }
         if let Some(id) = target.id_column() {
-            let not = |why: String| (target.name.clone(), why);
             let slot = self.slot(target, id, (query, types), holding);
-            let summed = slot.map_err(not)?;
-            if let Some(forms) = &mut forms {
-                forms.extend(summed.form);
-            }
-            source.push(summed.source);
-            held.push(summed.held);
-            columns.push(summed.column);
+            all.push(slot.map_err(|why| (target.name.clone(), why))?);
         }
+        let values = |of: fn(&Summed) -> &String| all.iter().map(of).cloned().collect();
         let root = &self.shape.root;
         Ok(SumTarget {
             name: target.name.clone(),
@@ -126,7 +116,7 @@ impl Pair<'_> {
                 from: inspect::from(self.authority, root, query),
                 key: inspect::key(self.authority, root, query),
                 filter: query.filter.clone(),
-                values: source,
+                values: values(|summed| &summed.source),
             },
             held: RowsOf {
                 from: format!("{} t", self.follower.table(&table.name)),
@@ -134,10 +124,10 @@ impl Pair<'_> {
                     .map(|name| format!("t.{}", self.follower.quote(name)))
                     .collect(),
                 filter: None,
-                values: held,
+                values: values(|summed| &summed.held),
             },
-            columns,
-            forms,
+            forms: (two_engines).then(|| all.iter().filter_map(|summed| summed.form).collect()),
+            columns: all.into_iter().map(|summed| summed.column).collect(),
         })
     }
 
@@ -225,9 +215,7 @@ impl Pair<'_> {
         summed.column = self.follower.sums().text_like(by);
         Ok(summed)
     }
-}
 
-impl Pair<'_> {
     /// How a row's slot is summed, and on the follower's side the one for which its id was drawn, if that was for this
     /// key: then the row has the id that a copy would give it. An id that was drawn for nobody agrees with nothing.
     fn slot(
@@ -285,7 +273,8 @@ struct Summed {
 /// An expression, and its type.
 type Filling<'a> = (&'a str, &'a str);
 
-/// The expression that fills a column as it is, and its type.
+/// The expression that fills a column as it is, and its type. None where the name stands twice: that of a lookup's
+/// question can be a column's.
 fn expression<'a>(
     column: &str,
     query: &'a SourceQuery,
@@ -295,5 +284,8 @@ fn expression<'a>(
     // The first one is the slot, whatever the columns are called.
     let mut filling = selected.skip(1).filter(|((name, _), _)| name == column);
     let ((_, expression), sql_type) = filling.next()?;
-    Some((expression, sql_type))
+    filling
+        .next()
+        .is_none()
+        .then_some((expression.as_str(), sql_type.as_str()))
 }

@@ -170,9 +170,7 @@ fn summed(expression: &str, from: Option<&str>, column: &Column) -> Result<Strin
         (Kind::Instant, _) => or_never(&e, &format!("DATE_FORMAT({e}, '%Y-%m-%d %H:%i:%s.%f')")),
         (Kind::Time, _) => or_never(&e, &text(&format!("CAST({e} AS TIME(6))"))),
         // Not by the type, which 10.6 has not.
-        (Kind::Text | Kind::Uuid, Kind::Uuid) => {
-            or_never(&e, &format!("LOWER(REPLACE({}, '-', ''))", text(&e)))
-        }
+        (Kind::Text | Kind::Uuid, Kind::Uuid) => or_never(&e, &format!("LOWER({})", text(&e))),
         (Kind::Text | Kind::Uuid, _) => or_never(&e, &text(&e)),
     })
 }
