@@ -37,10 +37,10 @@ pub(super) struct Backfill {
     /// load that was begun is given up, and history is copied from its beginning
     #[arg(long)]
     no_load: bool,
-    /// Divide the load into so many parts, if it was not divided before; other processes may share them
+    /// Divide the sweep into so many parts, if it was not divided before; other processes may share them
     #[arg(long, value_name = "PARTS", value_parser = clap::value_parser!(u32).range(1..=1024))]
     parts: Option<u32>,
-    /// Work on so many parts of the load at a time
+    /// Work on so many parts of the sweep at a time
     #[arg(long, value_name = "WORKERS", value_parser = clap::value_parser!(u32).range(1..=64))]
     workers: Option<u32>,
     /// Say how much is left to copy, and write nothing

@@ -21,7 +21,7 @@ pub struct Backfilling {
     pub rows_per_second: Option<u32>,
     /// Whether the first sweep loads, which is quicker, and beside which nothing is copied.
     pub load: Option<bool>,
-    /// Into how many parts a load is divided, at least 1 and as many as `workers`.
+    /// Into how many parts a sweep is divided, at least 1 and as many as `workers`.
     pub parts: Option<u32>,
     /// How many of them one process works on at a time, at least 1.
     pub workers: Option<u32>,

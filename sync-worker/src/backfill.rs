@@ -19,11 +19,12 @@
 //!
 //! # Parts
 //!
-//! A load may be divided into [parts](BackfillOptions::parts) of about as many keys each, by the run that begins
-//! it, or that goes on with it while nobody else does. Each has a cursor of its own; several [workers](BackfillOptions::workers) of one process
-//! work on one each, and so do other processes that are started beside it. Who meets somebody else at a part
-//! leaves it to them, and comes back to a part that does not move for a second. A row that points at one of
-//! a part that is not there yet is held, and copied after the load.
+//! A sweep may be divided into [parts](BackfillOptions::parts) of about as many keys each, by any run that finds it
+//! whole; a load, only by one that finds it between two pages of others. Each part has a cursor of its own;
+//! several [workers](BackfillOptions::workers) of one process work on one each, and so do other processes that
+//! are started beside it. Who meets somebody else at a part leaves it to them, and comes back to a part that
+//! does not move for a second. A row that points at one of a part of a load that is not there yet is held,
+//! and copied after the load.
 //!
 //! # Rules
 //!
@@ -31,13 +32,14 @@
 //!    sweep. How many of them were changed decides nothing.
 //! 2. The cursor passes a page only when each of its keys is on the follower or held at the
 //!    authority. It is committed with the data of the *next* page, or by itself after a page of
-//!    which keys were held: they are held before the cursor passes them. A crash repeats at most
-//!    one page.
+//!    which keys were held, or of a part: they are held before the cursor passes them. A crash
+//!    repeats at most one page.
 //! 3. What cannot be settled now (a store that does not answer, an authority whose base is not
 //!    raised yet) is tried again, from reading on, after a pause.
-//! 4. Any number of backfills may run: at most they waste work. A load that is divided into
+//! 4. Any number of backfills may run: at most they waste work. A sweep that is divided into
 //!    [parts](BackfillOptions::parts) is shared by them: who finds that somebody else has moved a part's
-//!    cursor goes on with another part, and comes back to one that does not move any more.
+//!    cursor goes on with another part, and comes back to one that does not move any more. Who copies a
+//!    sweep as a whole looks, once a second, whether others have divided it or come further.
 //! 5. Before each page it waits for its turn, as [`pace`](crate::pace) says: it may be dropped there as
 //!    anywhere, and says what it waits for.
 //!
@@ -57,6 +59,7 @@ use tokio::time::Instant;
 use crate::copy::{Copier, CopySource};
 use crate::pace::{Backoff, Reason, Signals};
 use crate::store::{Cursor, Page, StoreError};
+use crate::sum::Span;
 use crate::turns::{Turns, Work};
 
 mod control;
@@ -118,6 +121,9 @@ impl Backfill {
     /// A page that was read ahead longer ago than this is read again.
     const FRESH: Duration = Duration::from_secs(1);
 
+    /// How often a load that others move is tried to be divided.
+    const TRIES: u32 = 20;
+
     /// A backfill through `copier`.
     #[must_use]
     pub fn new(copier: Copier, options: BackfillOptions) -> Backfill {
@@ -174,9 +180,13 @@ impl Backfill {
             // Nor does a load, beside which nothing is copied, begin while the sweep may not go on, or
             // while it is looked for its parts.
             self.turn(&run).await;
+            let parts = match self.options.load {
+                true => parts,
+                false => self.asked(&mut backoff, true).await?,
+            };
             let cuts = self.cuts(&parts, estimate).await;
             let parts = self.asked(&mut backoff, true).await?;
-            self.divide(&parts, &cuts).await;
+            self.divide(cuts.clone()).await;
             // Those of them that are not wanted wait, and may be.
             let parts = parts.len().max(cuts.len() + 1);
             let workers = (0..BackfillOptions::MOST_WORKERS).take(parts);
@@ -241,7 +251,7 @@ impl Backfill {
         let [whole] = parts else {
             return Vec::new();
         };
-        if !self.options.load || whole.upto.is_some() || (whole.passed > 0 && !whole.loading) {
+        if whole.is_part() || whole.done {
             return Vec::new();
         }
         let left = estimate.saturating_sub(whole.passed);
@@ -257,7 +267,7 @@ impl Backfill {
                     None => break,
                 },
                 Err(error) => {
-                    tracing::warn!(%error, "the load is not divided: its parts were not found");
+                    tracing::warn!(%error, "the sweep is not divided: its parts were not found");
                     return Vec::new();
                 }
             }
@@ -265,17 +275,46 @@ impl Backfill {
         at
     }
 
-    /// Divides a load that has begun. It stays as it is where somebody else has moved it.
-    async fn divide(&self, parts: &[Cursor], cuts: &[Key]) {
-        let [whole] = parts else { return };
-        if cuts.is_empty() || !whole.loading || whole.done {
-            return;
+    /// Divides a sweep that has begun, unless somebody else has. A load stays as it is where somebody else
+    /// moves it whenever it is looked at.
+    async fn divide(&self, mut cuts: Vec<Key>) {
+        for _ in 0..Self::TRIES {
+            match self.try_to_divide(&mut cuts).await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "whether the sweep is divided is not known yet");
+                    return;
+                }
+            }
         }
-        match self.copier.follower().divide_load(whole, cuts).await {
-            Ok(true) => {}
-            Ok(false) => tracing::warn!("the load is not divided: somebody else works on it"),
-            Err(error) => tracing::warn!(%error, "whether the load is divided is not known yet"),
+        tracing::warn!(
+            "the load is not divided: another process works on it, which may be ended and begun again with more parts"
+        );
+    }
+
+    /// Whether there is nothing left to divide.
+    async fn try_to_divide(&self, cuts: &mut Vec<Key>) -> Result<bool, StoreError> {
+        let (authority, follower) = (self.copier.authority(), self.copier.follower());
+        let parts = follower.cursors().await?;
+        let [whole] = parts.as_slice() else {
+            return Ok(true);
+        };
+        // What others have passed since the keys were counted has no part of its own.
+        while let Some(first) = cuts.first() {
+            let before = Span {
+                after: whole.last.clone(),
+                upto: Some(first.clone()),
+            };
+            if !authority.keys(&before, 1).await?.is_empty() {
+                break;
+            }
+            cuts.remove(0);
         }
+        if cuts.is_empty() || whole.is_part() || whole.done {
+            return Ok(true);
+        }
+        follower.divide(whole, cuts).await
     }
 
     /// Waits for the next page's turn, and answers for how long.
@@ -297,14 +336,16 @@ impl Backfill {
         let (page, asked) = self.page(cursor, reach, ahead, u32::MAX).await?;
         let (rows, bytes) = (page.stamped.len() as u64, page.bytes());
         let Some(last) = page.last else {
-            let cursor = Cursor {
+            let to = Cursor {
                 done: reach.is_whole(),
                 ..cursor.clone()
             };
-            self.copier.follower().save_cursor(&cursor).await?;
+            if !self.keep(cursor, &to).await? && to.done {
+                return Ok(None);
+            }
             return Ok(Some(Passed {
-                beyond: !cursor.done,
-                cursor,
+                beyond: !to.done,
+                cursor: to,
                 rows: 0,
                 held: 0,
             }));
@@ -322,9 +363,10 @@ impl Backfill {
             ..cursor.clone()
         };
         let next = self.read_ahead(&to, reach, ended);
+        let beside = (!cursor.is_part()).then_some(cursor);
         let copy = self
             .copier
-            .copy_stamped(page.stamped, Some(cursor), CopySource::Backfill);
+            .copy_stamped(page.stamped, beside, CopySource::Backfill);
         let (copied, next) = tokio::join!(copy, next);
         let copied = copied?;
         if copied.unrecorded > 0 {
@@ -335,14 +377,17 @@ impl Backfill {
         pacer.passed(rows, bytes, took);
         tracing::debug!(rows, bytes, ?took, next = pacer.page(), "a page has passed");
         let held = copied.left.len() as u64;
+        // A follower may keep no cursor beside copies that it refuses: if every page held some key,
+        // nothing else would ever record how far this has come. And who shares the parts learns here
+        // whether somebody else works on this one.
+        let saves = held > 0 || ended || cursor.is_part();
+        if saves && !self.keep(cursor, &to).await? {
+            meters.pages_retried.increment(1);
+            return Ok(None);
+        }
         meters.pages_copied.increment(1);
         meters.rows_held.increment(held);
         meters.rows_copied.increment(rows.saturating_sub(held));
-        if held > 0 || ended {
-            // A follower may keep no cursor beside copies that it refuses. If every page held some
-            // key, nothing else would ever record how far this has come.
-            self.copier.follower().save_cursor(&to).await?;
-        }
         // Not sooner: what fails is tried again from this page on.
         *ahead = next;
         Ok(Some(Passed {
@@ -351,6 +396,15 @@ impl Backfill {
             held,
             beyond: ended && !done,
         }))
+    }
+
+    /// Keeps how far a sweep by copies has come; answers whether nobody else has kept that.
+    async fn keep(&self, from: &Cursor, to: &Cursor) -> Result<bool, StoreError> {
+        let follower = self.copier.follower();
+        match from.is_part() {
+            true => follower.advance(from, to).await,
+            false => follower.save_cursor(to).await,
+        }
     }
 
     /// Pauses after a failure, or gives up with it.

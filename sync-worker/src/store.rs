@@ -340,10 +340,27 @@ pub trait Follower: Send + Sync {
         async { Ok(vec![self.cursor().await?]) }.boxed()
     }
 
-    /// Records how far the backfill has come, without data. A cursor that has passed something is
-    /// kept only where the beginning of its sweep was recorded, and no later one; one of a lower
-    /// base is not kept, and none beside a load.
-    fn save_cursor<'a>(&'a self, cursor: &'a Cursor) -> Answer<'a, ()>;
+    /// Records how far the backfill has come, without data, and answers whether it was this call that brought
+    /// it there. A cursor that has passed something is kept only where the beginning of its sweep was
+    /// recorded, and nobody has come as far; one of a lower base is not kept, and none beside a load or of
+    /// a sweep that was divided.
+    fn save_cursor<'a>(&'a self, cursor: &'a Cursor) -> Answer<'a, bool>;
+
+    /// Moves a part of a sweep by copies from `from` to `to`, after what lies between was copied, and answers
+    /// whether it was this call that did: not where the part stands elsewhere.
+    fn advance<'a>(&'a self, from: &'a Cursor, to: &'a Cursor) -> Answer<'a, bool> {
+        let _ = (from, to);
+        async { Ok(false) }.boxed()
+    }
+
+    /// Divides what is left of a sweep that was not divided before: a part ends with each key of `at`, in the
+    /// order of pages, and the last one never. Each goes on by pages of its own; the sweep is over when
+    /// all are. A load is divided only where it stands at `from`, and then by keys beyond it; copies,
+    /// wherever they stand, since they may come twice. Answers whether it was this call that did.
+    fn divide<'a>(&'a self, from: &'a Cursor, at: &'a [Key]) -> Answer<'a, bool> {
+        let _ = (from, at);
+        async { Ok(false) }.boxed()
+    }
 
     /// Begins to load, or finds that a load is under way; answers whether so. It waits for copies
     /// in flight, and from here to the load's end every copy answers [`Applied::Loading`]. There is
@@ -352,14 +369,6 @@ pub trait Follower: Send + Sync {
     ///
     /// A follower that answers no need implement no more of this.
     fn start_loading(&self) -> Answer<'_, bool> {
-        async { Ok(false) }.boxed()
-    }
-
-    /// Divides what is left of a load that stands at `from`, and was not divided before: a part ends with
-    /// each key of `at`, in the order of pages, and the last one never. Each goes on by pages of its own;
-    /// the load is over when all are. Answers whether it was this call that did.
-    fn divide_load<'a>(&'a self, from: &'a Cursor, at: &'a [Key]) -> Answer<'a, bool> {
-        let _ = (from, at);
         async { Ok(false) }.boxed()
     }
 

@@ -1,4 +1,4 @@
-//! Loads in parts, which several workers and processes share.
+//! Sweeps in parts, which several workers and processes share.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -17,7 +17,9 @@ use super::market::{Topology, backfill, drain};
 use super::stock::{Stock, held};
 
 everywhere_and_on_pairs!(
-    processes_share_a_load,
+    processes_share_a_sweep,
+    a_part_of_copies_is_moved_from_where_it_stands,
+    a_sweep_that_others_move_is_divided,
     a_part_has_one_page_for_each_key,
     a_load_is_over_when_each_part_is,
     a_divided_load_is_given_up_as_a_whole,
@@ -42,7 +44,7 @@ async fn divided(migration: &Migration) -> (Cursor, Vec<Cursor>) {
     let follower = migration.copier().follower();
     let (from, _) = first_page(migration).await;
     let at = [Key::from(12), Key::from(25)];
-    assert!(follower.divide_load(&from, &at).await.unwrap());
+    assert!(follower.divide(&from, &at).await.unwrap());
     let parts = follower.cursors().await.unwrap();
     let spans: Vec<Span> = parts.iter().map(Cursor::rest).collect();
     let span = |after: Option<i64>, upto: Option<i64>| Span {
@@ -76,17 +78,24 @@ async fn load(migration: &Migration, part: &Cursor) -> (Loaded, Cursor) {
 mod scenario {
     use super::*;
 
-    pub(super) async fn processes_share_a_load(topology: Topology) {
+    pub(super) async fn processes_share_a_sweep(topology: Topology) {
+        for load in [true, false] {
+            shared(topology, load).await;
+        }
+    }
+
+    async fn shared(topology: Topology, load: bool) {
         let stock = Stock::start(topology).await;
         stock.fill(900).await;
         let migration = stock.copying().await;
-        let (one, two) = (
-            migration.backfill(parts(4, 2)),
+        let sweep = |parts, workers, seed| {
             migration.backfill(BackfillOptions {
-                seed: 2,
-                ..parts(1, 1)
-            }),
-        );
+                seed,
+                load,
+                ..super::parts(parts, workers)
+            })
+        };
+        let (one, two) = (sweep(4, 2, 1), sweep(1, 1, 2));
         let (first, stock) = (one.control(), &stock);
         first.set_workers(1);
         // The first one waits until the second one has found work of its own.
@@ -117,15 +126,153 @@ mod scenario {
             )
         };
         let (one, two, ()) = sharing.await;
-        assert!(one.unwrap().done && two.unwrap().done);
+        let (one, two) = (one.unwrap(), two.unwrap());
+        assert!(one.done && two.done);
         let (pages, others) = (pages.into_inner(), others.into_inner());
         assert!(pages > 0 && others > 0, "{pages}, {others}");
         let cursors = migration.copier().follower().cursors().await.unwrap();
         assert_eq!(cursors.len(), 4);
+        assert!(cursors.iter().all(|part| part.done && part.loading == load));
         let passed: u64 = cursors.iter().map(|part| part.passed).sum();
         assert!((899..=901).contains(&passed), "{cursors:?}");
+        // Nobody counts what the other has brought.
+        assert_eq!(one.rows + two.rows, passed);
         drain(&migration).await;
         clean(&migration).await;
+    }
+
+    /// What another has moved is not moved again, nor what was read before the sweep was divided.
+    pub(super) async fn a_part_of_copies_is_moved_from_where_it_stands(topology: Topology) {
+        let stock = Stock::start(topology).await;
+        stock.fill(40).await;
+        let migration = stock.copying().await;
+        let copier = migration.copier();
+        let (authority, follower) = (copier.authority(), copier.follower());
+        let from = follower.cursor().await.unwrap();
+        follower.save_cursor(&from).await.unwrap();
+        let first = [1, 2, 3].map(|key: i64| Key::from(key));
+        copier.copy(&first, CopySource::Backfill).await.unwrap();
+        let whole = |last: i64, passed, done| Cursor {
+            last: Some(Key::from(last)),
+            passed,
+            done,
+            ..from.clone()
+        };
+        assert!(follower.save_cursor(&whole(3, 3, false)).await.unwrap());
+        assert!(!follower.save_cursor(&whole(3, 3, false)).await.unwrap());
+        let at = [Key::from(12), Key::from(25)];
+        // Wherever copies stand, they may be divided.
+        assert!(follower.divide(&from, &at).await.unwrap());
+        assert!(!follower.divide(&from, &at).await.unwrap());
+        let parts = follower.cursors().await.unwrap();
+        let stand: Vec<_> = parts
+            .iter()
+            .map(|part| (part.rest(), part.passed))
+            .collect();
+        let span = |after, upto: Option<i64>| Span {
+            after: Some(Key::from(after)),
+            upto: upto.map(Key::from),
+        };
+        let expected = [
+            (span(3_i64, Some(12)), 3),
+            (span(12, Some(25)), 0),
+            (span(25, None), 0),
+        ];
+        assert_eq!(stand, expected);
+        for done in [false, true] {
+            assert!(!follower.save_cursor(&whole(30, 30, done)).await.unwrap());
+            let page = authority.page(&parts[0].rest(), 5).await.unwrap();
+            let late = whole(30, 30, done);
+            follower.apply(&page.stamped, Some(&late)).await.unwrap();
+            assert_eq!(follower.cursors().await.unwrap(), parts);
+        }
+        for part in [2, 0, 1] {
+            assert!(!follower.cursor().await.unwrap().done);
+            let from = &parts[part];
+            let page = authority.page(&from.rest(), 100).await.unwrap();
+            let rows = page.stamped.len() as u64;
+            let to = Cursor {
+                last: page.last,
+                passed: from.passed + rows,
+                ..from.clone()
+            };
+            let copied = copier.copy_stamped(page.stamped, None, CopySource::Backfill);
+            assert!(copied.await.unwrap().left.is_empty());
+            assert!(follower.advance(from, &to).await.unwrap());
+            assert!(!follower.advance(from, &to).await.unwrap());
+            let end = Cursor {
+                done: true,
+                ..to.clone()
+            };
+            let elsewhere = Cursor {
+                upto: Some(Key::from(99)),
+                ..to.clone()
+            };
+            let other_base = Cursor {
+                base: changeover::flags::Version(to.base.0 + (1 << 44)),
+                ..to.clone()
+            };
+            for wrong in [elsewhere, other_base] {
+                assert!(!follower.advance(&wrong, &end).await.unwrap(), "{wrong:?}");
+            }
+            assert!(follower.advance(&to, &end).await.unwrap());
+            assert!(!follower.advance(&end, &end).await.unwrap());
+        }
+        let over = follower.cursor().await.unwrap();
+        assert!(over.done && over.passed == 40, "{over:?}");
+        clean(&migration).await;
+        // What begins at another base has no parts of before.
+        let raise = "UPDATE changeover_epoch SET incarnation = 1 WHERE place = 'new'";
+        stock.market.new.run(raise).await;
+        migration.install().await.unwrap();
+        assert_eq!(follower.cursors().await.unwrap().len(), 1);
+        assert!(!follower.advance(&parts[1], &parts[1]).await.unwrap());
+        backfill(&migration).await;
+        drain(&migration).await;
+        clean(&migration).await;
+    }
+
+    /// A second process that comes with parts, while the first one is between two pages.
+    pub(super) async fn a_sweep_that_others_move_is_divided(topology: Topology) {
+        for load in [true, false] {
+            let stock = Stock::start(topology).await;
+            stock.fill(300).await;
+            let migration = stock.copying().await;
+            let sweep = |parts, seed| {
+                migration.backfill(BackfillOptions {
+                    seed,
+                    load,
+                    ..super::parts(parts, 1)
+                })
+            };
+            let (one, two) = (sweep(1, 1), sweep(4, 2));
+            let (first, begun) = (one.control(), tokio::sync::Notify::new());
+            let paused = AtomicU64::new(0);
+            let (done, beside) = tokio::join!(
+                one.run(|progress| {
+                    if progress.rows > 100 && paused.fetch_add(1, Relaxed) == 0 {
+                        first.pause();
+                        begun.notify_one();
+                    }
+                }),
+                async {
+                    begun.notified().await;
+                    two.run(|_| first.resume()).await
+                },
+            );
+            let (done, beside) = (done.unwrap(), beside.unwrap());
+            assert!(done.done && beside.done && beside.rows > 0);
+            let parts = follower_parts(&migration).await;
+            // Its first cut lies before where the other one stood, or not.
+            assert!((3..=4).contains(&parts.len()), "{parts:?}");
+            assert!(parts.iter().all(|part| part.done && part.loading == load));
+            drain(&migration).await;
+            clean(&migration).await;
+        }
+    }
+
+    async fn follower_parts(migration: &Migration) -> Vec<Cursor> {
+        migration.copier().follower().cursors().await.unwrap()
     }
 
     /// A page that was read before a load was divided spans more than a part: what it brings may have come
@@ -164,9 +311,9 @@ mod scenario {
             Loaded::Elsewhere
         );
         assert!(!follower.end_loading(&from, true).await.unwrap());
-        assert!(!follower.divide_load(&from, &[Key::from(3)]).await.unwrap());
+        assert!(!follower.divide(&from, &[Key::from(3)]).await.unwrap());
         for part in follower.cursors().await.unwrap() {
-            let again = follower.divide_load(&part, &[Key::from(30)]).await;
+            let again = follower.divide(&part, &[Key::from(30)]).await;
             assert!(!again.unwrap(), "{part:?}");
         }
         assert_eq!(held(&stock).await, before);
@@ -230,7 +377,8 @@ mod scenario {
         };
         let swept = migration.backfill(copies).run(|_| ()).await.unwrap();
         assert!(swept.done && swept.passed == 40, "{swept:?}");
-        assert_eq!(follower.cursors().await.unwrap().len(), 1);
+        let copies = follower.cursors().await.unwrap();
+        assert!(copies.len() == 3 && copies.iter().all(|part| part.done && !part.loading));
         let (late, _) = load(&migration, &parts[1]).await;
         assert_eq!(late, Loaded::Elsewhere);
         clean(&migration).await;

@@ -53,6 +53,8 @@ pub enum Bug {
     PartWithoutItsEnd,
     /// The first part that ends ends the load.
     OverWithOnePart,
+    /// The first part of copies that ends ends the sweep.
+    SweptWithOnePart,
     /// A load begins although history was copied in part.
     LoadedOverCopies,
     /// A second load may begin.
@@ -158,16 +160,20 @@ impl<P: Authority + Follower> Follower for Meddler<P> {
         self.ports.cursors()
     }
 
-    fn save_cursor<'a>(&'a self, cursor: &'a Cursor) -> Answer<'a, ()> {
+    fn save_cursor<'a>(&'a self, cursor: &'a Cursor) -> Answer<'a, bool> {
         self.ports.save_cursor(cursor)
+    }
+
+    fn advance<'a>(&'a self, from: &'a Cursor, to: &'a Cursor) -> Answer<'a, bool> {
+        self.ports.advance(from, to)
+    }
+
+    fn divide<'a>(&'a self, from: &'a Cursor, at: &'a [Key]) -> Answer<'a, bool> {
+        self.ports.divide(from, at)
     }
 
     fn start_loading(&self) -> Answer<'_, bool> {
         self.ports.start_loading()
-    }
-
-    fn divide_load<'a>(&'a self, from: &'a Cursor, at: &'a [Key]) -> Answer<'a, bool> {
-        self.ports.divide_load(from, at)
     }
 
     fn load<'a>(

@@ -181,6 +181,7 @@ found! {
     finds_a_late_page_that_is_loaded: LatePageLoaded,
     finds_a_page_of_more_than_its_part: PartWithoutItsEnd,
     finds_a_load_that_is_over_with_one_part: OverWithOnePart,
+    finds_a_sweep_that_is_over_with_one_part: SweptWithOnePart,
     finds_a_load_over_copies: LoadedOverCopies,
     finds_a_second_load: LoadedAgain,
     finds_a_sweep_that_goes_on_where_a_load_stood: GivenUpWhereItStood,

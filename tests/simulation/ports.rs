@@ -226,10 +226,24 @@ impl Follower for Ports {
         })
     }
 
-    fn save_cursor<'a>(&'a self, cursor: &'a Cursor) -> Answer<'a, ()> {
+    fn save_cursor<'a>(&'a self, cursor: &'a Cursor) -> Answer<'a, bool> {
         let (revision, cursor) = (self.revision, cursor.clone());
         self.net.call(What::Copy, move |state| {
             state.world.save_cursor(revision, &cursor)
+        })
+    }
+
+    fn advance<'a>(&'a self, from: &'a Cursor, to: &'a Cursor) -> Answer<'a, bool> {
+        let (revision, from, to) = (self.revision, from.clone(), to.clone());
+        self.net.call(What::Copy, move |state| {
+            state.world.advance(revision, &from, &to)
+        })
+    }
+
+    fn divide<'a>(&'a self, from: &'a Cursor, at: &'a [Key]) -> Answer<'a, bool> {
+        let (revision, from, at) = (self.revision, from.clone(), at.to_vec());
+        self.net.call(What::Copy, move |state| {
+            state.world.divide(revision, &from, &at)
         })
     }
 
@@ -237,13 +251,6 @@ impl Follower for Ports {
         let revision = self.revision;
         self.net
             .call(What::Copy, move |state| state.world.start_loading(revision))
-    }
-
-    fn divide_load<'a>(&'a self, from: &'a Cursor, at: &'a [Key]) -> Answer<'a, bool> {
-        let (revision, from, at) = (self.revision, from.clone(), at.to_vec());
-        self.net.call(What::Copy, move |state| {
-            state.world.divide_load(revision, &from, &at)
-        })
     }
 
     fn load<'a>(

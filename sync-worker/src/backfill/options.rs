@@ -19,13 +19,13 @@ pub struct BackfillOptions {
     pub pacing: Pacing,
     /// Whether the first sweep [loads](super#loading). If not, a load under way is given up.
     pub load: bool,
-    /// Into how many parts a load is divided, if it was not divided before, by the run that begins it, or
-    /// that goes on with it while nobody else works on it: each may be loaded by another worker, of this
-    /// process or of another one. At least as many as `workers`, at most
+    /// Into how many parts a sweep is divided, if it was not divided before: each may be swept by another
+    /// worker, of this process or of another one. At least as many as `workers`, at most
     /// [`MOST_PARTS`](BackfillOptions::MOST_PARTS). Counting the keys off takes a walk through the root
-    /// table's index, before the load begins; where that fails, the load is not divided.
+    /// table's index, before a load begins; where that fails, the sweep is not divided, nor is a load
+    /// that others move whenever it is looked at.
     pub parts: u32,
-    /// How many parts of a load this process works on at a time, from 1 to 64; each at the pace of all, but
+    /// How many parts this process works on at a time, from 1 to 64; each at the pace of all, but
     /// for [the share of its time](crate::pace::Duty) that it works, which is each one's.
     pub workers: u32,
     /// How often in a row a page may fail before the backfill gives up; `None` is never.
@@ -56,7 +56,7 @@ impl BackfillOptions {
             .map_or(page.saturating_mul(Self::LOADED), |keys| keys.max(1))
     }
 
-    /// The most parts of a load.
+    /// The most parts of a sweep.
     pub const MOST_PARTS: u32 = 1024;
 
     /// The most workers of one process.

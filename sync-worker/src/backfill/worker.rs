@@ -2,6 +2,7 @@
 
 use changeover_flags::Key;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::range::Standing;
 use super::raw::Course;
@@ -109,7 +110,14 @@ impl Backfill {
             Ok(reach) => reach,
             Err(error) => return self.wait(&mut worker.backoff, error).await,
         };
+        let mut looked = Instant::now();
         while !cursor.done && worker.wanted.is_still() {
+            if !cursor.loading && !cursor.is_part() && looked.elapsed() > LOOK {
+                if self.others_are_ahead(&cursor).await {
+                    return Ok(());
+                }
+                looked = Instant::now();
+            }
             // The wait comes before the read, so that what is copied was not read long ago.
             if self.turn(run).await > Self::FRESH {
                 worker.forget();
@@ -147,13 +155,14 @@ impl Backfill {
                     run.stands_elsewhere(&cursor);
                     run.give_back(cursor.part);
                     let pause = worker.met.next_pause();
-                    let most = if cursor.loading { LOOK } else { pause };
+                    let shared = cursor.loading || cursor.is_part();
+                    let most = if shared { LOOK } else { pause };
                     tokio::time::sleep(pause.min(most)).await;
                     return Ok(());
                 }
                 Err(error) => {
                     self.wait(&mut worker.backoff, error).await?;
-                    if cursor.loading {
+                    if cursor.loading || cursor.is_part() {
                         // A page whose answer was lost has moved the cursor, or not.
                         return Ok(());
                     }
@@ -161,5 +170,15 @@ impl Backfill {
             }
         }
         Ok(())
+    }
+
+    /// Whether others have divided what is copied as a whole, or come further.
+    async fn others_are_ahead(&self, cursor: &Cursor) -> bool {
+        match self.copier.follower().cursors().await.as_deref() {
+            Ok([whole]) => whole.is_part() || whole.done || whole.passed > cursor.passed,
+            Ok(_) => true,
+            // The next page tells.
+            Err(_) => false,
+        }
     }
 }

@@ -63,7 +63,7 @@ impl<'a> Run<'a> {
         let follower = &self.copier.follower;
         if images.is_empty() {
             return match cursor {
-                Some(cursor) => follower.save_cursor(cursor).await,
+                Some(cursor) => follower.save_cursor(cursor).await.map(drop),
                 None => Ok(()),
             };
         }

@@ -302,10 +302,10 @@ impl Follower for Memory {
         self.call(Op::Read, |state| Ok(state.cursor.clone()))
     }
 
-    fn save_cursor<'a>(&'a self, cursor: &'a Cursor) -> Answer<'a, ()> {
+    fn save_cursor<'a>(&'a self, cursor: &'a Cursor) -> Answer<'a, bool> {
         self.call(Op::SaveCursor, move |state| {
             state.cursor = cursor.clone();
-            Ok(())
+            Ok(true)
         })
     }
 }

@@ -4,8 +4,8 @@ use changeover_flags::{Key, Version};
 
 use crate::sum::Span;
 
-/// How far a backfill has come, in all or in one of the parts that a load was divided into. Kept on the
-/// follower, committed with the data.
+/// How far a backfill has come, in all or in one of the parts that it was divided into. Kept on the
+/// follower, committed with the data, or after it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cursor {
     /// Which part; 0 is the first one, and the only one of what was not divided.
@@ -27,6 +27,12 @@ pub struct Cursor {
 }
 
 impl Cursor {
+    /// Whether this is one part of several.
+    #[must_use]
+    pub const fn is_part(&self) -> bool {
+        self.part > 0 || self.upto.is_some()
+    }
+
     /// The keys that are still to be passed.
     #[must_use]
     pub fn rest(&self) -> Span {

@@ -32,22 +32,27 @@ mod scenario {
     }
 
     /// A load in parts, two of them at a time.
-    async fn on_parts(topology: Topology) {
-        let lines = Lines {
-            sweep: "backfill --parts 5 --workers 2",
-            ..BACKFILL
-        };
+    const PARTS: &str = "backfill --parts 5 --workers 2";
+
+    async fn on_parts(topology: Topology, sweep: &'static str) {
+        let lines = Lines { sweep, ..BACKFILL };
         struck(topology, Struck::Worker, lines).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn on_parts_of_postgres() {
-        on_parts(Topology::PostgresTwoDatabases).await;
+        on_parts(Topology::PostgresTwoDatabases, PARTS).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn on_parts_of_copies() {
+        let copies = "backfill --no-load --parts 5 --workers 2";
+        on_parts(Topology::PostgresTwoDatabases, copies).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn on_parts_of_mariadb() {
-        on_parts(Topology::MariadbToPostgres).await;
+        on_parts(Topology::MariadbToPostgres, PARTS).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -222,7 +222,11 @@ impl World {
     /// By parts, in the order of their keys.
     pub fn cursors(&self, revision: i64) -> Vec<Cursor> {
         let parts = self.cursors.get(&revision).cloned();
-        parts.unwrap_or_else(|| vec![Cursor::default()])
+        let begins = Cursor {
+            base: self.follower_base,
+            ..Cursor::default()
+        };
+        parts.unwrap_or_else(|| vec![begins])
     }
 
     pub fn cursor(&self, revision: i64) -> Cursor {
@@ -230,16 +234,70 @@ impl World {
     }
 
     /// A cursor never goes back: a late one of the same sweep is not an error.
-    pub fn save_cursor(&mut self, revision: i64, cursor: &Cursor) -> Result<(), StoreError> {
+    pub fn save_cursor(&mut self, revision: i64, cursor: &Cursor) -> Result<bool, StoreError> {
         self.admit(revision)?;
-        if self.load.running {
-            return Ok(());
-        }
         let held = self.cursor(revision);
-        if cursor.done || (!held.done && cursor.last > held.last) {
+        let further = cursor.last > held.last || (cursor.done && cursor.last == held.last);
+        let divided = self.cursors(revision).len() > 1;
+        let moves = !self.load.running && !divided && !held.done && further;
+        if moves {
             self.cursors.insert(revision, vec![cursor.clone()]);
         }
         self.check_cursor(revision);
-        Ok(())
+        Ok(moves)
+    }
+
+    /// Moves a part of copies.
+    pub fn advance(
+        &mut self,
+        revision: i64,
+        from: &Cursor,
+        to: &Cursor,
+    ) -> Result<bool, StoreError> {
+        self.admit(revision)?;
+        if !self.stands_at(revision, from) {
+            self.reach.part_moved_by_others += 1;
+            return Ok(false);
+        }
+        let over = to.done && self.is(Bug::SweptWithOnePart);
+        let parts = self.cursors.entry(revision).or_default();
+        if let Some(part) = parts.get_mut(from.part as usize) {
+            *part = to.clone();
+        }
+        parts.iter_mut().for_each(|part| part.done |= over);
+        self.reach.part_copied += u64::from(to.done);
+        self.check_cursor(revision);
+        Ok(true)
+    }
+
+    pub fn divide(&mut self, revision: i64, from: &Cursor, at: &[Key]) -> Result<bool, StoreError> {
+        self.admit(revision)?;
+        let whole = self.cursors(revision).swap_remove(0);
+        let stands = match from.loading {
+            true => self.stands_at(revision, from),
+            false => !self.load.running && !whole.done && from.base == self.follower_base,
+        };
+        if !stands || self.cursors(revision).len() > 1 {
+            return Ok(false);
+        }
+        let begins = [whole.last.clone()].into_iter();
+        let begins = begins.chain(at.iter().cloned().map(Some));
+        let ends = at.iter().cloned().map(Some).chain([None]);
+        let parts = (0..)
+            .zip(begins.zip(ends))
+            .map(|(part, (last, upto))| Cursor {
+                part,
+                upto,
+                last,
+                passed: if part == 0 { whole.passed } else { 0 },
+                ..whole.clone()
+            });
+        let parts: Vec<Cursor> = parts.collect();
+        match from.loading {
+            true => self.reach.load_divided += 1,
+            false => self.reach.copies_divided += 1,
+        }
+        self.cursors.insert(revision, parts);
+        Ok(true)
     }
 }

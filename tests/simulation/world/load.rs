@@ -58,42 +58,15 @@ impl World {
         Ok(self.load.running)
     }
 
-    fn stands_at(&self, revision: i64, at: &Cursor) -> bool {
+    pub(super) fn stands_at(&self, revision: i64, at: &Cursor) -> bool {
         let parts = self.cursors(revision);
         let Some(held) = parts.get(at.part as usize) else {
             return false;
         };
         let same = (&held.last, held.passed, held.base) == (&at.last, at.passed, at.base);
         let ends = held.upto == at.upto || self.is(Bug::PartWithoutItsEnd);
-        self.load.running && at.base == self.follower_base && same && ends && !held.done
-    }
-
-    pub fn divide_load(
-        &mut self,
-        revision: i64,
-        from: &Cursor,
-        at: &[Key],
-    ) -> Result<bool, StoreError> {
-        self.admit(revision)?;
-        if !self.stands_at(revision, from) || self.cursors(revision).len() > 1 {
-            return Ok(false);
-        }
-        let begins = [from.last.clone()].into_iter();
-        let begins = begins.chain(at.iter().cloned().map(Some));
-        let ends = at.iter().cloned().map(Some).chain([None]);
-        let parts = (0..)
-            .zip(begins.zip(ends))
-            .map(|(part, (last, upto))| Cursor {
-                part,
-                upto,
-                last,
-                passed: if part == 0 { from.passed } else { 0 },
-                ..from.clone()
-            });
-        let parts: Vec<Cursor> = parts.collect();
-        self.reach.load_divided += 1;
-        self.cursors.insert(revision, parts);
-        Ok(true)
+        let goes_on = self.load.running == at.loading && !held.done;
+        goes_on && at.base == self.follower_base && same && ends
     }
 
     pub fn load(

@@ -20,12 +20,15 @@ pub struct Reach {
     pub part_ended: u64,
     pub load_ended: u64,
     pub load_given_up: u64,
+    pub copies_divided: u64,
+    pub part_copied: u64,
+    pub part_moved_by_others: u64,
     pub crashed: u64,
     pub calls: u64,
 }
 
 impl Reach {
-    pub fn all(&self) -> [(&'static str, u64); 18] {
+    pub fn all(&self) -> [(&'static str, u64); 21] {
         [
             ("late copy refused", self.late_copy_refused),
             (
@@ -53,6 +56,9 @@ impl Reach {
             ("part of a load ended", self.part_ended),
             ("load ended", self.load_ended),
             ("load given up", self.load_given_up),
+            ("copies divided", self.copies_divided),
+            ("part of copies ended", self.part_copied),
+            ("part moved by somebody else", self.part_moved_by_others),
             ("process crashed", self.crashed),
         ]
     }
@@ -75,6 +81,9 @@ impl Reach {
         self.part_ended += other.part_ended;
         self.load_ended += other.load_ended;
         self.load_given_up += other.load_given_up;
+        self.copies_divided += other.copies_divided;
+        self.part_copied += other.part_copied;
+        self.part_moved_by_others += other.part_moved_by_others;
         self.crashed += other.crashed;
         self.calls += other.calls;
     }

@@ -44,62 +44,163 @@ impl SqlFollower {
         })
     }
 
-    /// Keeps the cursor, unless a later one stands there: a page that lands late, or of an older
-    /// revision or base, never sends the sweep back or forward; nor does one beside a load.
+    /// Keeps the cursor and answers whether it did, unless one as far or further stands there: a page that
+    /// lands late, or of an older revision or base, never sends the sweep back or forward; nor does one
+    /// beside a load, or one from before the sweep was divided.
     pub(super) async fn save_cursor_in(
+        &self,
+        session: &mut dyn Session,
+        cursor: &Cursor,
+    ) -> Result<bool, DbError> {
+        let dialect = self.dialect();
+        let (revision, begins) = (self.mapping.shape().revision, cursor.passed == 0);
+        if begins {
+            self.record_beginning(session, cursor).await?;
+        }
+        // A sweep that begins takes the place of an older revision's.
+        let older = match begins {
+            true => format!("revision < {revision} OR "),
+            false => String::new(),
+        };
+        let done = dialect.boolean(cursor.done);
+        let statement = Statement::of(dialect, "UPDATE ")
+            .table(tables::BACKFILL)
+            .sql(" SET \"cursor\" = ")
+            .bind(place(cursor.last.as_ref()), "text")
+            .sql(", upto = NULL, passed = ")
+            .int(keys(cursor.passed))
+            .sql(&format!(
+                ", done = {done}, revision = {revision} WHERE part = 0 AND ({older}upto IS NULL AND NOT done \
+                 AND NOT loading AND revision = {revision} AND passed "
+            ))
+            // A page without keys may end what another has brought as far.
+            .sql(if cursor.done { "<= " } else { "< " })
+            .int(keys(cursor.passed))
+            .sql(") AND ");
+        let statement = self.here(statement, "").sql(" AND");
+        let statement = self.at_base(statement, cursor.base);
+        Ok(session.execute(statement).await? > 0)
+    }
+
+    /// Moves a part of copies.
+    pub(super) async fn advance_in(
+        &self,
+        session: &mut dyn Session,
+        from: &Cursor,
+        to: &Cursor,
+    ) -> Result<bool, DbError> {
+        let dialect = self.dialect();
+        let moved = Statement::of(dialect, "UPDATE ")
+            .table(tables::BACKFILL)
+            .sql(" SET \"cursor\" = ")
+            .bind(place(to.last.as_ref()), "text")
+            .sql(", passed = ")
+            .int(keys(to.passed))
+            .sql(&format!(", done = {} WHERE ", dialect.boolean(to.done)));
+        Ok(session.execute(self.standing_at(moved, from)).await? > 0)
+    }
+
+    /// Makes the row of a sweep. Only one that begins does: where it is gone, so is what was copied.
+    async fn record_beginning(
         &self,
         session: &mut dyn Session,
         cursor: &Cursor,
     ) -> Result<(), DbError> {
         let dialect = self.dialect();
-        let last = place(cursor.last.as_ref());
-        let (revision, passed) = (
-            self.mapping.shape().revision,
-            i64::try_from(cursor.passed).unwrap_or(i64::MAX),
-        );
-        let done = dialect.boolean(cursor.done);
-        if cursor.passed == 0 {
-            // Only a sweep that begins makes the row: where it is gone, so is what was copied.
-            let statement = Statement::of(dialect, "INSERT INTO ")
+        let statement = Statement::of(dialect, "INSERT INTO ")
+            .table(tables::BACKFILL)
+            .sql(" (entity, place, revision, \"cursor\", passed, done) SELECT ")
+            .text(self.entity.as_str())
+            .sql(", ")
+            .text(self.place.as_str())
+            .sql(", ")
+            .int(self.mapping.shape().revision)
+            .sql(", ")
+            .bind(place(cursor.last.as_ref()), "text")
+            .sql(&format!(", 0, {} WHERE", dialect.boolean(cursor.done)));
+        let statement = self.at_base(statement, cursor.base).sql(&dialect.or_update(
+            tables::BACKFILL,
+            "entity, place, part",
+            &[],
+            "",
+        ));
+        session.execute(statement).await?;
+        Ok(())
+    }
+
+    /// Divides a sweep. Both ends of each part are known when the first page of it can be read.
+    pub(super) async fn divide_in(
+        &self,
+        session: &mut dyn Session,
+        from: &Cursor,
+        at: &[Key],
+    ) -> Result<bool, DbError> {
+        let Some(first) = at.first().filter(|_| !from.is_part()) else {
+            return Ok(false);
+        };
+        if !at.iter().all(|key| self.names(key.as_str())) {
+            return Ok(false);
+        }
+        let dialect = self.dialect();
+        self.begin_alone(session).await?;
+        let ends = Statement::of(dialect, "UPDATE ")
+            .table(tables::BACKFILL)
+            .sql(" SET upto = ")
+            .bind(place(Some(first)), "text")
+            .sql(" WHERE ");
+        let divided = session.execute(self.divisible(ends, from)).await? > 0;
+        if divided {
+            self.forget_parts(session).await?;
+        }
+        let (loading, no) = (dialect.boolean(from.loading), dialect.boolean(false));
+        let ends = at.iter().skip(1).map(Some).chain([None]);
+        for (part, (begin, end)) in (1..).zip(at.iter().zip(ends)) {
+            if !divided {
+                break;
+            }
+            let insert = Statement::of(dialect, "INSERT INTO ")
                 .table(tables::BACKFILL)
-                .sql(" (entity, place, revision, \"cursor\", passed, done) SELECT ")
+                .sql(
+                    " (entity, place, part, revision, \"cursor\", upto, passed, done, loading) VALUES (",
+                )
                 .text(self.entity.as_str())
                 .sql(", ")
                 .text(self.place.as_str())
                 .sql(", ")
-                .int(revision)
+                .int(part)
                 .sql(", ")
-                .bind(last.clone(), "text")
-                .sql(&format!(", 0, {done} WHERE"));
-            let statement = self.at_base(statement, cursor.base).sql(&dialect.or_update(
-                tables::BACKFILL,
-                "entity, place, part",
-                &[],
-                "",
-            ));
-            session.execute(statement).await?;
+                .int(self.mapping.shape().revision)
+                .sql(", ")
+                .bind(place(Some(begin)), "text")
+                .sql(", ")
+                .bind(place(end), "text")
+                .sql(&format!(", 0, {no}, {loading})"));
+            session.execute(insert).await?;
         }
-        // A sweep that begins takes the place of an older revision's.
-        let older = match cursor.passed {
-            0 => format!("revision < {revision} OR "),
-            _ => String::new(),
-        };
-        let statement = Statement::of(dialect, "UPDATE ")
+        session.script("COMMIT").await?;
+        Ok(divided)
+    }
+
+    /// The condition that a sweep may be divided. A page of a load brings each key once, so the load has to stand
+    /// where its parts were reckoned from; copies may come twice, and their part may end before its place.
+    fn divisible<'d>(&self, statement: Statement<'d>, from: &Cursor) -> Statement<'d> {
+        if from.loading {
+            return self.standing_at(statement, from);
+        }
+        let statement = self
+            .here(statement, "")
+            .sql(" AND NOT loading AND NOT done AND part = 0 AND upto IS NULL AND revision = ")
+            .int(self.mapping.shape().revision)
+            .sql(" AND");
+        self.at_base(statement, from.base)
+    }
+
+    /// Takes the rows of parts away, but for the first one's.
+    pub(super) async fn forget_parts(&self, session: &mut dyn Session) -> Result<(), DbError> {
+        let parts = Statement::of(self.dialect(), "DELETE FROM ")
             .table(tables::BACKFILL)
-            .sql(" SET \"cursor\" = ")
-            .bind(last, "text")
-            .sql(", passed = ")
-            .int(passed)
-            .sql(&format!(
-                ", done = {done}, revision = {revision} WHERE part = 0 AND ({older}NOT done AND NOT loading \
-                 AND revision = {revision} AND passed <= "
-            ))
-            .int(passed)
-            .sql(") AND ");
-        let statement = self.here(statement, "").sql(" AND");
-        session
-            .execute(self.at_base(statement, cursor.base))
-            .await?;
+            .sql(" WHERE part > 0 AND ");
+        session.execute(self.here(parts, "")).await?;
         Ok(())
     }
 
@@ -126,6 +227,11 @@ impl SqlFollower {
             .sql(" AND ");
         self.here(statement, "e.").sql(")")
     }
+}
+
+/// A count of keys, in SQL.
+pub(super) fn keys(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// Where a cursor stands, or ends.

@@ -14,11 +14,10 @@
 
 use std::time::Duration;
 
-use changeover_flags::Key;
 use changeover_shadow::Value;
 
 use super::SqlFollower;
-use super::cursor::place;
+use super::cursor::{keys, place};
 use crate::dialect::held_mapping::HeldMapping;
 use crate::dialect::session::{DbError, Session};
 use crate::dialect::statement::Statement;
@@ -30,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 impl SqlFollower {
     /// Opens a transaction that copies and pages in flight end before, and later ones see.
-    async fn begin_alone(&self, session: &mut dyn Session) -> Result<(), DbError> {
+    pub(super) async fn begin_alone(&self, session: &mut dyn Session) -> Result<(), DbError> {
         let dialect = self.dialect();
         session.script(dialect.begin_write()).await?;
         let (entity, place) = (self.entity.as_str(), self.place.as_str());
@@ -144,12 +143,13 @@ impl SqlFollower {
         Ok(())
     }
 
-    /// The condition that a part of the load goes on, stands at `at`, and ends where that does.
+    /// The condition that a part goes on as it did, stands at `at`, and ends where that does.
     pub(super) fn standing_at<'d>(&self, statement: Statement<'d>, at: &Cursor) -> Statement<'d> {
         let same = self.dialect().is_same();
+        let loading = if at.loading { "loading" } else { "NOT loading" };
         let statement = self
             .here(statement, "")
-            .sql(" AND loading AND NOT done AND revision = ")
+            .sql(&format!(" AND {loading} AND NOT done AND revision = "))
             .int(self.mapping.shape().revision)
             .sql(" AND part = ")
             .int(at.part.into())
@@ -161,55 +161,6 @@ impl SqlFollower {
             .bind(place(at.upto.as_ref()), "text")
             .sql(" AND");
         self.at_base(statement, at.base)
-    }
-
-    pub(super) async fn divide_load_in(
-        &self,
-        session: &mut dyn Session,
-        from: &Cursor,
-        at: &[Key],
-    ) -> Result<bool, DbError> {
-        let Some(first) = at.first().filter(|_| from.part == 0 && from.upto.is_none()) else {
-            return Ok(false);
-        };
-        if !at.iter().all(|key| self.names(key.as_str())) {
-            return Ok(false);
-        }
-        let dialect = self.dialect();
-        self.begin_alone(session).await?;
-        let ends = Statement::of(dialect, "UPDATE ")
-            .table(tables::BACKFILL)
-            .sql(" SET upto = ")
-            .bind(place(Some(first)), "text")
-            .sql(" WHERE ");
-        let divided = session.execute(self.standing_at(ends, from)).await? > 0;
-        let no = dialect.boolean(false);
-        let ends = at.iter().skip(1).map(Some).chain([None]);
-        for (part, (begin, end)) in (1..).zip(at.iter().zip(ends)) {
-            if !divided {
-                break;
-            }
-            let insert = Statement::of(dialect, "INSERT INTO ")
-                .table(tables::BACKFILL)
-                .sql(
-                    " (entity, place, part, revision, \"cursor\", upto, passed, done, loading) VALUES (",
-                )
-                .text(self.entity.as_str())
-                .sql(", ")
-                .text(self.place.as_str())
-                .sql(", ")
-                .int(part)
-                .sql(", ")
-                .int(self.mapping.shape().revision)
-                .sql(", ")
-                .bind(place(Some(begin)), "text")
-                .sql(", ")
-                .bind(place(end), "text")
-                .sql(&format!(", 0, {no}, {})", dialect.boolean(true)));
-            session.execute(insert).await?;
-        }
-        session.script("COMMIT").await?;
-        Ok(divided)
     }
 
     pub(super) async fn end_loading_in(
@@ -252,15 +203,6 @@ impl SqlFollower {
         Ok(!session.fetch(open).await?.is_empty())
     }
 
-    /// Takes the rows of parts away, but for the first one's.
-    async fn forget_parts(&self, session: &mut dyn Session) -> Result<(), DbError> {
-        let parts = Statement::of(self.dialect(), "DELETE FROM ")
-            .table(tables::BACKFILL)
-            .sql(" WHERE part > 0 AND ");
-        session.execute(self.here(parts, "")).await?;
-        Ok(())
-    }
-
     pub(super) async fn give_up_loading_in(
         &self,
         session: &mut dyn Session,
@@ -286,9 +228,4 @@ enum May {
     Begin,
     GoOn,
     Not,
-}
-
-/// A count of keys, in SQL.
-pub(super) fn keys(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }

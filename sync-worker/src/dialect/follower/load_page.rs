@@ -3,8 +3,7 @@
 use changeover_flags::Key;
 
 use super::apply::Held;
-use super::cursor::place;
-use super::load::keys;
+use super::cursor::{keys, place};
 use super::resolve::{Copy, Resolved};
 use super::write::How;
 use super::{Refusal, SqlFollower};

@@ -390,19 +390,24 @@ impl Follower for SqlFollower {
             .cursors_in(session))
     }
 
-    fn save_cursor<'a>(&'a self, cursor: &'a Cursor) -> Answer<'a, ()> {
+    fn save_cursor<'a>(&'a self, cursor: &'a Cursor) -> Answer<'a, bool> {
         on_session!(self, "keeping the backfill's cursor of", |session| self
             .save_cursor_in(session, cursor))
+    }
+
+    fn advance<'a>(&'a self, from: &'a Cursor, to: &'a Cursor) -> Answer<'a, bool> {
+        on_session!(self, "keeping the backfill's cursor of", |session| self
+            .advance_in(session, from, to))
+    }
+
+    fn divide<'a>(&'a self, from: &'a Cursor, at: &'a [Key]) -> Answer<'a, bool> {
+        on_session!(self, "dividing the backfill of", |session| self
+            .divide_in(session, from, at))
     }
 
     fn start_loading(&self) -> Answer<'_, bool> {
         on_session!(self, "beginning to load", |session| self
             .start_loading_in(session))
-    }
-
-    fn divide_load<'a>(&'a self, from: &'a Cursor, at: &'a [Key]) -> Answer<'a, bool> {
-        on_session!(self, "dividing the load of", |session| self
-            .divide_load_in(session, from, at))
     }
 
     fn load<'a>(
