@@ -329,6 +329,18 @@ pub trait Follower: Send + Sync {
         async { Ok(None) }.boxed()
     }
 
+    /// The next `limit` keys after `after`, in key order, that have rows of the mapping's `target`th target which
+    /// no sum has and no list of keys, since the row that they belong to is gone. `None` past the last target.
+    fn stranded<'a>(
+        &'a self,
+        target: usize,
+        after: Option<&'a Key>,
+        limit: u32,
+    ) -> Answer<'a, Option<Vec<Key>>> {
+        let _ = (target, after, limit);
+        async { Ok(None) }.boxed()
+    }
+
     /// The versions held for `keys`, in the order asked.
     fn versions<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Version>>>;
 

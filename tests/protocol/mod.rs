@@ -33,6 +33,7 @@ mod standing;
 pub mod stock;
 mod summed_keys;
 mod summed_pairs;
+mod summed_references;
 mod summed_rows;
 pub mod sums;
 mod to_mariadb;

@@ -6,8 +6,12 @@ use super::alike::Form;
 use super::catalog::{Column, Table};
 use super::sums::{KeyOrder, RowsOf, SumTarget};
 use super::{Dialect, inspect, tables};
-use crate::mapping::{Belongs, Ownership, Shape, SourceQuery, Target};
+use crate::mapping::{Pointer, Shape, SourceQuery, Target};
 use crate::preflight::Catalog;
+
+mod references;
+
+use references::Holding;
 
 /// The two sides between which targets are looked at.
 pub(super) struct Pair<'a> {
@@ -25,47 +29,21 @@ pub(super) struct Pair<'a> {
 /// What cannot be summed, and why.
 pub(super) type Reason = (String, String);
 
-impl Pair<'_> {
-    /// How a target is summed, and the columns that have its key.
-    pub(super) fn target(
-        &self,
-        index: usize,
-        target: &Target,
-    ) -> Result<(SumTarget, Vec<Column>), Reason> {
+impl<'a> Pair<'a> {
+    /// How a target of rows of one key is summed.
+    pub(super) fn target(&self, index: usize, target: &Target) -> Result<Paired, Reason> {
         let not = |why: &str| (target.name.clone(), why.to_owned());
-        let holding = match &target.ownership {
-            Ownership::Shared { .. } => return Err(not("its rows are shared by many keys")),
-            Ownership::Owned {
-                belongs: Belongs::Row { .. },
-                ..
-            } => return Err(not("its rows belong to another row's id")),
-            Ownership::Owned {
-                belongs: Belongs::Key(columns),
-                ..
-            } => columns,
-        };
-        let unknown = || not("the catalog does not know all of it");
-        let (place, query) = (self.shape.queries.iter().enumerate())
-            .find(|(_, query)| query.fills == Some(index))
-            .ok_or_else(unknown)?;
-        let types = self.catalog.types.get(place).ok_or_else(unknown)?;
-        let key_types = self.catalog.key_types.get(place).ok_or_else(unknown)?;
-        let table = (self.catalog.follower.iter())
-            .find(|table| table.name == target.table)
-            .ok_or_else(unknown)?;
-        let held_key = (holding.iter())
-            .map(|name| table.column(name).cloned())
-            .collect::<Option<Vec<Column>>>()
-            .ok_or_else(unknown)?;
+        let filling = self.filling(index).map_err(not)?;
+        let holding = self.holding(target)?;
         let order = |side: &dyn Dialect, types: &mut dyn Iterator<Item = &String>| {
             let orders: Option<Vec<KeyOrder>> =
                 types.map(|name| side.sums().key_order(name)).collect();
             orders.unwrap_or_default()
         };
-        let read = order(self.authority, &mut key_types.iter());
+        let read = order(self.authority, &mut filling.key_types.iter());
         let held = order(
             self.follower,
-            &mut held_key.iter().map(|column| &column.sql_type),
+            &mut holding.columns.iter().map(|column| &column.sql_type),
         );
         // Of a key of several numbers, more than one would have to be brought within the column's.
         let narrower = matches!(
@@ -77,71 +55,110 @@ impl Pair<'_> {
                 "its key is not ordered as the root table's: name columns of the same kind",
             ));
         }
-        let target = self.columns((index, target), table, (query, types), holding)?;
-        Ok((target, held_key))
+        self.columns((index, target), filling, holding)
+    }
+
+    /// The query that fills a target.
+    fn filling(&self, target: usize) -> Result<Query<'a>, &'static str> {
+        let mut queries = self.shape.queries.iter().enumerate();
+        let found = queries
+            .find(|(_, query)| query.fills == Some(target))
+            .and_then(|(place, query)| {
+                Some(Query {
+                    query,
+                    types: self.catalog.types.get(place)?,
+                    key_types: self.catalog.key_types.get(place)?,
+                })
+            });
+        found.ok_or(UNKNOWN)
+    }
+
+    /// One of the follower's tables.
+    fn table(&self, name: &str) -> Result<&'a Table, &'static str> {
+        let mut tables = self.catalog.follower.iter();
+        tables.find(|table| table.name == name).ok_or(UNKNOWN)
     }
 
     fn columns(
         &self,
         (index, target): (usize, &Target),
-        table: &Table,
-        (query, types): (&SourceQuery, &[String]),
-        holding: &[String],
-    ) -> Result<SumTarget, Reason> {
+        filling: Query<'_>,
+        holding: Holding,
+    ) -> Result<Paired, Reason> {
         let two_engines = self.authority.engine() != self.follower.engine();
+        let whole = |why: String| (target.name.clone(), why);
+        let table = (self.table(&target.table)).map_err(|why| whole(why.to_owned()))?;
         let mut all = Vec::with_capacity(target.columns.len() + 1);
+        let (mut beside, mut shared) = (String::new(), Vec::new());
         for name in &target.columns {
             let not = |why: String| (format!("{}.{name}", target.name), why);
-            let column = (table.column(name))
-                .ok_or_else(|| not("the catalog does not know all of it".to_owned()))?;
-            let summed = match expression(name, query, types) {
-                Some(filling) if two_engines => {
-                    self.alike(filling, column, &self.held(column), column)
+            let column = table.column(name).ok_or_else(|| not(UNKNOWN.to_owned()))?;
+            match filling.expression(name) {
+                Some(expression) => {
+                    all.push(
+                        self.filled(expression, column, &held(self, column))
+                            .map_err(not)?,
+                    );
                 }
-                Some(filling) => self.summed(filling, column),
-                None => self.looked_up(index, column, (query, types)),
-            };
-            all.push(summed.map_err(not)?);
+                None => {
+                    let named = self.named((index, target), column, filling, &holding);
+                    let named = named.map_err(not)?;
+                    all.extend(named.columns);
+                    beside.push_str(&named.beside);
+                    shared.extend(named.shared);
+                }
+            }
         }
         if let Some(id) = target.id_column() {
-            let slot = self.slot(target, id, (query, types), holding);
-            all.push(slot.map_err(|why| (target.name.clone(), why))?);
+            all.push(self.slot(target, id, filling, &holding).map_err(whole)?);
         }
         let values = |of: fn(&Summed) -> &String| all.iter().map(of).cloned().collect();
-        let root = &self.shape.root;
-        Ok(SumTarget {
-            name: target.name.clone(),
-            rooted: query.from == root.table && query.key == root.key,
-            source: RowsOf {
-                from: inspect::from(self.authority, root, query),
-                key: inspect::key(self.authority, root, query),
-                filter: query.filter.clone(),
-                values: values(|summed| &summed.source),
+        let (root, query) = (&self.shape.root, filling.query);
+        Ok(Paired {
+            shared,
+            target: SumTarget {
+                name: target.name.clone(),
+                rooted: query.from == root.table && query.key == root.key,
+                source: RowsOf {
+                    from: inspect::from(self.authority, root, query),
+                    beside: String::new(),
+                    key: inspect::key(self.authority, root, query),
+                    filter: query.filter.clone(),
+                    values: values(|summed| &summed.source),
+                },
+                held: RowsOf {
+                    from: holding.from,
+                    beside,
+                    key: holding.key,
+                    filter: None,
+                    values: values(|summed| &summed.held),
+                },
+                forms: (two_engines).then(|| all.iter().filter_map(|summed| summed.form).collect()),
+                columns: all.into_iter().map(|summed| summed.column).collect(),
             },
-            held: RowsOf {
-                from: format!("{} t", self.follower.table(&table.name)),
-                key: (holding.iter())
-                    .map(|name| format!("t.{}", self.follower.quote(name)))
-                    .collect(),
-                filter: None,
-                values: values(|summed| &summed.held),
-            },
-            forms: (two_engines).then(|| all.iter().filter_map(|summed| summed.form).collect()),
-            columns: all.into_iter().map(|summed| summed.column).collect(),
+            key: holding.columns,
         })
     }
 
-    /// A column's name in the follower's rows.
-    fn held(&self, column: &Column) -> String {
-        format!("t.{}", self.follower.quote(&column.name))
+    /// How an expression and the column that it fills, which is called so on the follower's side, are summed.
+    fn filled(&self, filling: Filling<'_>, column: &Column, held: &str) -> Result<Summed, String> {
+        match self.authority.engine() == self.follower.engine() {
+            true => self.summed(filling, column, held),
+            false => self.alike(filling, column, held, column),
+        }
     }
 
-    /// How an expression and the column that it fills are summed between databases of one engine.
-    fn summed(&self, (expression, from): Filling<'_>, column: &Column) -> Result<Summed, String> {
+    /// The same between databases of one engine.
+    fn summed(
+        &self,
+        (expression, from): Filling<'_>,
+        column: &Column,
+        held: &str,
+    ) -> Result<Summed, String> {
         let (authority, follower) = (self.authority.sums(), self.follower.sums());
         Ok(Summed {
             source: authority.summed(expression, Some(from), column)?,
-            held: follower.summed(&self.held(column), None, column)?,
+            held: follower.summed(held, None, column)?,
             column: column.clone(),
             form: None,
         })
@@ -178,21 +195,16 @@ impl Pair<'_> {
     /// tells: a lookup's rows never change, and each answer is one row's. An answer that no row gives agrees with nothing.
     fn looked_up(
         &self,
-        target: usize,
+        (pointer, by): (&Pointer, &String),
         column: &Column,
-        (query, types): (&SourceQuery, &[String]),
+        filling: Query<'_>,
     ) -> Result<Summed, String> {
-        let answers = self.shape.pointers.iter().find(|pointer| {
-            pointer.target == target && pointer.column == column.name && pointer.by.is_some()
-        });
-        let asked = expression(&format!("{}.by", column.name), query, types);
-        let Some((pointer, asked)) = answers.zip(asked) else {
-            return Err("it is another row's id".to_owned());
-        };
-        let table = (self.catalog.follower.iter()).find(|table| table.name == pointer.table);
+        let asked = filling.expression(&format!("{}.by", column.name));
+        let asked = asked.ok_or("its name is that of another column's question")?;
+        let table = self.table(&pointer.table).ok();
         let of = |name: &String| table.and_then(|table| table.column(name));
-        let (Some(by), Some(value)) = (pointer.by.as_ref().and_then(of), of(&pointer.names)) else {
-            return Err("the catalog does not know all of its lookup".to_owned());
+        let (Some(by), Some(value)) = (of(by), of(&pointer.names)) else {
+            return Err(UNKNOWN.to_owned());
         };
         // Other texts than these can be equal and not the same.
         let exact = self.follower.sums().key_order(&value.sql_type).is_some();
@@ -204,7 +216,7 @@ impl Pair<'_> {
             ));
         }
         let quote = |column: &Column| format!("looked.{}", self.follower.quote(&column.name));
-        let (from, held) = (self.follower.table(&pointer.table), self.held(column));
+        let (from, held) = (self.follower.table(&pointer.table), held(self, column));
         let mut summed = self.alike(asked, column, &quote(by), by)?;
         summed.held = format!(
             "CASE WHEN {held} IS NOT NULL THEN coalesce((SELECT {} FROM {from} looked WHERE {} = {held}), {}) END",
@@ -222,43 +234,105 @@ impl Pair<'_> {
         &self,
         target: &Target,
         id: &str,
-        (query, types): (&SourceQuery, &[String]),
-        holding: &[String],
+        filling: Query<'_>,
+        holding: &Holding,
     ) -> Result<Summed, String> {
-        let slot = query.select.first().zip(types.first());
-        let ((_, slot), from) = slot.ok_or("the catalog does not know all of it")?;
-        let text = Column {
-            name: "slot".to_owned(),
-            sql_type: "text".to_owned(),
-            full_type: "text".to_owned(),
-            ..Column::default()
-        };
-        let mut summed = self.alike((slot, from), &text, "m.slot", &text)?;
+        let slot = filling.query.select.first().zip(filling.types.first());
+        let ((_, slot), from) = slot.ok_or(UNKNOWN)?;
+        let id = format!("t.{}", self.follower.quote(id));
+        let mut summed = self.drawn((slot, from), (target, &id), holding, "")?;
+        summed.held = format!(
+            "coalesce({}, {})",
+            summed.held,
+            self.follower.sums().never()
+        );
+        Ok(summed)
+    }
+
+    /// How a slot is summed, and on the follower's side the one of this target for which this id was drawn for the row's
+    /// key; NULL if it was not.
+    fn drawn(
+        &self,
+        slot: Filling<'_>,
+        (target, id): (&Target, &str),
+        holding: &Holding,
+        condition: &str,
+    ) -> Result<Summed, String> {
+        let text = text("slot");
+        let mut summed = self.alike(slot, &text, "m.slot", &text)?;
         if summed.form != Some(Form::Text) {
+            let from = slot.1;
             return Err(format!(
                 "its slot is of type {from}, of which no text is known"
             ));
         }
         summed.source = self.authority.sums().slot_text(&summed.source);
-        let held = |name: &str| format!("t.{}", self.follower.quote(name));
-        let key: Vec<String> = holding.iter().map(|name| held(name)).collect();
-        let id = self.follower.sums().mapped_id(&held(id));
         let quoted = |text: &str| text.replace('\'', "''");
         summed.held = format!(
-            "coalesce((SELECT {} FROM {} m WHERE m.place = '{}' AND m.target_table = '{}' AND m.id = {id} \
-             AND m.entity = '{}' AND m.target = '{}' AND m.key = {}), {})",
+            "(SELECT {} FROM {} m WHERE m.place = '{}' AND m.target_table = '{}' AND m.id = {} \
+             AND m.entity = '{}' AND m.target = '{}' AND m.key = {}{condition})",
             summed.held,
             self.follower.table(tables::ID),
             self.place,
             quoted(&target.table),
+            self.follower.sums().mapped_id(id),
             self.entity,
             quoted(&target.name),
-            self.follower.key_text(&key),
-            self.follower.sums().never(),
+            self.follower.key_text(&holding.key),
         );
         Ok(summed)
     }
 }
+
+/// How a target is summed, and what else that stands for.
+pub(super) struct Paired {
+    pub(super) target: SumTarget,
+    /// The columns that have its key.
+    pub(super) key: Vec<Column>,
+    /// The targets of shared rows that are summed with the rows that name them.
+    pub(super) shared: Vec<usize>,
+}
+
+/// A query that fills a target.
+#[derive(Clone, Copy)]
+struct Query<'a> {
+    query: &'a SourceQuery,
+    types: &'a [String],
+    key_types: &'a [String],
+}
+
+impl<'a> Query<'a> {
+    /// The expression that fills a column as it is, and its type. None where the name stands twice: that of a lookup's
+    /// question can be a column's.
+    fn expression(&self, column: &str) -> Option<Filling<'a>> {
+        let selected = self.query.select.iter().zip(self.types);
+        // The first one is the slot, whatever the columns are called.
+        let mut filling = selected.skip(1).filter(|((name, _), _)| name == column);
+        let ((_, expression), sql_type) = filling.next()?;
+        filling
+            .next()
+            .is_none()
+            .then_some((expression.as_str(), sql_type.as_str()))
+    }
+}
+
+/// A column's name in the follower's rows.
+fn held(pair: &Pair<'_>, column: &Column) -> String {
+    format!("t.{}", pair.follower.quote(&column.name))
+}
+
+/// A column of texts.
+fn text(name: &str) -> Column {
+    Column {
+        name: name.to_owned(),
+        sql_type: "text".to_owned(),
+        full_type: "text".to_owned(),
+        ..Column::default()
+    }
+}
+
+/// Why what no catalog names is not summed.
+const UNKNOWN: &str = "the catalog does not know all of it";
 
 /// How one column is summed.
 struct Summed {
@@ -272,20 +346,3 @@ struct Summed {
 
 /// An expression, and its type.
 type Filling<'a> = (&'a str, &'a str);
-
-/// The expression that fills a column as it is, and its type. None where the name stands twice: that of a lookup's
-/// question can be a column's.
-fn expression<'a>(
-    column: &str,
-    query: &'a SourceQuery,
-    types: &'a [String],
-) -> Option<Filling<'a>> {
-    let selected = query.select.iter().zip(types);
-    // The first one is the slot, whatever the columns are called.
-    let mut filling = selected.skip(1).filter(|((name, _), _)| name == column);
-    let ((_, expression), sql_type) = filling.next()?;
-    filling
-        .next()
-        .is_none()
-        .then_some((expression.as_str(), sql_type.as_str()))
-}

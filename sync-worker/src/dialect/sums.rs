@@ -5,9 +5,9 @@
 //! it, and what is not known has a reason ([`Unsummed`]) and is compared key by key:
 //!
 //! 1. The image is the queries' rows, and nothing else ([`Mapping::is_declared`]).
-//! 2. Its rows are the key's own, and every column is an expression or a lookup's answer, which tells what the
-//!    lookup was asked for. Another row's id is known on the follower alone; of a row's own, which is generated, the id
-//!    map tells for which slot of the key it was drawn.
+//! 2. Its rows are the key's own, or the rows' that are; of a generated id the id map tells for which slot of the
+//!    key it was drawn. Every column is an expression, a lookup's answer, which tells what the lookup was asked for, or
+//!    the id of another row of the key's. Shared rows are summed with those that name them.
 //! 3. Each expression has a text that is known in its column: the one that both sides' engine knows
 //!    ([`Summing::summed`]), or where they are of two, the one that both write ([`alike`](super::alike)).
 //! 4. Keys have one order on both sides ([`Summing::key_order`]), or a span would be two sets of keys.
@@ -146,6 +146,8 @@ pub(super) struct SumTarget {
 #[derive(Debug, Clone)]
 pub(super) struct RowsOf {
     pub(super) from: String,
+    /// What is joined for the values, of which each row has at most one.
+    pub(super) beside: String,
     pub(super) key: Vec<String>,
     pub(super) filter: Option<String>,
     pub(super) values: Vec<String>,
@@ -200,7 +202,7 @@ impl Sums {
         };
         let mut targets = Vec::new();
         let mut unsummed = Vec::new();
-        let mut held_key: Vec<Column> = Vec::new();
+        let (mut held_key, mut shared) = (Vec::<Column>::new(), Vec::new());
         let order = |columns: &[Column]| -> Vec<Option<KeyOrder>> {
             let orders = columns.iter();
             orders
@@ -208,22 +210,33 @@ impl Sums {
                 .collect()
         };
         for (index, target) in shape.targets.iter().enumerate() {
+            if !target.is_owned() {
+                continue;
+            }
             match pair.target(index, target) {
                 // Bounds are read for all of them alike.
-                Ok((target, holding))
-                    if !held_key.is_empty() && order(&holding) != order(&held_key) =>
-                {
+                Ok(paired) if !held_key.is_empty() && order(&paired.key) != order(&held_key) => {
                     let why = "its key has another sign than another target's";
                     unsummed.push(Unsummed {
-                        target: target.name,
+                        target: paired.target.name,
                         why: why.to_owned(),
                     });
                 }
-                Ok((target, holding)) => {
-                    targets.push(target);
-                    held_key = holding;
+                Ok(paired) => {
+                    targets.push(paired.target);
+                    shared.extend(paired.shared);
+                    held_key = paired.key;
                 }
                 Err((place, why)) => unsummed.push(Unsummed { target: place, why }),
+            }
+        }
+        for (index, target) in shape.targets.iter().enumerate() {
+            if !target.is_owned() && !shared.contains(&index) {
+                let why = "its rows are shared by many keys, and no summed row names them";
+                unsummed.push(Unsummed {
+                    target: target.name.clone(),
+                    why: why.to_owned(),
+                });
             }
         }
         let most_keys = [authority, follower].map(|side| side.sums().most_keys());
@@ -295,8 +308,8 @@ impl RowsOf {
             (0, spans),
         )?;
         let head = head.sql(&format!(
-            " AS g, {key} AS k{values} FROM {} WHERE ",
-            self.from
+            " AS g, {key} AS k{values} FROM {}{} WHERE ",
+            self.from, self.beside
         ));
         let rows = self.keyed(within(head, dialect, &self.key, columns, &all)?);
         Some(match &self.filter {

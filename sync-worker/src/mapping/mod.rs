@@ -108,6 +108,17 @@ pub struct Pointer {
     /// Where it is what a lookup answers: the column that the lookup is asked by. The mapping's query selects
     /// what it is asked for as `COLUMN.by`.
     pub by: Option<String>,
+    /// Where it is the id of a row of the same image.
+    pub row: Option<NamedRow>,
+}
+
+/// A row of an image that another row of it names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedRow {
+    /// Index of its target.
+    pub target: usize,
+    /// The expression that is its slot, which the mapping's query selects as `COLUMN.slot`. `None`: it is the empty one.
+    pub slot: Option<String>,
 }
 
 /// The table whose rows define the keys.

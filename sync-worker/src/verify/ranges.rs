@@ -49,6 +49,7 @@ impl Verify {
         }
         found += self.sweep_stamped(sweep).await?;
         found += self.sweep_moved(sweep).await?;
+        found += self.sweep_stranded(sweep).await?;
         Ok(found)
     }
 
@@ -303,6 +304,27 @@ impl Verify {
             let differ = differ.map(|(key, _, _)| key).collect();
             self.compare_once(differ, true, sweep).await?;
         }
+    }
+
+    /// Keys that have rows of which the sums know nothing.
+    async fn sweep_stranded(&self, sweep: &mut Sweep<'_>) -> Result<u64, StoreError> {
+        let (follower, limit) = (self.copier.follower(), self.page());
+        let mut seen = 0;
+        for target in 0.. {
+            let mut after: Option<Key> = None;
+            loop {
+                sweep.turn().await;
+                let keys = follower.stranded(target, after.as_ref(), limit).await?;
+                let Some(keys) = keys else {
+                    return Ok(seen);
+                };
+                let Some(last) = keys.last() else { break };
+                after = Some(last.clone());
+                seen += keys.len() as u64;
+                self.compare_once(keys, false, sweep).await?;
+            }
+        }
+        Ok(seen)
     }
 
     /// Both versions of each key.

@@ -26,6 +26,7 @@ mod sums;
 mod trial;
 
 use query::Query;
+pub(in crate::dialect) use query::is_scalar;
 pub(crate) use trial::{Trials, Unstamped};
 
 /// The side that takes writes, in SQL.

@@ -148,7 +148,7 @@ const SCALAR: [&str; 37] = [
 /// Whether an expression is known to answer one value for each row. One that answers a set, as
 /// `unnest(tags)` does, would take away or multiply the rows of every query it is merged with; so
 /// what is not known is asked by itself.
-fn is_scalar(expression: &str) -> bool {
+pub(in crate::dialect) fn is_scalar(expression: &str) -> bool {
     let mut word = String::new();
     let mut rest = expression.chars();
     while let Some(c) = rest.next() {

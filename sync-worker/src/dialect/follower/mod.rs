@@ -19,7 +19,7 @@ use super::session::{Database, DbError, Session, on_session};
 use super::statement::Statement;
 use super::sums::Sums;
 use super::{Dialect, tables};
-use crate::mapping::{Belongs, Identity, Lookup, Mapping, Ownership, Target};
+use crate::mapping::{Lookup, Mapping};
 use crate::store::{
     Answer, Applied, Cursor, Follower, Loaded, Observed, RawPage, Stamped, StoreError,
 };
@@ -35,10 +35,14 @@ mod load_page;
 mod observe;
 mod parts;
 mod resolve;
+mod stranded;
 mod sums;
+mod target;
 mod unfenced;
 mod upsert;
 mod write;
+
+use target::TargetTable;
 
 /// The side that takes copies, in SQL.
 #[derive(Clone)]
@@ -62,60 +66,6 @@ impl std::fmt::Debug for SqlFollower {
             .field("entity", &self.entity)
             .field("place", &self.place)
             .finish_non_exhaustive()
-    }
-}
-
-/// A target with the catalog's view of it.
-#[derive(Debug)]
-struct TargetTable {
-    target: Target,
-    table: Table,
-    /// The mapped columns, in the mapping's order.
-    columns: Vec<Column>,
-    /// The columns that tell rows apart.
-    identity: Vec<Column>,
-    /// The generated id, if there is one.
-    id: Option<Column>,
-    /// Columns that no mapping names and no database computes: they survive copies.
-    unmapped: Vec<Column>,
-}
-
-impl TargetTable {
-    /// The columns that a copy writes: the mapped ones, and a generated id before them where the
-    /// rows are the key's own.
-    fn written(&self) -> Vec<&Column> {
-        self.own_id().into_iter().chain(&self.columns).collect()
-    }
-
-    /// The generated id of an owned target.
-    fn own_id(&self) -> Option<&Column> {
-        self.id.as_ref().filter(|_| self.target.is_owned())
-    }
-
-    /// The positions of the identity columns among [`written`](TargetTable::written).
-    fn identity_positions(&self) -> Vec<usize> {
-        let written = self.written();
-        self.identity
-            .iter()
-            .filter_map(|column| written.iter().position(|other| other.name == column.name))
-            .collect()
-    }
-
-    fn belongs(&self) -> Option<&Belongs> {
-        match &self.target.ownership {
-            Ownership::Owned { belongs, .. } => Some(belongs),
-            Ownership::Shared { .. } => None,
-        }
-    }
-
-    fn is_generated(&self) -> bool {
-        matches!(
-            &self.target.ownership,
-            Ownership::Owned {
-                identity: Identity::Generated(_),
-                ..
-            }
-        )
     }
 }
 
@@ -151,7 +101,7 @@ impl SqlFollower {
         let targets = shape
             .targets
             .iter()
-            .map(|target| target_table(target, find(&target.table)?))
+            .map(|target| TargetTable::new(target, find(&target.table)?))
             .collect::<Option<Vec<_>>>()?;
         let lookups = shape
             .lookups
@@ -280,37 +230,6 @@ impl SqlFollower {
     }
 }
 
-fn target_table(target: &Target, table: &Table) -> Option<TargetTable> {
-    let columns = |names: &[String]| {
-        names
-            .iter()
-            .map(|name| table.column(name).cloned())
-            .collect::<Option<Vec<_>>>()
-    };
-    let id = match target.id_column() {
-        Some(name) => Some(table.column(name)?.clone()),
-        None => None,
-    };
-    let unmapped = table
-        .columns
-        .iter()
-        .filter(|column| {
-            !target.columns.contains(&column.name)
-                && target.id_column() != Some(column.name.as_str())
-                && !column.computed
-        })
-        .cloned()
-        .collect();
-    Some(TargetTable {
-        columns: columns(&target.columns)?,
-        identity: columns(&target.identity_columns())?,
-        id,
-        unmapped,
-        table: table.clone(),
-        target: target.clone(),
-    })
-}
-
 impl Follower for SqlFollower {
     fn apply<'a>(
         &'a self,
@@ -374,6 +293,16 @@ impl Follower for SqlFollower {
     ) -> Answer<'a, Option<Vec<Key>>> {
         on_session!(self, "listing keys of rows of", |session| self
             .unfenced_in(session, target, after, limit))
+    }
+
+    fn stranded<'a>(
+        &'a self,
+        target: usize,
+        after: Option<&'a Key>,
+        limit: u32,
+    ) -> Answer<'a, Option<Vec<Key>>> {
+        on_session!(self, "listing keys of rows of", |session| self
+            .stranded_in(session, target, after, limit))
     }
 
     fn versions<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Version>>> {

@@ -49,8 +49,8 @@ use changeover_shadow::Value;
 use thiserror::Error;
 
 use super::{
-    Fingerprint, Lookup, Mapping, MappingError, Pointer, Root, Shape, Source, SourceRow,
-    SourceRows, Target,
+    Fingerprint, Lookup, Mapping, MappingError, NamedRow, Pointer, Root, Shape, Source,
+    SourceQuery, SourceRow, SourceRows, Target,
 };
 use crate::image::{Cell, Image, ImageRow};
 
@@ -151,7 +151,7 @@ impl TomlMapping {
         let mut plans = Vec::new();
         for target in &config.target {
             let (target, query, plan) = read_target(target, &shape)?;
-            let pointers = pointers(&target, &plan, &shape);
+            let pointers = pointers(&target, &query, &plan, &shape);
             shape.pointers.extend(pointers);
             shape.targets.push(target);
             shape.queries.push(query);
@@ -162,18 +162,21 @@ impl TomlMapping {
 }
 
 /// What the columns of the next target name.
-fn pointers(target: &Target, plan: &Plan, shape: &Shape) -> Vec<Pointer> {
+fn pointers(target: &Target, query: &SourceQuery, plan: &Plan, shape: &Shape) -> Vec<Pointer> {
     let cells = target.columns.iter().zip(&plan.cells);
     let named = cells.filter_map(|(column, cell)| {
-        let (table, names, by) = match *cell {
+        let (table, names, by, row) = match *cell {
             CellPlan::Value(_) => return None,
             CellPlan::Lookup { lookup, .. } => {
                 let lookup = shape.lookups.get(lookup)?;
-                (&lookup.table, lookup.value.as_str(), Some(&lookup.by))
+                (&lookup.table, lookup.value.as_str(), Some(&lookup.by), None)
             }
-            CellPlan::Row { target, .. } => {
+            CellPlan::Row { target, slot } => {
+                let slot = slot.and_then(|slot| query.select.get(slot));
+                let slot = slot.map(|(_, expression)| expression.clone());
+                let row = NamedRow { target, slot };
                 let target = shape.targets.get(target)?;
-                (&target.table, target.id_column()?, None)
+                (&target.table, target.id_column()?, None, Some(row))
             }
         };
         Some(Pointer {
@@ -182,6 +185,7 @@ fn pointers(target: &Target, plan: &Plan, shape: &Shape) -> Vec<Pointer> {
             table: table.clone(),
             names: names.to_owned(),
             by: by.cloned(),
+            row,
         })
     });
     named.collect()
