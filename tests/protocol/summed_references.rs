@@ -34,7 +34,7 @@ CREATE INDEX of_ad ON ad_photos (ad_id)";
 const NEW: &str = "
 CREATE TABLE places (id {chosen}, city {word} NOT NULL, street {word} NOT NULL, UNIQUE (city, street));
 CREATE TABLE kinds (id {chosen}, name {word} NOT NULL UNIQUE, slug {word});
-CREATE TABLE offers (id {chosen}, ad_id bigint NOT NULL, title {word}, place_id bigint, kind_id bigint);
+CREATE TABLE offers (id {chosen}, ad_id bigint, title {word}, place_id bigint, kind_id bigint);
 CREATE TABLE stocks (offer_id bigint PRIMARY KEY NOT NULL, amount bigint);
 CREATE TABLE shots (id {chosen}, offer_id bigint, url {word});
 CREATE TABLE labels (shot_id bigint NOT NULL, n bigint NOT NULL, label {word}, PRIMARY KEY (shot_id, n));
@@ -111,7 +111,7 @@ cover_id = { row = "shot", slot = "cover" }
 price = "price"
 "#;
 
-/// Ads 1 to 20, of which every fifth is nowhere and every seventh of no kind.
+/// Ads 1 to 20, of which every fifth is nowhere, every sixth without a cover, and every seventh of no kind.
 async fn market(topology: Topology) -> (Market, Migration) {
     let market = Market::start(topology).await;
     market
@@ -126,8 +126,13 @@ async fn market(topology: Topology) -> (Market, Migration) {
             let city = ["' '", "'Ulm'", "'Bonn'", "'Ulm'", "'Köln'"][n % 5];
             let kind = ["NULL", "'Old Book'", "'Toy'"][if n % 7 == 0 { 0 } else { 1 + n % 2 }];
             let (first, second) = (100 + n, 200 + n);
+            let cover = if n % 6 == 0 {
+                "NULL".to_owned()
+            } else {
+                second.to_string()
+            };
             format!(
-                "INSERT INTO ads VALUES ({n}, 't{n}', {city}, 'Road', {kind}, {n}, {n}, {second});
+                "INSERT INTO ads VALUES ({n}, 't{n}', {city}, 'Road', {kind}, {n}, {n}, {cover});
                  INSERT INTO ad_photos VALUES ({first}, {n}, 'same'), ({second}, {n}, 'same');
                  INSERT INTO ad_labels VALUES ({n}, {first}, 1, 'x'), ({n}, {second}, 1, 'x');"
             )
@@ -161,6 +166,58 @@ async fn shot(market: &Market, ad: i64, which: &str) -> String {
     let offer = offer(market, ad).await;
     let sql = format!("SELECT {which}(id) || '' FROM shots WHERE offer_id = {offer}");
     market.new.text(&sql).await
+}
+
+/// What a column asks for has a name among the query's columns, and another column may have that name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_column_with_the_name_of_a_slot_is_not_summed_as_that() {
+    let market = Market::start(Topology::SqliteTwoFiles).await;
+    let old = "CREATE TABLE ads (id bigint PRIMARY KEY NOT NULL, photo bigint);
+         CREATE TABLE ad_photos (id bigint PRIMARY KEY NOT NULL, ad_id bigint NOT NULL);
+         INSERT INTO ads VALUES (1, 101), (2, 102); INSERT INTO ad_photos VALUES (101, 1), (102, 2)";
+    market.legacy.run(old).await;
+    let new = "CREATE TABLE offers (id INTEGER PRIMARY KEY NOT NULL, ad_id bigint NOT NULL);
+         CREATE INDEX offers_of ON offers (ad_id);
+         CREATE TABLE shots (id INTEGER PRIMARY KEY NOT NULL, ad_id bigint NOT NULL);
+         CREATE INDEX shots_of ON shots (ad_id);
+         CREATE TABLE covers (ad_id bigint PRIMARY KEY NOT NULL, cover bigint, \"cover.slot\" bigint)";
+    market.new.run(new).await;
+    let mapping = r#"
+        revision = 1
+        root = { table = "ads", key = ["id"] }
+        [source.ad_photos]
+        key = ["ad_id"]
+        [[target]]
+        name = "offer"
+        table = "offers"
+        owned_by = { key = ["ad_id"] }
+        id = "id"
+        columns = { ad_id = "id" }
+        [[target]]
+        name = "shot"
+        table = "shots"
+        owned_by = { key = ["ad_id"] }
+        id = "id"
+        from = "ad_photos"
+        key = ["ad_id"]
+        slot = "id"
+        columns = { ad_id = "ad_id" }
+        [[target]]
+        table = "covers"
+        owned_by = { key = ["ad_id"] }
+        identity = ["ad_id"]
+        [target.columns]
+        ad_id = "id"
+        cover = { row = "shot", slot = "photo" }
+        "cover.slot" = { row = "offer" }
+    "#;
+    let migration = market.installed_with(mapping).await;
+    backfill(&migration).await;
+    assert_eq!(differ(&migration, "as it came").await, BTreeMap::new());
+    let forge = "UPDATE covers SET \"cover.slot\" = 101 WHERE ad_id = 1";
+    market.new.force(forge).await;
+    let found = differ(&migration, forge).await;
+    assert_eq!(found.len(), 1, "{found:?}");
 }
 
 mod scenario {
@@ -243,7 +300,7 @@ mod scenario {
             "UPDATE prices SET offer_id = 999 WHERE ad_id = 17".to_owned(),
             format!(
                 "UPDATE prices SET cover_id = {} WHERE ad_id = 18",
-                shot(&market, 18, "min").await
+                shot(&market, 18, "max").await
             ),
             format!(
                 "UPDATE prices SET cover_id = {} WHERE ad_id = 19",
@@ -295,18 +352,58 @@ mod scenario {
             let now = differ(&migration, &format!("{topology:?}: {forge}")).await;
             assert_eq!(now, found.into_iter().collect(), "{topology:?}: {forge}");
         }
-        // The id of a picture that is gone on both sides: the map still has it.
-        let cover = shot(&market, 18, "max").await;
+        // Ids of pictures that are gone on both sides, and of an offer: the map still has them.
+        let (cover, other) = (
+            shot(&market, 17, "max").await,
+            shot(&market, 16, "min").await,
+        );
+        let gone = offer(&market, 15).await;
         market
             .legacy
-            .run("DELETE FROM ad_labels WHERE photo_id = 218; DELETE FROM ad_photos WHERE id = 218")
+            .run(
+                "DELETE FROM ad_labels WHERE photo_id IN (116, 217, 115, 215);
+                 DELETE FROM ad_photos WHERE id IN (116, 217, 115, 215); DELETE FROM ads WHERE id = 15",
+            )
             .await;
         drain(&migration).await;
-        let before = differ(&migration, "a picture is gone").await;
-        assert_eq!(before.get("18"), None, "{topology:?}");
-        let forge = format!("UPDATE prices SET cover_id = {cover} WHERE ad_id = 18");
-        market.new.force(&forge).await;
-        let now = differ(&migration, &format!("{topology:?}: {forge}")).await;
-        assert_eq!(now.get("18"), Some(&Class::Divergent), "{topology:?}");
+        let before = differ(&migration, "pictures are gone").await;
+        let none = |key: &str| !before.contains_key(key);
+        assert!(none("15") && none("16") && none("17"), "{before:?}");
+        for (forge, key) in [
+            // Named without a row, with one that belongs to nothing, with one of another.
+            (
+                format!("UPDATE prices SET cover_id = {cover} WHERE ad_id = 17"),
+                "17",
+            ),
+            (
+                format!("INSERT INTO shots (id, offer_id) VALUES ({cover}, NULL)"),
+                "17",
+            ),
+            (
+                format!(
+                    "UPDATE shots SET offer_id = {} WHERE id = {cover}",
+                    offer(&market, 1).await
+                ),
+                "17",
+            ),
+            // Of a picture that belongs to nothing, and of an offer that has no key.
+            (
+                format!(
+                    "INSERT INTO shots (id, offer_id) VALUES ({other}, NULL);
+                     INSERT INTO labels VALUES ({other}, 7, 'x')"
+                ),
+                "16",
+            ),
+            (
+                format!(
+                    "INSERT INTO offers (id, ad_id) VALUES ({gone}, NULL); INSERT INTO stocks VALUES ({gone}, 7)"
+                ),
+                "15",
+            ),
+        ] {
+            market.new.force(&forge).await;
+            let now = differ(&migration, &format!("{topology:?}: {forge}")).await;
+            assert!(now.contains_key(key), "{topology:?}: {forge}: {now:?}");
+        }
     }
 }

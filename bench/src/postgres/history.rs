@@ -126,7 +126,9 @@ pub fn rows(report: &mut Report, rows: u64) {
         report.push(history.rate(watched).await);
         report.push(history.stamps().await);
         history.beside(report).await;
-        report.push(history.shop(rows / 5).await);
+        for row in history.shop(rows / 5).await {
+            report.push(row);
+        }
         history.from_mariadb(report, rows / 5).await;
     });
 }

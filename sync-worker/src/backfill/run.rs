@@ -29,7 +29,8 @@ pub(super) struct Run<F> {
 struct State<F> {
     report: F,
     progress: Progress,
-    parts: BTreeMap<u32, Part>,
+    /// How many keys of each part are passed.
+    parts: BTreeMap<u32, u64>,
     taken: BTreeSet<u32>,
     /// Parts whose cursor somebody else has moved, and where it was seen last.
     elsewhere: BTreeMap<u32, Seen>,
@@ -37,12 +38,6 @@ struct State<F> {
     beyond: BTreeMap<u32, (Key, Cursor)>,
     /// Where the next look for a part begins: processes do not all begin with the first one.
     next: usize,
-}
-
-/// What is known of a part.
-struct Part {
-    passed: u64,
-    done: bool,
 }
 
 /// Where a part was seen that somebody else may work on.
@@ -107,6 +102,7 @@ impl<F: FnMut(Progress) + Send> Run<F> {
         let mut state = self.lock();
         state.learn_all(parts);
         if state.progress.done {
+            state.tell();
             return Choice::Over;
         }
         let from = state.next;
@@ -214,14 +210,15 @@ impl<F: FnMut(Progress)> State<F> {
         for part in parts {
             self.learn(part);
         }
+        self.progress.done = parts.iter().all(|part| part.done);
     }
 
     /// Takes up where a part stands.
     fn learn(&mut self, cursor: &Cursor) {
-        let (passed, done) = (cursor.passed, cursor.done);
-        self.parts.insert(cursor.part, Part { passed, done });
-        self.progress.passed = self.parts.values().map(|part| part.passed).sum();
-        self.progress.done = self.parts.values().all(|part| part.done);
+        self.parts.insert(cursor.part, cursor.passed);
+        self.progress.passed = self.parts.values().sum();
+        // What is known of the other parts may be of before the sweep was divided.
+        self.progress.done = cursor.done && !cursor.is_part();
     }
 
     fn tell(&mut self) {

@@ -1,5 +1,7 @@
 //! [`Worker`]: what works on one part at a time.
 
+use std::time::Duration;
+
 use changeover_flags::Key;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -88,7 +90,7 @@ impl Backfill {
                     let number = part.part;
                     let swept = self.sweep_part(part, range, &mut worker, run).await;
                     run.give_back(number);
-                    swept?;
+                    tokio::time::sleep(swept?).await;
                     if run.is_over() {
                         return Ok(());
                     }
@@ -97,24 +99,27 @@ impl Backfill {
         }
     }
 
-    /// Sweeps a part to its end, or until it is to be asked again who goes on with it.
+    /// Sweeps a part to its end, or until it is to be asked again who goes on with it, after a pause.
     async fn sweep_part<F: FnMut(Progress) + Send>(
         &self,
         mut cursor: Cursor,
         mut range: Option<Key>,
         worker: &mut Worker,
         run: &Run<F>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Duration, StoreError> {
         worker.forget();
         let mut reach = match self.reach(&cursor, range.as_ref()).await {
             Ok(reach) => reach,
-            Err(error) => return self.wait(&mut worker.backoff, error).await,
+            Err(error) => {
+                self.wait(&mut worker.backoff, error).await?;
+                return Ok(Duration::ZERO);
+            }
         };
         let mut looked = Instant::now();
         while !cursor.done && worker.wanted.is_still() {
             if !cursor.loading && !cursor.is_part() && looked.elapsed() > LOOK {
                 if self.others_are_ahead(&cursor).await {
-                    return Ok(());
+                    return Ok(Duration::ZERO);
                 }
                 looked = Instant::now();
             }
@@ -128,7 +133,10 @@ impl Backfill {
                 range = worker.range.borrow_and_update().clone();
                 reach = match self.reach(&cursor, range.as_ref()).await {
                     Ok(reach) => reach,
-                    Err(error) => return self.wait(&mut worker.backoff, error).await,
+                    Err(error) => {
+                        self.wait(&mut worker.backoff, error).await?;
+                        return Ok(Duration::ZERO);
+                    }
                 };
             }
             let Worker { ahead, course, .. } = worker;
@@ -144,7 +152,7 @@ impl Backfill {
                     cursor = run.passed(passed);
                     if let Some(range) = range.as_ref().filter(|_| beyond) {
                         run.beyond(&cursor, range);
-                        return Ok(());
+                        return Ok(Duration::ZERO);
                     }
                 }
                 Ok(None) => {
@@ -153,23 +161,21 @@ impl Backfill {
                         "the sweep stands elsewhere, or below the follower's base; the page is tried again"
                     );
                     run.stands_elsewhere(&cursor);
-                    run.give_back(cursor.part);
                     let pause = worker.met.next_pause();
                     let shared = cursor.loading || cursor.is_part();
                     let most = if shared { LOOK } else { pause };
-                    tokio::time::sleep(pause.min(most)).await;
-                    return Ok(());
+                    return Ok(pause.min(most));
                 }
                 Err(error) => {
                     self.wait(&mut worker.backoff, error).await?;
                     if cursor.loading || cursor.is_part() {
                         // A page whose answer was lost has moved the cursor, or not.
-                        return Ok(());
+                        return Ok(Duration::ZERO);
                     }
                 }
             }
         }
-        Ok(())
+        Ok(Duration::ZERO)
     }
 
     /// Whether others have divided what is copied as a whole, or come further.

@@ -34,7 +34,7 @@ impl<'a> Pair<'a> {
     pub(super) fn target(&self, index: usize, target: &Target) -> Result<Paired, Reason> {
         let not = |why: &str| (target.name.clone(), why.to_owned());
         let filling = self.filling(index).map_err(not)?;
-        let holding = self.holding(target)?;
+        let holding = self.holding(target, "t")?;
         let order = |side: &dyn Dialect, types: &mut dyn Iterator<Item = &String>| {
             let orders: Option<Vec<KeyOrder>> =
                 types.map(|name| side.sums().key_order(name)).collect();
@@ -56,6 +56,12 @@ impl<'a> Pair<'a> {
             ));
         }
         self.columns((index, target), filling, holding)
+    }
+
+    /// What a column of a target names, if it is filled by that.
+    fn pointer(&self, target: usize, column: &str) -> Option<&'a Pointer> {
+        let mut pointers = self.shape.pointers.iter();
+        pointers.find(|pointer| pointer.target == target && pointer.column == column)
     }
 
     /// The query that fills a target.
@@ -93,7 +99,15 @@ impl<'a> Pair<'a> {
         for name in &target.columns {
             let not = |why: String| (format!("{}.{name}", target.name), why);
             let column = table.column(name).ok_or_else(|| not(UNKNOWN.to_owned()))?;
-            match filling.expression(name) {
+            let expression = match self.pointer(index, name) {
+                Some(_) => None,
+                None => Some(
+                    filling
+                        .expression(name)
+                        .ok_or_else(|| not(TWICE.to_owned()))?,
+                ),
+            };
+            match expression {
                 Some(expression) => {
                     all.push(
                         self.filled(expression, column, &held(self, column))
@@ -267,20 +281,27 @@ impl<'a> Pair<'a> {
             ));
         }
         summed.source = self.authority.sums().slot_text(&summed.source);
-        let quoted = |text: &str| text.replace('\'', "''");
         summed.held = format!(
-            "(SELECT {} FROM {} m WHERE m.place = '{}' AND m.target_table = '{}' AND m.id = {} \
-             AND m.entity = '{}' AND m.target = '{}' AND m.key = {}{condition})",
+            "(SELECT {} FROM {} AND m.target_table = '{}' AND m.id = {}{condition})",
             summed.held,
-            self.follower.table(tables::ID),
-            self.place,
-            quoted(&target.table),
+            self.mapped("m", target, holding),
+            target.table.replace('\'', "''"),
             self.follower.sums().mapped_id(id),
-            self.entity,
-            quoted(&target.name),
-            self.follower.key_text(&holding.key),
         );
         Ok(summed)
+    }
+
+    /// What the id map has of this target for the row's key, under this name: what stands after `FROM`.
+    fn mapped(&self, called: &str, target: &Target, holding: &Holding) -> String {
+        format!(
+            "{} {called} WHERE {called}.entity = '{}' AND {called}.place = '{}' AND {called}.target = '{}' \
+             AND {called}.key = {}",
+            self.follower.table(tables::ID),
+            self.entity,
+            self.place,
+            target.name.replace('\'', "''"),
+            self.follower.key_text(&holding.key),
+        )
     }
 }
 
@@ -330,6 +351,9 @@ fn text(name: &str) -> Column {
         ..Column::default()
     }
 }
+
+/// Why a column is not summed whose name is that of what another one asks for.
+const TWICE: &str = "its name is that of another column's question";
 
 /// Why what no catalog names is not summed.
 const UNKNOWN: &str = "the catalog does not know all of it";

@@ -42,6 +42,9 @@
 //! 4. A key's rows change under its version only where a lookup's change waits for its second stamp
 //!    (`Dirt::Noted`). Before that stamp both sides hold what the version meant, or the sums differ.
 //!
+//! Rows that belong to a row which is gone are in no span. A verify of all keys lists theirs at its end, a sample
+//! does not.
+//!
 //! A key of a span whose sums are equal counts as `equal`; `lagging` keys are always looked at one by
 //! one. So [`VerifyReport::conclusive`] weighs the same two numbers as without sums.
 //!

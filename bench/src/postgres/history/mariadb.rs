@@ -10,10 +10,10 @@ use changeover::worker::dialect::session::Database;
 use changeover::worker::mapping::toml::TomlMapping;
 use changeover::worker::migration::Migration;
 use changeover::worker::pace::Pacing;
-use changeover::worker::verify::VerifyOptions;
 use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 
+use super::verify::both_ways;
 use super::{History, MAPPING, grouped};
 use crate::report::{Limit, Report, Row};
 use crate::support::mariadb::Mariadb;
@@ -61,21 +61,11 @@ impl History {
             }
         };
         report.push(row);
-        let [summed, singly] = verified;
-        report.push(
-            Row::orientation(
-                "history",
-                "  a verify of these / the same key by key",
-                summed / singly,
-                "×",
-            )
-            .with("summed_per_s", summed)
-            .with("singly_per_s", singly),
-        );
+        report.push(verified);
     }
 
     /// Rows per second of a backfill, and of a verify by sums and one key by key.
-    async fn of_mariadb(&self, url: &str, rows: u64) -> (f64, [f64; 2]) {
+    async fn of_mariadb(&self, url: &str, rows: u64) -> (f64, Row) {
         self.empty(&self.new).await;
         let mapping: TomlMapping = MAPPING.parse().expect("our own mapping");
         let open = |url: &str| Database::open(url).expect("our own URL");
@@ -100,19 +90,7 @@ impl History {
         assert_eq!((swept.passed, swept.held), (rows, 0));
         let per_second = |began: Instant| rows as f64 / began.elapsed().as_secs_f64();
         let copied = per_second(began);
-        let mut verified = [f64::NAN; 2];
-        let ways = [VerifyOptions::default().range, 0];
-        for (range, per) in ways.into_iter().zip(&mut verified) {
-            let options = VerifyOptions {
-                range,
-                ..VerifyOptions::default()
-            };
-            let began = Instant::now();
-            let report = migration.verify(options).await.expect("an answer");
-            *per = per_second(began);
-            assert!(report.clean() && (report.sums.ranges > 0) == (range > 0));
-        }
-        (copied, verified)
+        (copied, both_ways(&migration, rows).await)
     }
 }
 

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use changeover::flags::Entity;
 use changeover::worker::backfill::BackfillOptions;
 use changeover::worker::dialect::session::Database;
+use changeover::worker::drain::DrainOptions;
 use changeover::worker::mapping::toml::TomlMapping;
 use changeover::worker::migration::Migration;
 use changeover::worker::pace::Pacing;
 
+use super::verify::both_ways;
 use super::{History, grouped};
 use crate::report::{Limit, Row};
 
@@ -61,7 +63,7 @@ const WRITES: u64 = 100;
 
 impl History {
     /// Moving the demo's listings beside writers, against plain statements with nobody beside them.
-    pub(super) async fn shop(&self, rows: u64) -> Row {
+    pub(super) async fn shop(&self, rows: u64) -> [Row; 2] {
         let url = self.server.url("shop");
         self.server.create_database("shop").await;
         let written = |sql: &str| {
@@ -109,9 +111,12 @@ impl History {
             "demo's mapping beside writers / INSERT … SELECT, {} rows",
             grouped(rows)
         );
-        Row::new("history", what, ours / plain, "×", Limit::AtLeast(0.4))
+        let moved = Row::new("history", what, ours / plain, "×", Limit::AtLeast(0.4))
             .with("ours_per_s", ours)
-            .with("plain_per_s", plain)
+            .with("plain_per_s", plain);
+        let drain = migration.drain(DrainOptions::default());
+        drain.until_clean(None).await.expect("it ends");
+        [moved, both_ways(&migration, rows).await]
     }
 
     async fn writers(&self, url: &str, rows: u64) -> std::convert::Infallible {

@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use changeover::worker::migration::Migration;
 use changeover::worker::verify::VerifyOptions;
 
 use super::History;
@@ -10,6 +11,27 @@ use crate::report::{Limit, Report, Row};
 
 /// What is compared beside the key.
 const COMPARED: [&str; 5] = ["name", "email", "amount", "at", "paid"];
+
+/// A verify by sums, against the same key by key, of so many rows that are equal.
+pub(super) async fn both_ways(migration: &Migration, rows: u64) -> Row {
+    let mut verified = [f64::NAN; 2];
+    let ways = [VerifyOptions::default().range, 0];
+    for (range, per) in ways.into_iter().zip(&mut verified) {
+        let options = VerifyOptions {
+            range,
+            ..VerifyOptions::default()
+        };
+        let began = Instant::now();
+        let report = migration.verify(options).await.expect("an answer");
+        *per = rows as f64 / began.elapsed().as_secs_f64();
+        assert!(report.clean() && (report.sums.ranges > 0) == (range > 0));
+    }
+    let [summed, singly] = verified;
+    let what = "  a verify of these / the same key by key";
+    Row::orientation("history", what, summed / singly, "×")
+        .with("summed_per_s", summed)
+        .with("singly_per_s", singly)
+}
 
 impl History {
     /// A verify of equal sides, and one of a hundred differences.

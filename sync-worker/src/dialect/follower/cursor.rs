@@ -2,13 +2,14 @@
 
 use changeover_flags::{Key, Version};
 use changeover_shadow::Value;
+use futures_util::FutureExt;
 
 use super::SqlFollower;
 use crate::dialect::authority::{integer, key_at};
-use crate::dialect::session::{DbError, Session};
+use crate::dialect::session::{DbError, Session, on_session};
 use crate::dialect::statement::Statement;
 use crate::dialect::tables;
-use crate::store::{Cursor, StoreError};
+use crate::store::{Answer, Cursor, StoreError};
 
 impl SqlFollower {
     pub(super) async fn cursors_in(
@@ -42,6 +43,27 @@ impl SqlFollower {
             true => vec![Cursor::default()],
             false => cursors,
         })
+    }
+
+    /// Keeps a cursor: of a part, where that stands at `from`.
+    pub(super) fn saving<'a>(
+        &'a self,
+        cursor: &'a Cursor,
+        from: Option<&'a Cursor>,
+    ) -> Answer<'a, bool> {
+        let saving = on_session!(self, "keeping the backfill's cursor of", |session| {
+            async move {
+                match from {
+                    Some(from) => self.advance_in(session, from, cursor).await,
+                    None => self.save_cursor_in(session, cursor).await,
+                }
+            }
+        });
+        async move {
+            self.keeps(cursor)?;
+            saving.await
+        }
+        .boxed()
     }
 
     /// Keeps the cursor and answers whether it did, unless one as far or further stands there: a page that
@@ -97,7 +119,10 @@ impl SqlFollower {
             .sql(", passed = ")
             .int(keys(to.passed))
             .sql(&format!(", done = {} WHERE ", dialect.boolean(to.done)));
-        Ok(session.execute(self.standing_at(moved, from)).await? > 0)
+        let advanced = session.execute(self.standing_at(moved, from)).await? > 0;
+        // No page of a part tells it, since none keeps a cursor beside its copies.
+        self.tell_planner(session, to.passed).await?;
+        Ok(advanced)
     }
 
     /// Makes the row of a sweep. Only one that begins does: where it is gone, so is what was copied.

@@ -320,13 +320,11 @@ impl Follower for SqlFollower {
     }
 
     fn save_cursor<'a>(&'a self, cursor: &'a Cursor) -> Answer<'a, bool> {
-        on_session!(self, "keeping the backfill's cursor of", |session| self
-            .save_cursor_in(session, cursor))
+        self.saving(cursor, None)
     }
 
     fn advance<'a>(&'a self, from: &'a Cursor, to: &'a Cursor) -> Answer<'a, bool> {
-        on_session!(self, "keeping the backfill's cursor of", |session| self
-            .advance_in(session, from, to))
+        self.saving(to, Some(from))
     }
 
     fn divide<'a>(&'a self, from: &'a Cursor, at: &'a [Key]) -> Answer<'a, bool> {

@@ -1,10 +1,10 @@
-//! Rows that belong to a row which is gone: a join, as sums make it, has none of them.
+//! Rows that belong to a row which is gone, or has no key itself: a join, as sums make it, has none of them.
 //!
-//! The id map outlives rows, and says whose the row was that is gone.
+//! The id map outlives rows, and says whose the row was.
 
 use changeover_flags::Key;
 
-use super::SqlFollower;
+use super::{SqlFollower, TargetTable};
 use crate::dialect::authority::after_key;
 use crate::dialect::session::{DbError, Session};
 use crate::dialect::span::keys_of;
@@ -26,24 +26,21 @@ impl SqlFollower {
         let Some(Belongs::Row { column, target: of }) = target.belongs() else {
             return Ok(Some(Vec::new()));
         };
-        let parent = self.targets.get(*of);
-        let Some((parent, id)) = parent.and_then(|of| Some((of, of.id.as_ref()?))) else {
+        let Some((parent, with_key)) = self.with_key(*of) else {
             return Ok(Some(Vec::new()));
         };
         let dialect = self.dialect();
-        let (column, id) = (dialect.quote(column), dialect.quote(&id.name));
+        let column = format!("t.{}", dialect.quote(column));
         let named = dialect.sums().mapped_id("s.named");
         // First the rows, of which there are hardly any: the map is looked at for those alone.
         let statement = Statement::of(
             dialect,
-            &format!("SELECT DISTINCT m.key AS \"key\" FROM (SELECT t.{column} AS named FROM "),
+            &format!("SELECT DISTINCT m.key AS \"key\" FROM (SELECT {column} AS named FROM "),
         )
         .table(&target.target.table)
         .sql(&format!(
-            " t WHERE t.{column} IS NOT NULL AND NOT EXISTS (SELECT 1 FROM "
+            " t WHERE {column} IS NOT NULL AND NOT EXISTS (SELECT 1 FROM {with_key} = {column})) s CROSS JOIN "
         ))
-        .table(&parent.target.table)
-        .sql(&format!(" p WHERE p.{id} = t.{column})) s CROSS JOIN "))
         .table(tables::ID)
         .sql(&format!(" m WHERE m.id = {named} AND m.target_table = "))
         .text(&parent.target.table)
@@ -54,5 +51,37 @@ impl SqlFollower {
             .sql(" ORDER BY \"key\" LIMIT ")
             .int(limit.into());
         Ok(Some(keys_of(session, statement, 0).await?))
+    }
+
+    /// A target with a generated id, and what its rows are read from as far as they have a key, up to a comparison of
+    /// that id: a row that belongs to one which is gone has none.
+    fn with_key(&self, target: usize) -> Option<(&TargetTable, String)> {
+        let dialect = self.dialect();
+        let first = self.targets.get(target)?;
+        let (mut of, mut name) = (first, "p".to_owned());
+        let mut from = format!("{} p", dialect.table(&first.target.table));
+        for n in 0.. {
+            match of.belongs()? {
+                Belongs::Row { column, target } => {
+                    let next = self.targets.get(*target)?;
+                    let (called, id) = (format!("p{n}"), next.id.as_ref()?);
+                    let table = dialect.table(&next.target.table);
+                    let (id, column) = (dialect.quote(&id.name), dialect.quote(column));
+                    from.push_str(&format!(
+                        " JOIN {table} {called} ON {called}.{id} = {name}.{column}"
+                    ));
+                    (of, name) = (next, called);
+                }
+                Belongs::Key(columns) => {
+                    let known = columns
+                        .iter()
+                        .map(|column| format!("{name}.{} IS NOT NULL AND ", dialect.quote(column)));
+                    let known: String = known.collect();
+                    let id = dialect.quote(&first.id.as_ref()?.name);
+                    return Some((first, format!("{from} WHERE {known}p.{id}")));
+                }
+            }
+        }
+        None
     }
 }

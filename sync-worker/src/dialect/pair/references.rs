@@ -13,7 +13,7 @@ use crate::dialect::authority::is_scalar;
 use crate::dialect::catalog::Column;
 use crate::mapping::{Belongs, NamedRow, Ownership, Pointer, Target};
 
-/// How the rows of a target, called `t`, have a key on the follower's side.
+/// How the rows of a target have a key on the follower's side.
 pub(super) struct Holding {
     /// What they are read from.
     pub(super) from: String,
@@ -34,11 +34,12 @@ pub(super) struct Named {
 }
 
 impl Pair<'_> {
-    /// How the rows of a target have a key: in columns of theirs, or in those of the row that they belong to.
-    pub(super) fn holding(&self, target: &Target) -> Result<Holding, Reason> {
+    /// How the rows of a target, which are called so, have a key: in columns of theirs, or in those of the row that
+    /// they belong to.
+    pub(super) fn holding(&self, target: &Target, called: &str) -> Result<Holding, Reason> {
         let not = |why: &str| (target.name.clone(), why.to_owned());
-        let (mut of, mut name) = (target, "t".to_owned());
-        let mut from = format!("{} t", self.follower.table(&target.table));
+        let (mut of, mut name) = (target, called.to_owned());
+        let mut from = format!("{} {called}", self.follower.table(&target.table));
         for n in 0.. {
             match &of.ownership {
                 Ownership::Shared { .. } => break,
@@ -68,7 +69,10 @@ impl Pair<'_> {
                     let id = self
                         .id_named_by(&of.table, column, parent)
                         .map_err(|why| not(&why))?;
-                    let (quote, alias) = (|name: &str| self.follower.quote(name), format!("p{n}"));
+                    let (quote, alias) = (
+                        |name: &str| self.follower.quote(name),
+                        format!("{called}{n}"),
+                    );
                     from.push_str(&format!(
                         " JOIN {} {alias} ON {alias}.{} = {name}.{}",
                         self.follower.table(&parent.table),
@@ -113,10 +117,7 @@ impl Pair<'_> {
         filling: Query<'_>,
         holding: &Holding,
     ) -> Result<Named, String> {
-        let mut pointers = self.shape.pointers.iter();
-        let pointer = pointers
-            .find(|pointer| pointer.target == index && pointer.column == column.name)
-            .ok_or(UNKNOWN)?;
+        let pointer = self.pointer(index, &column.name).ok_or(UNKNOWN)?;
         let one = |summed: Summed| Named {
             columns: vec![summed],
             ..Named::default()
@@ -149,8 +150,9 @@ impl Pair<'_> {
             } if *by == column.name && *of == row.target))
     }
 
-    /// How the id of a row of the key's own is summed: by its slot. An id that was drawn for no slot of the key, or whose
-    /// row is not there, agrees with nothing.
+    /// How the id of a row of the key's own is summed: by its slot, where that row is there and is the key's. The empty
+    /// slot is NULL, as is no id: where there is a row of the empty slot, no id has another sum. An id that was drawn
+    /// for no slot of the key, or whose row is gone, agrees with nothing.
     fn own_row(
         &self,
         (row, named, id): (&NamedRow, &Target, &str),
@@ -159,21 +161,28 @@ impl Pair<'_> {
         holding: &Holding,
     ) -> Result<Summed, String> {
         let asked = match row.slot {
-            None => Some(("''", "text")),
+            None => Some(("NULL", "text")),
             Some(_) => filling.expression(&format!("{}.slot", column.name)),
         };
         let asked = asked.ok_or("its name is that of another column's slot")?;
         let held = held(self, column);
-        let there = format!(
-            " AND EXISTS (SELECT 1 FROM {} named WHERE named.{} = {held})",
-            self.follower.table(&named.table),
-            self.follower.quote(id),
-        );
-        let mut summed = self.drawn(asked, (named, &held), holding, &there)?;
+        let owner = self.holding(named, "n").map_err(|(_, why)| why)?;
+        let mut there = format!("SELECT 1 FROM {} WHERE ", owner.from);
+        for (theirs, own) in owner.key.iter().zip(&holding.key) {
+            there.push_str(&format!("{theirs} = {own} AND "));
+        }
+        there.push_str(&format!("n.{} = ", self.follower.quote(id)));
+        let drawn = format!(" AND EXISTS ({there}{held})");
+        let mut summed = self.drawn(asked, (named, &held), holding, &drawn)?;
+        let id_column = self.table(&named.table)?.column(id).ok_or(UNKNOWN)?;
+        let empty = format!("{} AND e.slot = ''", self.mapped("e", named, holding));
+        let never = self.follower.sums().never();
+        summed.source = format!("nullif({}, '')", summed.source);
         summed.held = format!(
-            "CASE WHEN {held} IS NOT NULL THEN coalesce({}, {}) END",
+            "CASE WHEN {held} IS NOT NULL THEN nullif(coalesce({}, {never}), '') \
+             WHEN EXISTS (SELECT 1 FROM {empty} AND EXISTS ({there}{})) THEN {never} END",
             summed.held,
-            self.follower.sums().never()
+            self.follower.cast("e.id", &id_column.sql_type),
         );
         Ok(summed)
     }
@@ -226,9 +235,10 @@ impl Pair<'_> {
         }];
         let table = self.table(&named.table)?;
         for name in &named.columns {
-            let filling: Filling<'_> = says
-                .expression(name)
-                .ok_or("the shared row names another one itself")?;
+            if self.pointer(row.target, name).is_some() {
+                return Err("the shared row names another one itself".to_owned());
+            }
+            let filling: Filling<'_> = says.expression(name).ok_or(UNKNOWN)?;
             let column = table.column(name).ok_or(UNKNOWN)?;
             let held = format!("{alias}.{}", self.follower.quote(name));
             let mut summed = self.filled(filling, column, &held)?;
