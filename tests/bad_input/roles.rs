@@ -9,7 +9,7 @@ use changeover::worker::mapping::toml::TomlMapping;
 use changeover::worker::verify::VerifyOptions;
 
 use super::stand::{MAPPING, Stand, chain, open, spoil, usual_mapping};
-use crate::protocol::market::{Plain, backfill, drain, verify};
+use crate::protocol::market::{Market, Plain, Topology, backfill, drain, verify};
 
 /// A role of this test's own on the shared server, that may log in.
 async fn role(stand: &Stand, word: &str) -> (String, String, String) {
@@ -170,6 +170,80 @@ async fn the_applications_role_keeps_writing_and_is_stamped() {
     assert_eq!(stand.new.texts("SELECT label FROM bits").await, ["b"]);
 }
 
+/// A stamp runs with its owner's rights on its caller's search path: what that finds first must not be what it calls.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_name_in_a_stamp_is_looked_for_on_a_path() {
+    let market = Market::start(Topology::PostgresTwoDatabases).await;
+    for (side, table) in [(&market.legacy, "pairs"), (&market.new, "twins")] {
+        side.run(&format!(
+            "CREATE TABLE {table} (a bigint NOT NULL, b text NOT NULL, v text, PRIMARY KEY (a, b))"
+        ))
+        .await;
+    }
+    let mapping = r#"
+        revision = 1
+        root = { table = "pairs", key = ["a", "b"] }
+        [[target]]
+        table = "twins"
+        owned_by = { key = ["a", "b"] }
+        identity = ["a", "b"]
+        columns = { a = "a", b = "b", v = "v" }
+    "#;
+    let migration = market.installed_with(mapping).await;
+    backfill(&migration).await;
+    let called = |name: &str, takes: &str, gives: &str| {
+        format!(
+            "CREATE FUNCTION earlier.{name}({takes}) RETURNS {gives} LANGUAGE plpgsql AS \
+             $$ BEGIN RAISE EXCEPTION 'called: {name}'; END $$;"
+        )
+    };
+    let operator = |sign: &str, name: &str, left: &str, right: &str| {
+        format!(
+            "CREATE OPERATOR earlier.{sign} (LEFTARG = {left}, RIGHTARG = {right}, FUNCTION = earlier.{name});"
+        )
+    };
+    let hostile = [
+        "CREATE SCHEMA earlier;".to_owned(),
+        called("current_setting", "text, boolean", "text"),
+        called("replace", "text, text, text", "text"),
+        called("same", "text, text", "boolean"),
+        operator("=", "same", "text", "text"),
+        called("joined", "text, text", "text"),
+        operator("||", "joined", "text", "text"),
+        called("more", "bigint, integer", "bigint"),
+        operator("+", "more", "bigint", "integer"),
+        called("most", "bigint, bigint", "bigint"),
+        operator("+", "most", "bigint", "bigint"),
+        // To which the two keys of a row that moves are one.
+        "CREATE COLLATION earlier.\"C\" (provider = icu, locale = 'und-u-ks-level1', deterministic = false);"
+            .to_owned(),
+        "CREATE TABLE earlier.changeover_key (LIKE public.changeover_key INCLUDING ALL);".to_owned(),
+        "CREATE DOMAIN earlier.text AS integer;".to_owned(),
+    ];
+    market.legacy.run(&hostile.concat()).await;
+    let write = |sql: &str| {
+        format!("SET search_path = earlier, pg_catalog, public; {sql}; RESET search_path")
+    };
+    for sql in [
+        r"INSERT INTO pairs VALUES (1, 'a,\', 'x'), (2, 'b', 'x'), (3, 'c', 'x')",
+        "UPDATE pairs SET v = 'y'",
+        "UPDATE pairs SET b = 'B' WHERE a = 2",
+        "DELETE FROM pairs WHERE a = 3",
+    ] {
+        market.legacy.run(&write(sql)).await;
+        drain(&migration).await;
+        let rows = |table: &str| format!("SELECT t::pg_catalog.text FROM {table} t ORDER BY a, b");
+        assert_eq!(
+            market.new.texts(&rows("twins")).await,
+            market.legacy.texts(&rows("pairs")).await,
+            "{sql}"
+        );
+        assert!(verify(&migration).await.clean(), "{sql}");
+    }
+    let stray = "SELECT count(*) || '' FROM earlier.changeover_key";
+    assert_eq!(market.legacy.text(stray).await, "0");
+}
+
 /// A policy of row level security leaves rows out of every answer without a word. A role that one
 /// applies to gets an error instead, and one that none applies to all rows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -204,6 +278,22 @@ async fn a_policy_hides_no_row_in_silence() {
     backfill(&migration).await;
     let names = "SELECT name FROM things ORDER BY 1";
     assert_eq!(stand.new.texts(names).await, ["one", "two"]);
+
+    // Nor on the product's own table, where it would hide the key's version from its stamp.
+    let walls = "ALTER TABLE changeover_key ENABLE ROW LEVEL SECURITY; ALTER TABLE changeover_key FORCE ROW LEVEL SECURITY;
+         CREATE POLICY few ON changeover_key USING (key <> '1')";
+    stand.legacy.run(walls).await;
+    for write in [
+        "UPDATE items SET name = 'other' WHERE id = 1",
+        "UPDATE items SET id = 7 WHERE id = 1",
+    ] {
+        let error = stand.legacy.try_run(write).await.expect_err("no stamp");
+        assert!(error.to_string().contains("row-level security"), "{error}");
+    }
+    let none =
+        "DROP POLICY few ON changeover_key; ALTER TABLE changeover_key NO FORCE ROW LEVEL SECURITY;
+         ALTER TABLE changeover_key DISABLE ROW LEVEL SECURITY";
+    stand.legacy.run(none).await;
 
     let said = |error: String| {
         for word in [

@@ -63,7 +63,7 @@ pub fn stamp_dropped(sql: &str) -> String {
 }
 
 pub fn version_restarts(sql: &str) -> String {
-    let sql = sql.replace("greatest(c.version, 0) + 1", "1");
+    let sql = sql.replace("greatest(c.version, 0) OPERATOR(pg_catalog.+) 1", "1");
     if sql.contains("SET version = max(changeover_key.version, ") {
         return sql.replace(
             "SET version = max(changeover_key.version, ",
@@ -96,8 +96,9 @@ pub fn base_in_a_table(sql: &str) -> String {
         return sql.to_owned();
     }
     let row = "(SELECT incarnation << 44 FROM changeover_epoch WHERE place = 'legacy')";
-    let base = (1i64 << 44).to_string();
+    let base = 1i64 << 44;
     sql.replace(&format!("{base} + 1"), &format!("{row} + 1"))
+        .replace(&(base + 1).to_string(), &format!("{row} + 1"))
         .replace(&format!(", {base})"), &format!(", {row})"))
 }
 

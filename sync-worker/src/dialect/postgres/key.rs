@@ -3,14 +3,21 @@
 use crate::dialect::catalog::Column;
 use crate::dialect::exact;
 
-/// The text of the key that these expressions make.
+/// The text of the key that these expressions make. Whatever the search path is: a trigger's function is called
+/// with its caller's.
 pub(super) fn text(expressions: &[String]) -> String {
     if let [only] = expressions {
-        return format!("({only})::text");
+        return format!("({only})::pg_catalog.text");
     }
-    let escaped = |e| format!(r"replace(replace(({e})::text, '\', '\\'), ',', '\,')");
+    let escaped = |e| {
+        format!(
+            r"pg_catalog.replace(pg_catalog.replace(({e})::pg_catalog.text, '\', '\\'), ',', '\,')"
+        )
+    };
     let parts: Vec<String> = expressions.iter().map(escaped).collect();
-    parts.join(" || ',' || ")
+    let joined = parts.join(" OPERATOR(pg_catalog.||) ',' OPERATOR(pg_catalog.||) ");
+    // Operators that are named so all bind alike.
+    format!("({joined})")
 }
 
 /// Why `column` cannot be part of a key, if it cannot.

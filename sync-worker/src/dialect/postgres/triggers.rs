@@ -1,7 +1,8 @@
 //! The product's tables and triggers on PostgreSQL.
 //!
 //! Trigger functions run with their owner's rights, since the application's role has none on the
-//! product's tables, and with a pinned search path. They are `ENABLE ALWAYS`: a session that plays
+//! product's tables, and with a pinned search path, or without a name that it could change: to pin it took
+//! a quarter of a stamp's time. They are `ENABLE ALWAYS`: a session that plays
 //! a replica stamps too. The base stands as a number in the function's text and not in a table:
 //! a writer with an old snapshot would read an old base from a table, but always runs the newest
 //! function.
@@ -79,7 +80,7 @@ pub(super) fn stamp(dialect: &Postgres, stamp: &Stamp<'_>) -> Vec<String> {
     let stamps = stamp_both(dialect, stamp);
     let mut body = format!(
         "BEGIN
-  IF current_setting('changeover.copy', true) = 'on' THEN
+  IF pg_catalog.current_setting('changeover.copy', true) OPERATOR(pg_catalog.=) 'on' THEN
     RAISE EXCEPTION 'changeover: % is the authority of {entity} and takes no copies', TG_TABLE_NAME
       USING ERRCODE = '{NOT_A_FOLLOWER}';
   END IF;
@@ -137,7 +138,10 @@ pub(super) fn stamp(dialect: &Postgres, stamp: &Stamp<'_>) -> Vec<String> {
     }
     body.push_str("  RETURN NULL;\nEND");
     let name = format!("changeover_stamp_{place}_{entity}_{index}");
-    script.push(function(dialect, &format!("{name}()"), "trigger", &body));
+    script.push(match stamp.key {
+        KeyExpression::Columns(_) => unpinned(&format!("{name}()"), &body),
+        KeyExpression::Query(_) => function(dialect, &format!("{name}()"), "trigger", &body),
+    });
     script.push(trigger(
         &name,
         &table,
@@ -169,12 +173,13 @@ fn stamp_both(dialect: &Postgres, stamp: &Stamp<'_>) -> String {
         key_of(dialect, columns, "NEW"),
     );
     let (entity, place, base) = (stamp.entity, stamp.place, stamp.base);
+    let first = base + 1;
     let one = raise(
         stamp,
-        &format!("VALUES ('{entity}', '{place}', {new}, {base} + 1)"),
+        &format!("VALUES ('{entity}', '{place}', {new}, {first})"),
     );
     format!(
-        "IF coalesce({old}, {new}) COLLATE \"C\" = {new} THEN
+        "IF coalesce({old}, {new}) COLLATE pg_catalog.\"C\" OPERATOR(pg_catalog.=) {new} THEN
   {one};
   ELSE
   {both};
@@ -184,11 +189,11 @@ fn stamp_both(dialect: &Postgres, stamp: &Stamp<'_>) -> String {
 
 /// Raises the versions of every key that the query lists, in the keys' order.
 fn raise_all(stamp: &Stamp<'_>, keys: &str) -> String {
-    let (entity, place, base) = (stamp.entity, stamp.place, stamp.base);
+    let (entity, place, first) = (stamp.entity, stamp.place, stamp.base + 1);
     raise(
         stamp,
         &format!(
-            "SELECT '{entity}', '{place}', d.key, {base} + 1 FROM ({keys}) d WHERE d.key IS NOT NULL ORDER BY d.key"
+            "SELECT '{entity}', '{place}', d.key, {first} FROM ({keys}) d WHERE d.key IS NOT NULL ORDER BY d.key"
         ),
     )
 }
@@ -196,11 +201,15 @@ fn raise_all(stamp: &Stamp<'_>, keys: &str) -> String {
 /// Inserts rows of entity, place, key and version, or raises the versions that stand there.
 fn raise(stamp: &Stamp<'_>, rows: &str) -> String {
     let base = stamp.base;
+    let schema = match stamp.key {
+        KeyExpression::Columns(_) => format!("{SCHEMA}."),
+        KeyExpression::Query(_) => String::new(),
+    };
     format!(
-        "INSERT INTO changeover_key AS c (entity, place, key, version)
+        "INSERT INTO {schema}changeover_key AS c (entity, place, key, version)
     {rows}
   ON CONFLICT (entity, place, key) DO UPDATE
-    SET version = greatest(c.version, {base}) + 1, state = 'ok', reason = NULL"
+    SET version = greatest(c.version, {base}) OPERATOR(pg_catalog.+) 1, state = 'ok', reason = NULL"
     )
 }
 
@@ -340,6 +349,18 @@ fn function(_: &Postgres, signature: &str, returns: &str, body: &str) -> String 
     format!(
         "CREATE OR REPLACE FUNCTION {signature} RETURNS {returns} LANGUAGE plpgsql SECURITY DEFINER
 SET search_path FROM CURRENT SET row_security = off AS $changeover$\n{body};\n$changeover$"
+    )
+}
+
+/// What stands in a function's text for the product's own schema.
+const SCHEMA: &str = "{changeover_schema}";
+
+/// A trigger's function in whose text no name depends on the search path, which is its caller's. It reads and writes
+/// the product's own table alone, on which a policy that hides a row is an error of the `INSERT`.
+fn unpinned(signature: &str, body: &str) -> String {
+    format!(
+        "DO $install$ BEGIN EXECUTE replace($function$CREATE OR REPLACE FUNCTION {signature} RETURNS trigger LANGUAGE plpgsql \
+SECURITY DEFINER AS $changeover$\n{body};\n$changeover$$function$, '{SCHEMA}', quote_ident(current_schema())); END $install$"
     )
 }
 
