@@ -1,8 +1,8 @@
 //! The product's tables and triggers on PostgreSQL.
 //!
 //! Trigger functions run with their owner's rights, since the application's role has none on the
-//! product's tables, and with a pinned search path, or without a name that it could change: to pin it took
-//! a quarter of a stamp's time. They are `ENABLE ALWAYS`: a session that plays
+//! product's tables, and with a pinned search path, or without a name that it could change: to pin it
+//! took as long as a trigger of an empty function. They are `ENABLE ALWAYS`: a session that plays
 //! a replica stamps too. The base stands as a number in the function's text and not in a table:
 //! a writer with an old snapshot would read an old base from a table, but always runs the newest
 //! function.
