@@ -36,6 +36,8 @@ struct State<F> {
     elsewhere: BTreeMap<u32, Seen>,
     /// Parts of which nothing more lay within the range that ends with this key, and where they stood.
     beyond: BTreeMap<u32, (Key, Cursor)>,
+    /// Since when nothing is left.
+    over: Option<Instant>,
     /// Where the next look for a part begins: processes do not all begin with the first one.
     next: usize,
 }
@@ -83,6 +85,7 @@ impl<F: FnMut(Progress) + Send> Run<F> {
                 taken: BTreeSet::new(),
                 elsewhere: BTreeMap::new(),
                 beyond: BTreeMap::new(),
+                over: None,
                 next: usize::from(seed as u8),
             }),
             meters: meters.clone(),
@@ -102,9 +105,15 @@ impl<F: FnMut(Progress) + Send> Run<F> {
         let mut state = self.lock();
         state.learn_all(parts);
         if state.progress.done {
+            // A worker whose page ended its part counts it in a moment.
+            let over = *state.over.get_or_insert_with(Instant::now);
+            if !state.taken.is_empty() && over.elapsed() < LOOK {
+                return Choice::Wait;
+            }
             state.tell();
             return Choice::Over;
         }
+        state.over = None;
         let from = state.next;
         state.next = from.wrapping_add(1);
         let mut others = false;
@@ -273,7 +282,10 @@ mod tests {
         run.stands_elsewhere(&part(0, 6, false));
         assert_eq!(chosen(&run.choose(&at(6), None)), Some(0));
         assert!(!run.is_over());
+        // Its worker has ended it, perhaps, and not counted that yet.
         let done = [0, 1, 2].map(|number| part(number, 9, true));
+        assert!(matches!(run.choose(&done, None), Choice::Wait));
+        tokio::time::advance(LOOK).await;
         assert!(matches!(run.choose(&done, None), Choice::Over));
         assert_eq!((run.ended().passed, run.is_over()), (27, true));
     }

@@ -33,6 +33,7 @@ mod normalise;
 mod notes;
 mod probe;
 mod session;
+mod stamps;
 mod sums;
 mod text;
 mod triggers;
@@ -387,7 +388,7 @@ impl Dialect for Postgres {
     }
 
     fn stamp_objects(&self, stamp: &Stamp<'_>) -> Vec<String> {
-        triggers::stamp(self, stamp)
+        stamps::stamp(self, stamp)
     }
 
     fn reject_objects(&self, reject: &Reject<'_>) -> Vec<String> {
