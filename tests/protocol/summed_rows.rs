@@ -232,7 +232,7 @@ mod scenario {
         market.legacy.run(&old.schema(tables)).await;
         let tables =
             "CREATE TABLE owners (id bigint PRIMARY KEY NOT NULL, name {exact} NOT NULL UNIQUE);
-             CREATE TABLE stores (shop_id bigint PRIMARY KEY NOT NULL, owner_id bigint, title text);
+             CREATE TABLE stores (shop_id bigint PRIMARY KEY NOT NULL, owner_id integer, title text);
              INSERT INTO owners VALUES (70, 'ann'), (80, 'bo'), (90, 'Bo')";
         market.new.run(&new.schema(tables)).await;
         let rows: String = (1..=20)

@@ -22,6 +22,7 @@ pub mod alike;
 pub mod authority;
 pub mod bulk;
 pub mod catalog;
+mod chain;
 pub mod check;
 mod exact;
 pub mod follower;

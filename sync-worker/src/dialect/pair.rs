@@ -215,17 +215,11 @@ impl<'a> Pair<'a> {
     ) -> Result<Summed, String> {
         let asked = filling.expression(&format!("{}.by", column.name));
         let asked = asked.ok_or("its name is that of another column's question")?;
-        let table = self.table(&pointer.table).ok();
-        let of = |name: &String| table.and_then(|table| table.column(name));
-        let (Some(by), Some(value)) = (of(by), of(&pointer.names)) else {
-            return Err(UNKNOWN.to_owned());
-        };
-        // Other texts than these can be equal and not the same.
-        let exact = self.follower.sums().key_order(&value.sql_type).is_some();
-        let unique = table.is_some_and(|table| table.is_unique(std::slice::from_ref(&value.name)));
-        if !exact || !unique || value.sql_type != column.sql_type {
+        let table = self.table(&pointer.table)?;
+        let (by, value) = (table.column(by).zip(table.column(&pointer.names))).ok_or(UNKNOWN)?;
+        if !self.tells(column, (table, value)) {
             return Err(format!(
-                "it is a lookup's answer, which tells what was asked only where {}.{} is unique, of the column's type, and one of integers (PostgreSQL: or uuids)",
+                "it is a lookup's answer, which tells what was asked where {}.{} is unique and both are integers (PostgreSQL: or uuids)",
                 pointer.table, value.name
             ));
         }

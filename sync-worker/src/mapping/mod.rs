@@ -266,6 +266,15 @@ impl Target {
         }
     }
 
+    /// How the rows of a key are found; `None` for shared ones, which are no key's.
+    #[must_use]
+    pub const fn belongs(&self) -> Option<&Belongs> {
+        match &self.ownership {
+            Ownership::Owned { belongs, .. } => Some(belongs),
+            Ownership::Shared { .. } => None,
+        }
+    }
+
     /// Whether the rows are replaced as a set.
     #[must_use]
     pub const fn is_owned(&self) -> bool {

@@ -6,7 +6,7 @@ use super::Check;
 use crate::dialect::Dialect;
 use crate::dialect::catalog::{Column, Table};
 use crate::dialect::session::{Database, DbError, Session};
-use crate::mapping::{Belongs, Ownership, Target};
+use crate::mapping::{Belongs, Target};
 
 impl Check<'_> {
     pub(super) async fn follower(
@@ -81,16 +81,10 @@ impl Check<'_> {
     /// The columns that a target names beside those it sets.
     fn own_columns(&mut self, field: &str, target: &Target, table: &Table) -> bool {
         let id: Vec<String> = target.id_column().map(str::to_owned).into_iter().collect();
-        let belongs = match &target.ownership {
-            Ownership::Owned {
-                belongs: Belongs::Row { column, .. },
-                ..
-            } => vec![column.clone()],
-            Ownership::Owned {
-                belongs: Belongs::Key(columns),
-                ..
-            } => columns.clone(),
-            Ownership::Shared { .. } => Vec::new(),
+        let belongs = match target.belongs() {
+            Some(Belongs::Row { column, .. }) => vec![column.clone()],
+            Some(Belongs::Key(columns)) => columns.clone(),
+            None => Vec::new(),
         };
         let id = self.columns(&format!("{field}.id"), table, &id);
         self.columns(&format!("{field}.owned_by"), table, &belongs) && id
@@ -212,7 +206,7 @@ impl Check<'_> {
     }
 
     fn belongs(&mut self, dialect: &dyn Dialect, field: &str, target: &Target, table: &Table) {
-        let Ownership::Owned { belongs, .. } = &target.ownership else {
+        let Some(belongs) = target.belongs() else {
             return;
         };
         let columns = match belongs {
@@ -240,11 +234,8 @@ impl Check<'_> {
     /// table of nobody deletes rows there whenever a copy replaces a row.
     fn cascades(&mut self, field: &str, target: &Target, table: &Table) {
         let remedy = "make the foreign key RESTRICT or NO ACTION during the migration";
-        let owner = match &target.ownership {
-            Ownership::Owned {
-                belongs: Belongs::Row { target, .. },
-                ..
-            } => self.table_of(*target),
+        let owner = match target.belongs() {
+            Some(Belongs::Row { target, .. }) => self.table_of(*target),
             _ => None,
         };
         for reference in table

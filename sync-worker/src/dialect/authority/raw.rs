@@ -142,11 +142,7 @@ impl SqlAuthority {
             ..Column::default()
         };
         self.mapping.shape().targets.iter().any(|target| {
-            let Ownership::Owned {
-                belongs: Belongs::Key(names),
-                ..
-            } = &target.ownership
-            else {
+            let Some(Belongs::Key(names)) = target.belongs() else {
                 return false;
             };
             let table = tables.iter().find(|table| table.name == target.table);

@@ -214,7 +214,7 @@ impl SqlFollower {
     fn orphan(&self, image: &Image) -> Option<String> {
         let rows = image.targets.iter().zip(self.targets.iter());
         for (rows, target) in rows {
-            let Some(Belongs::Row { column, .. }) = target.belongs() else {
+            let Some(Belongs::Row { column, .. }) = target.target.belongs() else {
                 continue;
             };
             let position = target
@@ -253,7 +253,7 @@ impl SqlFollower {
         let targets = image.targets.iter().zip(self.targets.iter());
         let mut held = targets.filter(|(rows, _)| !rows.is_empty());
         held.find_map(|(_, target)| {
-            let Some(Belongs::Key(names)) = target.belongs() else {
+            let Some(Belongs::Key(names)) = target.target.belongs() else {
                 return None;
             };
             let components = Key::new(key).components(names.len())?;

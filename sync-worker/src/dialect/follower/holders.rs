@@ -106,7 +106,7 @@ impl SqlFollower {
     /// The key of a row `t` of an owned target: what to select, and what to join.
     fn owner_of(&self, target: &TargetTable) -> Option<(String, String)> {
         let dialect = self.dialect();
-        match target.belongs()? {
+        match target.target.belongs()? {
             Belongs::Key(names) => {
                 let columns: Vec<String> = names
                     .iter()

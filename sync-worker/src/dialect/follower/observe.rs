@@ -224,7 +224,7 @@ impl SqlFollower {
         select: &str,
     ) -> Option<Statement<'a>> {
         let dialect = self.dialect();
-        Some(match target.belongs()? {
+        Some(match target.target.belongs()? {
             Belongs::Key(names) => {
                 let holding: Vec<Column> = names
                     .iter()

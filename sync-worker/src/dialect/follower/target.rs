@@ -1,7 +1,7 @@
 //! [`TargetTable`]: a mapping's target in the table that the catalog describes.
 
 use crate::dialect::catalog::{Column, Table};
-use crate::mapping::{Belongs, Identity, Ownership, Target};
+use crate::mapping::{Identity, Ownership, Target};
 
 /// A target with the catalog's view of it.
 #[derive(Debug)]
@@ -69,13 +69,6 @@ impl TargetTable {
             .iter()
             .filter_map(|column| written.iter().position(|other| other.name == column.name))
             .collect()
-    }
-
-    pub(super) fn belongs(&self) -> Option<&Belongs> {
-        match &self.target.ownership {
-            Ownership::Owned { belongs, .. } => Some(belongs),
-            Ownership::Shared { .. } => None,
-        }
     }
 
     pub(super) fn is_generated(&self) -> bool {

@@ -23,7 +23,7 @@ impl SqlFollower {
             return Ok(None);
         };
         // The others belong to rows of these, or to no key.
-        let Some(Belongs::Key(names)) = target.belongs() else {
+        let Some(Belongs::Key(names)) = target.target.belongs() else {
             return Ok(Some(Vec::new()));
         };
         let dialect = self.dialect();

@@ -155,7 +155,7 @@ impl SqlFollower {
         let dialect = self.dialect();
         let identity = target.target.identity_columns();
         let same = |column: &String| format!("t.{} = {}", dialect.quote(column), new(column));
-        match target.belongs()? {
+        match target.target.belongs()? {
             Belongs::Key(columns) => {
                 let free: Vec<String> = columns
                     .iter()
@@ -193,7 +193,7 @@ impl SqlFollower {
 
 /// The columns by which a row that is there is found, and its owner.
 fn found_by(target: &TargetTable, columns: &[Column]) -> Vec<Column> {
-    let owner: &[String] = match target.belongs() {
+    let owner: &[String] = match target.target.belongs() {
         Some(Belongs::Key(names)) => names,
         Some(Belongs::Row { column, .. }) => std::slice::from_ref(column),
         None => &[],

@@ -162,7 +162,7 @@ impl SqlFollower {
     ) -> Result<(), DbError> {
         let dialect = self.dialect();
         // Nothing refers to an id that was allocated a moment ago.
-        let images: Vec<Copy<'_>> = match target.belongs() {
+        let images: Vec<Copy<'_>> = match target.target.belongs() {
             Some(Belongs::Row { target: parent, .. }) => images
                 .iter()
                 .filter(|(key, _)| resolved.had_id(key, *parent))
@@ -208,7 +208,7 @@ impl SqlFollower {
         images: &[Copy<'_>],
     ) -> Statement<'d> {
         let dialect = self.dialect();
-        match target.belongs() {
+        match target.target.belongs() {
             Some(Belongs::Key(names)) => {
                 let columns: Vec<Column> = names
                     .iter()

@@ -10,8 +10,9 @@
 use super::{Filling, Pair, Query, Reason, Summed, UNKNOWN, held, text};
 use crate::dialect::alike::Form;
 use crate::dialect::authority::is_scalar;
-use crate::dialect::catalog::Column;
-use crate::mapping::{Belongs, NamedRow, Ownership, Pointer, Target};
+use crate::dialect::catalog::{Column, Table};
+use crate::dialect::chain::Chain;
+use crate::mapping::{Belongs, NamedRow, Pointer, Target};
 
 /// How the rows of a target have a key on the follower's side.
 pub(super) struct Holding {
@@ -38,52 +39,22 @@ impl Pair<'_> {
     /// they belong to.
     pub(super) fn holding(&self, target: &Target, called: &str) -> Result<Holding, Reason> {
         let not = |why: &str| (target.name.clone(), why.to_owned());
-        let (mut of, mut name) = (target, called.to_owned());
-        let mut from = format!("{} {called}", self.follower.table(&target.table));
-        for n in 0.. {
-            match &of.ownership {
-                Ownership::Shared { .. } => break,
-                Ownership::Owned {
-                    belongs: Belongs::Key(columns),
-                    ..
-                } => {
-                    let table = self.table(&of.table).map_err(not)?;
-                    let columns: Option<Vec<Column>> = (columns.iter())
-                        .map(|name| table.column(name).cloned())
-                        .collect();
-                    let columns = columns.ok_or_else(|| not(UNKNOWN))?;
-                    let key = (columns.iter())
-                        .map(|column| format!("{name}.{}", self.follower.quote(&column.name)));
-                    return Ok(Holding {
-                        from,
-                        key: key.collect(),
-                        columns,
-                    });
-                }
-                Ownership::Owned {
-                    belongs: Belongs::Row { column, target },
-                    ..
-                } => {
-                    let parent = self.shape.targets.get(*target);
-                    let parent = parent.ok_or_else(|| not(UNKNOWN))?;
-                    let id = self
-                        .id_named_by(&of.table, column, parent)
-                        .map_err(|why| not(&why))?;
-                    let (quote, alias) = (
-                        |name: &str| self.follower.quote(name),
-                        format!("{called}{n}"),
-                    );
-                    from.push_str(&format!(
-                        " JOIN {} {alias} ON {alias}.{} = {name}.{}",
-                        self.follower.table(&parent.table),
-                        quote(id),
-                        quote(column),
-                    ));
-                    (of, name) = (parent, alias);
-                }
-            }
+        let target_at = |index: usize| self.shape.targets.get(index);
+        let chain = Chain::of(self.follower, target_at, target, called);
+        let chain = chain.ok_or_else(|| not("its rows belong to no key"))?;
+        for (of, column, parent) in chain.steps {
+            let named = self.id_named_by(&of.table, column, parent);
+            named.map_err(|why| not(&why))?;
         }
-        Err(not("its rows belong to no key"))
+        let (of, columns) = chain.end;
+        let table = self.table(&of.table).map_err(not)?;
+        let columns = columns.iter().map(|name| table.column(name).cloned());
+        let columns: Option<Vec<Column>> = columns.collect();
+        Ok(Holding {
+            from: chain.from,
+            key: chain.key,
+            columns: columns.ok_or_else(|| not(UNKNOWN))?,
+        })
     }
 
     /// The id of a target that a column of a table names, if each value of the column is one row's.
@@ -97,16 +68,21 @@ impl Pair<'_> {
         let holder = self.table(&named.table)?;
         let (of, id_column) = (self.table(table)?.column(column), holder.column(id));
         let (of, id_column) = of.zip(id_column).ok_or(UNKNOWN)?;
-        let sums = self.follower.sums();
-        // Other texts than these can be equal and not the same.
-        let [of, order] = [of, id_column].map(|column| sums.key_order(&column.sql_type));
-        if of.is_none() || of != order || !holder.is_unique(&[id.to_owned()]) {
+        if !self.tells(of, (holder, id_column)) {
             return Err(format!(
                 "it is another row's id, which is summed where {}.{id} is unique and both are integers (PostgreSQL: or uuids)",
                 named.table
             ));
         }
         Ok(id)
+    }
+
+    /// Whether a value of one column is that of one row of a table at most, in a column of it.
+    pub(super) fn tells(&self, one: &Column, (table, column): (&Table, &Column)) -> bool {
+        // Other texts than these can be equal and not the same.
+        let order = |column: &Column| self.follower.sums().key_order(&column.sql_type);
+        let unique = table.is_unique(std::slice::from_ref(&column.name));
+        unique && order(one).is_some() && order(one) == order(column)
     }
 
     /// How a column that no expression fills is summed.
@@ -144,10 +120,8 @@ impl Pair<'_> {
         let slot = self.filling(row.target)?.query.select.first();
         let one = slot.is_some_and(|(_, slot)| slot == "''") && row.slot.is_none();
         Ok(one
-            && matches!(&target.ownership, Ownership::Owned {
-                belongs: Belongs::Row { column: by, target: of },
-                ..
-            } if *by == column.name && *of == row.target))
+            && matches!(target.belongs(), Some(Belongs::Row { column: by, target: of })
+                if *by == column.name && *of == row.target))
     }
 
     /// How the id of a row of the key's own is summed: by its slot, where that row is there and is the key's. The empty
