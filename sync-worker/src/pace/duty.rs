@@ -15,9 +15,9 @@ impl Duty {
     pub const ALL: Duty = Duty(100);
     /// Half of the time. Below it, a page that is read ahead would be an old one.
     pub(super) const HALF: Duty = Duty(50);
-    /// An eighth: pgbench beside a load lost up to a third of its transactions at three quarters, a fifth at a
-    /// third, and none at this (README, "Measured").
-    pub(super) const DEFAULT: Duty = Duty(12);
+    /// A twelfth: pgbench beside a load lost up to a third of its transactions at three quarters, a fifth at a
+    /// third, a twentieth at an eighth, and none that could be told from noise at this (README, "Measured").
+    pub(super) const DEFAULT: Duty = Duty(8);
 
     /// A share in percent; `None` unless it is from 1 to 100.
     #[must_use]

@@ -7,7 +7,7 @@
 //! | [`Pacing::rows_per_second`] | what passes a fixed rate, exact over the long run | no limit |
 //! | [`Pacing::bytes_per_second`] | the same in bytes of values | no limit |
 //! | [`Pacing::statement_time`] | nothing: it makes pages smaller or larger, so that the rows of one take this long, what it waits for apart | 100 ms |
-//! | [`Pacing::duty`] | so much of the time that the rest is the application's | an eighth of the time at work; all of it where a rate is set |
+//! | [`Pacing::duty`] | so much of the time that the rest is the application's | a twelfth of the time at work; all of it where a rate is set |
 //! | a [`Signal`] | everything, while what it reads is above its [`Limit`], or is too old to be believed | none |
 //!
 //! 1. The slowest rule wins; [`Reason`] says which one it is, in words and as a label.
@@ -70,7 +70,7 @@ pub struct Pacing {
     /// How long the rows of a page shall take; `None` leaves pages at the most rows that they may
     /// have.
     pub statement_time: Option<Duration>,
-    /// Which share of the time the worker is at work; `None` is an eighth, or all of it as long as there is a
+    /// Which share of the time the worker is at work; `None` is a twelfth, or all of it as long as there is a
     /// rate in rows or bytes.
     pub duty: Option<Duty>,
 }
@@ -86,7 +86,7 @@ impl Pacing {
 }
 
 impl Default for Pacing {
-    /// Adaptive: pages of 100 ms, seven eighths of the time left to the application, no fixed rate.
+    /// Adaptive: pages of 100 ms, eleven twelfths of the time left to the application, no fixed rate.
     fn default() -> Pacing {
         Pacing {
             statement_time: Some(Duration::from_millis(100)),

@@ -13,8 +13,8 @@ use super::History;
 use crate::report::{Limit, Report, Row};
 use crate::rounds::{median, noise};
 
-/// Rounds alone and beside it, and how long each is.
-const ROUNDS: usize = 3;
+/// Rounds beside it, each between two alone, and how long each is.
+const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(12);
 
 /// pgbench's clients.
@@ -32,12 +32,15 @@ impl History {
         };
         for watched in [false, true] {
             let (mut tps, mut p99, mut moved) = (Vec::new(), Vec::new(), Vec::new());
+            // What drifts from round to round is in the rounds before and after alike.
+            let mut before = pgbench.run(&self.server.url("bench"));
             for _ in 0..ROUNDS {
-                let alone = pgbench.run(&self.server.url("bench"));
                 let (beside, rows) = self.beside_a_backfill(&pgbench, watched).await;
-                tps.push(beside.0 / alone.0);
-                p99.push(beside.1 / alone.1);
+                let after = pgbench.run(&self.server.url("bench"));
+                tps.push(2.0 * beside.0 / (before.0 + after.0));
+                p99.push(2.0 * beside.1 / (before.1 + after.1));
                 moved.push(rows);
+                before = after;
             }
             let rows = median(&moved);
             let all = self.rows as f64 / ROUND.as_secs_f64();
