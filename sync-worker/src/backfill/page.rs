@@ -1,5 +1,9 @@
 //! Pages of images: how many keys one has, and the next one read ahead.
 
+use std::sync::Arc;
+
+use tokio_util::task::AbortOnDropHandle;
+
 use super::Backfill;
 use super::range::Reach;
 use crate::pace::RowsPerSecond;
@@ -50,7 +54,10 @@ impl Backfill {
         }
         let asked = self.asks(cursor.loading);
         let rest = reach.rest(cursor);
-        let page = self.copier.authority().page(&rest, asked).await;
-        Some((page.ok()?, asked))
+        // To make images of rows is work, which a task of its own has another thread for. It ends with this future.
+        let authority = Arc::clone(self.copier.authority());
+        let page = tokio::spawn(async move { authority.page(&rest, asked).await });
+        let page = AbortOnDropHandle::new(page).await;
+        Some((page.ok()?.ok()?, asked))
     }
 }

@@ -5,7 +5,6 @@ use changeover_flags::Key;
 use super::apply::Held;
 use super::cursor::{keys, place};
 use super::resolve::{Copy, Resolved};
-use super::write::How;
 use super::{Refusal, SqlFollower};
 use crate::dialect::bulk::still_has;
 use crate::dialect::session::{DbError, ErrorClass, Session};
@@ -94,7 +93,7 @@ impl SqlFollower {
             return Ok(Loaded::Elsewhere);
         }
         let refused = match rows {
-            Rows::Images(images) => self.insert(session, images, from).await?,
+            Rows::Images(images) => self.load_images(session, images, from).await?,
             Rows::Raw(page) if self.alters(page) => {
                 session.script("ROLLBACK").await?;
                 return Ok(Loaded::Refused(Vec::new()));
@@ -126,7 +125,7 @@ impl SqlFollower {
     }
 
     /// Inserts images; answers those that cannot be.
-    async fn insert(
+    async fn load_images(
         &self,
         session: &mut dyn Session,
         images: &[Stamped],
@@ -150,8 +149,7 @@ impl SqlFollower {
             })
             .collect();
         if refused.is_empty() && !copies.is_empty() {
-            self.write(session, &copies, How::Insert, &mut resolved)
-                .await?;
+            self.insert_images(session, &copies, &mut resolved).await?;
         }
         Ok(refused)
     }

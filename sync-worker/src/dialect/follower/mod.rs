@@ -29,6 +29,7 @@ mod apply;
 mod counts;
 mod cursor;
 mod holders;
+mod insert;
 mod keys;
 mod load;
 mod load_page;

@@ -24,6 +24,12 @@ pub(super) struct Resolved<'c> {
     new: HashSet<(usize, String)>,
 }
 
+/// Ids that were given out for rows of a target: key, slot and id of each.
+pub(super) struct NewIds {
+    target: usize,
+    rows: Vec<Vec<Value>>,
+}
+
 /// One copy: its key's text and its image.
 pub(super) type Copy<'a> = (&'a str, &'a Image);
 
@@ -233,18 +239,19 @@ impl SqlFollower {
         Ok(())
     }
 
-    /// New ids for rows of which none is known, kept in the id map.
+    /// New ids for rows of which none is known, to be [kept](Self::map_ids) in the id map.
     pub(super) async fn allocate_ids<'c>(
         &self,
         session: &mut dyn Session,
         copies: &[Copy<'c>],
         resolved: &mut Resolved<'c>,
-    ) -> Result<(), DbError> {
+    ) -> Result<Vec<NewIds>, DbError> {
+        let mut all = Vec::new();
         for (index, target) in self.generated() {
-            self.allocate(session, copies, index, target, resolved)
-                .await?;
+            let ids = self.allocate(session, copies, index, target, resolved);
+            all.extend(ids.await?);
         }
-        Ok(())
+        Ok(all)
     }
 
     fn generated(&self) -> impl Iterator<Item = (usize, &TargetTable)> {
@@ -259,7 +266,7 @@ impl SqlFollower {
         index: usize,
         target: &TargetTable,
         resolved: &mut Resolved<'c>,
-    ) -> Result<(), DbError> {
+    ) -> Result<Option<NewIds>, DbError> {
         let new: Vec<(&'c str, &'c str)> = copies
             .iter()
             .flat_map(|(key, image)| {
@@ -273,7 +280,7 @@ impl SqlFollower {
             .filter(|(key, slot)| !resolved.ids.contains_key(&(*key, index, *slot)))
             .collect();
         let Some(column) = target.id.as_ref().filter(|_| !new.is_empty()) else {
-            return Ok(());
+            return Ok(None);
         };
         let ids = self
             .dialect()
@@ -293,13 +300,25 @@ impl SqlFollower {
             resolved.new.insert((index, tag(&id)));
             resolved.ids.insert((key, index, slot), id);
         }
+        Ok(Some(NewIds {
+            target: index,
+            rows,
+        }))
+    }
+
+    /// The statements that keep them.
+    pub(super) fn map_ids(&self, new: &NewIds) -> Vec<Statement<'_>> {
         let columns = [
             RowColumn::new("key", "text"),
             RowColumn::new("slot", "text"),
             RowColumn::new("id", "text"),
         ];
-        for rows in rows.chunks(self.dialect().rows_limit(columns.len())) {
-            let statement = Statement::of(self.dialect(), "INSERT INTO ")
+        let Some(target) = self.targets.get(new.target) else {
+            return Vec::new();
+        };
+        let chunks = new.rows.chunks(self.dialect().rows_limit(columns.len()));
+        let statements = chunks.map(|rows| {
+            Statement::of(self.dialect(), "INSERT INTO ")
                 .table(tables::ID)
                 .sql(" (entity, place, \"key\", target, slot, target_table, id) SELECT ")
                 .text(self.entity.as_str())
@@ -310,10 +329,9 @@ impl SqlFollower {
                 .sql(", r.slot, ")
                 .text(&target.table.name)
                 .sql(", r.id FROM ")
-                .rows("r", &columns, rows);
-            session.execute(statement).await?;
-        }
-        Ok(())
+                .rows("r", &columns, rows)
+        });
+        statements.collect()
     }
 
     /// The ids of the shared rows that these images name, where they are there.

@@ -19,21 +19,68 @@ impl TargetTable {
 }
 
 impl SqlFollower {
-    /// Inserts rows, or changes those that are there and belong to the same key. With `fresh`, one
-    /// that is there is refused.
+    /// Inserts rows of which none is there.
+    pub(super) async fn insert(
+        &self,
+        session: &mut dyn Session,
+        target: &TargetTable,
+        columns: &[Column],
+        rows: &[Vec<Value>],
+    ) -> Result<(), DbError> {
+        for statement in self.insertions(target, columns, rows) {
+            session.execute(statement).await?;
+        }
+        Ok(())
+    }
+
+    /// The statements that do.
+    pub(super) fn insertions(
+        &self,
+        target: &TargetTable,
+        columns: &[Column],
+        rows: &[Vec<Value>],
+    ) -> Vec<Statement<'_>> {
+        let chunks = rows.chunks(self.dialect().rows_limit(columns.len()));
+        let statements = chunks.map(|rows| self.insertion(target, "", columns, rows));
+        statements.collect()
+    }
+
+    /// Up to what is done with a row that is there, the table under this name.
+    fn insertion(
+        &self,
+        target: &TargetTable,
+        called: &str,
+        columns: &[Column],
+        rows: &[Vec<Value>],
+    ) -> Statement<'_> {
+        let dialect = self.dialect();
+        let names: Vec<String> = columns.iter().map(|c| dialect.quote(&c.name)).collect();
+        let overriding = match target.own_id() {
+            Some(_) => dialect.overriding(),
+            None => "",
+        };
+        let statement = Statement::of(dialect, "INSERT INTO ")
+            .table(&target.target.table)
+            .sql(&format!(
+                "{called} ({}){overriding} SELECT {} FROM ",
+                names.join(", "),
+                numbered("r", columns.len())
+            ));
+        derived(statement, RowColumn::into, columns, rows)
+    }
+
+    /// Inserts rows, or changes those that are there and belong to the same key.
     pub(super) async fn put(
         &self,
         session: &mut dyn Session,
         target: &TargetTable,
         columns: &[Column],
         rows: &[Vec<Value>],
-        fresh: bool,
     ) -> Result<(), DbError> {
-        if self.dialect().update_joins() && !fresh {
+        if self.dialect().update_joins() {
             return self.put_joined(session, target, columns, rows).await;
         }
         let dialect = self.dialect();
-        let names: Vec<String> = columns.iter().map(|c| dialect.quote(&c.name)).collect();
         let identity: Vec<String> = target
             .identity
             .iter()
@@ -50,32 +97,16 @@ impl SqlFollower {
         } else {
             format!("UPDATE SET {}", set.join(", "))
         };
-        let overriding = if target.own_id().is_some() {
-            dialect.overriding()
-        } else {
-            ""
-        };
         let new = |column: &str| format!("excluded.{}", dialect.quote(column));
-        let guard = self.same_owner(target, &new).filter(|_| !fresh);
+        let guard = self.same_owner(target, &new);
         for rows in rows.chunks(dialect.rows_limit(columns.len())) {
-            let statement = Statement::of(dialect, "INSERT INTO ")
-                .table(&target.target.table)
-                .sql(&format!(
-                    "{} ({}){overriding} SELECT {} FROM ",
-                    if fresh { "" } else { " AS t" },
-                    names.join(", "),
-                    numbered("r", columns.len())
-                ));
-            let mut statement = derived(statement, RowColumn::into, columns, rows);
-            if !fresh {
-                statement = statement.sql(&format!(
-                    " WHERE true ON CONFLICT ({}) DO {action}{}",
-                    identity.join(", "),
-                    guard
-                        .as_ref()
-                        .map_or_else(String::new, |guard| format!(" WHERE {guard}"))
-                ));
-            }
+            let statement = self.insertion(target, " AS t", columns, rows).sql(&format!(
+                " WHERE true ON CONFLICT ({}) DO {action}{}",
+                identity.join(", "),
+                guard
+                    .as_ref()
+                    .map_or_else(String::new, |guard| format!(" WHERE {guard}"))
+            ));
             let changed = session.execute(statement).await?;
             if guard.is_some() && changed < rows.len() as u64 {
                 return Err(of_another_key(target));

@@ -19,12 +19,10 @@ pub(super) enum How {
     Change,
     /// All of them are deleted first, so that unique values can change hands.
     Replace,
-    /// There are none.
-    Insert,
 }
 
 impl SqlFollower {
-    /// Writes the images of keys whose fence was raised in this transaction, or that are loaded.
+    /// Writes the images of keys whose fence was raised in this transaction.
     pub(super) async fn write<'c>(
         &self,
         session: &mut dyn Session,
@@ -33,17 +31,13 @@ impl SqlFollower {
         resolved: &mut Resolved<'c>,
     ) -> Result<(), DbError> {
         let replace = how == How::Replace;
-        // A load brings a key once, and nothing else brings one before: the id map has none of them.
-        if how != How::Insert {
-            self.resolve_ids(session, images, resolved).await?;
-        }
-        self.allocate_ids(session, images, resolved).await?;
-        for (index, target) in self.targets.iter().enumerate() {
-            if !target.target.is_owned() {
-                self.add_shared(session, images, index, target, resolved)
-                    .await?;
+        self.resolve_ids(session, images, resolved).await?;
+        for ids in self.allocate_ids(session, images, resolved).await? {
+            for statement in self.map_ids(&ids) {
+                session.execute(statement).await?;
             }
         }
+        self.add_all_shared(session, images, resolved).await?;
         let mut rows: Vec<Vec<Vec<Value>>> = Vec::with_capacity(self.targets.len());
         for (index, target) in self.targets.iter().enumerate() {
             rows.push(if target.target.is_owned() {
@@ -59,15 +53,12 @@ impl SqlFollower {
             }
         }
         for (index, target) in self.targets.iter().enumerate().rev() {
-            if target.target.is_owned() && how != How::Insert {
+            if target.target.is_owned() {
                 let remain = rows.get(index).map_or(&[][..], Vec::as_slice);
                 let remain = if replace { &[][..] } else { remain };
                 self.delete_others(session, images, target, remain, resolved)
                     .await?;
             }
-        }
-        if let (How::Insert, Some(bulk)) = (how, self.dialect().bulk()) {
-            session.script(bulk.many_rows()).await?;
         }
         for (index, target) in self.targets.iter().enumerate() {
             let rows = rows.get_mut(index).map(std::mem::take).unwrap_or_default();
@@ -85,13 +76,28 @@ impl SqlFollower {
                 let own = target.own_id().and(row.first());
                 own.is_some_and(|id| resolved.is_new(index, id))
             };
-            let (new, known): (Vec<_>, Vec<_>) = match how {
-                How::Insert => (rows, Vec::new()),
-                _ => rows.into_iter().partition(new),
-            };
-            self.put(session, target, &columns, &known, how != How::Change)
-                .await?;
-            self.put(session, target, &columns, &new, true).await?;
+            let (new, known): (Vec<_>, Vec<_>) = rows.into_iter().partition(new);
+            match how {
+                How::Change => self.put(session, target, &columns, &known).await?,
+                How::Replace => self.insert(session, target, &columns, &known).await?,
+            }
+            self.insert(session, target, &columns, &new).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds the shared rows that the images name, where they are not there, and finds their ids.
+    pub(super) async fn add_all_shared<'c>(
+        &self,
+        session: &mut dyn Session,
+        images: &[Copy<'c>],
+        resolved: &mut Resolved<'c>,
+    ) -> Result<(), DbError> {
+        for (index, target) in self.targets.iter().enumerate() {
+            if !target.target.is_owned() {
+                self.add_shared(session, images, index, target, resolved)
+                    .await?;
+            }
         }
         Ok(())
     }
@@ -346,8 +352,8 @@ impl SqlFollower {
         }
         let all: Vec<Column> = columns.iter().chain(&target.unmapped).cloned().collect();
         // Those of the key are gone: one that is there is another's, or this key's own a moment ago.
-        self.put(session, target, &all, &before, true).await?;
-        self.put(session, target, &columns, &new, true).await
+        self.insert(session, target, &all, &before).await?;
+        self.insert(session, target, &columns, &new).await
     }
 }
 
