@@ -160,7 +160,8 @@ impl Backfill {
     /// page, and when something begins or ceases to hold it back. Returns at once when the cursor
     /// says done.
     ///
-    /// Cancellation safe: dropped at any await, the next run resumes from the cursor.
+    /// Cancellation safe: dropped at any await, the next run resumes from the cursor. A page that is being read ahead
+    /// has a task of its own, which only reads, and ends where it awaits next.
     ///
     /// # Errors
     ///
@@ -367,7 +368,7 @@ impl Backfill {
         let copy = self
             .copier
             .copy_stamped(page.stamped, beside, CopySource::Backfill);
-        let (copied, next) = tokio::join!(copy, next);
+        let (next, copied) = tokio::join!(next, copy);
         let copied = copied?;
         if copied.unrecorded > 0 {
             meters.pages_retried.increment(1);

@@ -16,6 +16,7 @@ mod loads;
 mod mariadb;
 mod moved;
 mod notes;
+mod one_table;
 mod out_of_band;
 mod partitions;
 mod parts;

@@ -66,7 +66,7 @@ impl Backfill {
                 ..cursor.clone()
             };
             let next = self.read_ahead(&to, reach, ended || most < u32::MAX);
-            let (loaded, next) = tokio::join!(self.load_all(&mut under), next);
+            let (next, loaded) = tokio::join!(next, self.load_all(&mut under));
             if !loaded? {
                 meters.pages_retried.increment(1);
                 return Ok(None);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 use super::Backfill;
 use super::range::Reach;
@@ -54,9 +55,11 @@ impl Backfill {
         }
         let asked = self.asks(cursor.loading);
         let rest = reach.rest(cursor);
-        // To make images of rows is work, which a task of its own has another thread for. It ends with this future.
+        // To make images of rows is work, for which a task of its own may have another thread. It only reads: dropped
+        // with this future, it ends where it awaits next.
         let authority = Arc::clone(self.copier.authority());
-        let page = tokio::spawn(async move { authority.page(&rest, asked).await });
+        let page = async move { authority.page(&rest, asked).await };
+        let page = tokio::spawn(page.in_current_span());
         let page = AbortOnDropHandle::new(page).await;
         Some((page.ok()?.ok()?, asked))
     }

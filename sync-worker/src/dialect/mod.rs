@@ -333,7 +333,8 @@ pub trait Dialect: Send + Sync + Debug + 'static {
     /// never make an application wait. Empty where the engine has one writer.
     fn skip_locked(&self) -> &'static str;
 
-    /// Allocates `count` new ids of a generated column, one row each.
+    /// Allocates `count` new ids of a generated column, one row each. They are given out once they are in a row or in
+    /// the id map: before that, the same ones may be allocated again.
     fn allocate_ids(
         &self,
         table: &Table,

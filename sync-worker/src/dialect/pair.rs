@@ -219,7 +219,7 @@ impl<'a> Pair<'a> {
         let (by, value) = (table.column(by).zip(table.column(&pointer.names))).ok_or(UNKNOWN)?;
         if !self.tells(column, (table, value)) {
             return Err(format!(
-                "it is a lookup's answer, which tells what was asked where {}.{} is unique and both are integers (PostgreSQL: or uuids)",
+                "it is a lookup's answer, which tells what was asked where {}.{} is unique and both are integers, both with a sign or both without (PostgreSQL: or uuids)",
                 pointer.table, value.name
             ));
         }

@@ -10,7 +10,7 @@ use crate::dialect::session::{DbError, Session};
 use crate::dialect::statement::Statement;
 
 impl SqlFollower {
-    /// Inserts the images' rows; the arguments of the next statement are written while one runs.
+    /// Inserts the images' rows; while those of one target are on their way, the next one's statements are written.
     pub(super) async fn insert_images<'c>(
         &self,
         session: &mut dyn Session,
@@ -44,7 +44,7 @@ impl SqlFollower {
                 }
                 Ok(())
             };
-            // Polled in this order: the server has its statement first.
+            // Polled in this order: the server has something to do first.
             let (done, following) = join(run, async { next() }).await;
             done?;
             statements = following;

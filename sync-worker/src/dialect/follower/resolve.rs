@@ -239,7 +239,8 @@ impl SqlFollower {
         Ok(())
     }
 
-    /// New ids for rows of which none is known, to be [kept](Self::map_ids) in the id map.
+    /// New ids for rows of which none is known. Those that are answered are still to be [kept](Self::map_ids) in the
+    /// id map, before rows that have them are written.
     pub(super) async fn allocate_ids<'c>(
         &self,
         session: &mut dyn Session,
@@ -249,7 +250,16 @@ impl SqlFollower {
         let mut all = Vec::new();
         for (index, target) in self.generated() {
             let ids = self.allocate(session, copies, index, target, resolved);
-            all.extend(ids.await?);
+            let Some(ids) = ids.await? else { continue };
+            let mut later = self.generated().skip_while(|(other, _)| *other <= index);
+            if later.all(|(_, later)| later.table.name != target.table.name) {
+                all.push(ids);
+                continue;
+            }
+            // Where the map says which ids are given out, it has to have these before it is asked again.
+            for statement in self.map_ids(&ids) {
+                session.execute(statement).await?;
+            }
         }
         Ok(all)
     }
@@ -306,7 +316,7 @@ impl SqlFollower {
         }))
     }
 
-    /// The statements that keep them.
+    /// The statements that keep new ids in the id map.
     pub(super) fn map_ids(&self, new: &NewIds) -> Vec<Statement<'_>> {
         let columns = [
             RowColumn::new("key", "text"),

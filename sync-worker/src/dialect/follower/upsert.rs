@@ -19,7 +19,7 @@ impl TargetTable {
 }
 
 impl SqlFollower {
-    /// Inserts rows of which none is there.
+    /// Inserts rows of which none is there: one that is there is refused.
     pub(super) async fn insert(
         &self,
         session: &mut dyn Session,
@@ -33,7 +33,7 @@ impl SqlFollower {
         Ok(())
     }
 
-    /// The statements that do.
+    /// The statements that insert rows.
     pub(super) fn insertions(
         &self,
         target: &TargetTable,

@@ -70,7 +70,7 @@ impl Pair<'_> {
         let (of, id_column) = of.zip(id_column).ok_or(UNKNOWN)?;
         if !self.tells(of, (holder, id_column)) {
             return Err(format!(
-                "it is another row's id, which is summed where {}.{id} is unique and both are integers (PostgreSQL: or uuids)",
+                "it is another row's id, which is summed where {}.{id} is unique and both are integers, both with a sign or both without (PostgreSQL: or uuids)",
                 named.table
             ));
         }
