@@ -66,7 +66,7 @@ pub(crate) struct Decided {
     pub(crate) snapshot: Snapshot,
     pub(crate) circumstances: Circumstances,
     pub(crate) route: Route,
-    /// The runtime of a call that may need one.
+    /// The runtime of a call that is compared.
     pub(crate) runtime: Option<Runtime>,
 }
 
@@ -102,12 +102,14 @@ impl<Req: 'static, Res: 'static, E: 'static> Plan<Req, Res, E> {
         let mut runtime = None;
         // Else the table looks at none of them.
         if operation.kind.is_read() && copies(&snapshot) && !snapshot.kill {
-            runtime = Runtime::try_current().ok();
             circumstances =
                 self.circumstances(operation, &snapshot, flags.exceptions.as_deref())?;
-            circumstances.plain = runtime.is_none();
-            if runtime.is_none() && std::mem::take(&mut circumstances.sampled) {
-                self.desk.not_compared(Shed::NoRuntime);
+            if circumstances.sampled {
+                runtime = Runtime::try_current().ok();
+                circumstances.sampled = runtime.is_some();
+                if runtime.is_none() {
+                    self.desk.not_compared(Shed::NoRuntime);
+                }
             }
         }
         let route = route(&snapshot, operation.kind, circumstances);

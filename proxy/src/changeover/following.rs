@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use pin_project_lite::pin_project;
+use tokio::runtime::Handle as Runtime;
 use tokio::time::{Instant, Sleep, sleep};
 use tower_service::Service;
 
@@ -56,10 +57,10 @@ pub(super) trait Else<Res, E>: Send {
     /// The caller gets the follower's answer.
     fn answered(self: Box<Self>, answer: &mut Result<Res, E>);
 
-    /// The authority is asked: at once, or after the follower failed.
+    /// The authority is asked: after the follower failed, or because it may not be waited for.
     fn instead(
         self: Box<Self>,
-        failed: Option<(StoreEnd, Fallback)>,
+        why: Result<(StoreEnd, Fallback), Reason>,
     ) -> BoxFuture<'static, Result<Res, E>>;
 }
 
@@ -100,8 +101,8 @@ where
         let mut this = self.project();
         if let Some(mut rest) = this.rest.take() {
             // A write may have begun since the call was routed.
-            let failed = if this.limit.is_none() && rest.pinned() {
-                None
+            let why = if this.limit.is_none() && rest.pinned() {
+                Err(Reason::Pinned)
             } else {
                 // What the application's own hook says of the answer is contained like the answer.
                 let answer = catch_unwind(AssertUnwindSafe(|| {
@@ -117,11 +118,15 @@ where
                         rest.answered(&mut answer);
                         return Poll::Ready(answer);
                     }
-                    Ok(Ok((Poll::Ready(Ok(_)), false))) => Some((StoreEnd::Ok, Fallback::NotFound)),
-                    Ok(Ok((Poll::Ready(Err(_)), false))) => {
-                        Some((StoreEnd::Error, Fallback::Error))
+                    Ok(Ok((Poll::Ready(Ok(_)), false))) => Ok((StoreEnd::Ok, Fallback::NotFound)),
+                    Ok(Ok((Poll::Ready(Err(_)), false))) => Ok((StoreEnd::Error, Fallback::Error)),
+                    Err(_) | Ok(Err(_)) => Ok((StoreEnd::Error, Fallback::Panic)),
+                    // Without a timer it might be waited for without a limit.
+                    Ok(Ok((Poll::Pending, _)))
+                        if this.limit.is_none() && Runtime::try_current().is_err() =>
+                    {
+                        Err(Reason::Plain)
                     }
-                    Err(_) | Ok(Err(_)) => Some((StoreEnd::Error, Fallback::Panic)),
                     Ok(Ok((Poll::Pending, _))) => {
                         let limit = this.limit;
                         let limit = limit.get_or_insert_with(|| Box::pin(sleep(rest.waits())));
@@ -134,12 +139,12 @@ where
                             *this.rest = Some(rest);
                             return Poll::Pending;
                         }
-                        Some((StoreEnd::Timeout, Fallback::Timeout))
+                        Ok((StoreEnd::Timeout, Fallback::Timeout))
                     }
                 }
             };
             this.follower.set(None);
-            *this.authority = Some(rest.instead(failed));
+            *this.authority = Some(rest.instead(why));
         }
         let authority = this.authority.as_mut();
         authority
@@ -225,17 +230,19 @@ where
 
     fn instead(
         mut self: Box<Self>,
-        failed: Option<(StoreEnd, Fallback)>,
+        why: Result<(StoreEnd, Fallback), Reason>,
     ) -> BoxFuture<'static, Result<Res, E>> {
-        let mut because = Because::Routed(Reason::Pinned);
-        if let Some((failure, reason)) = failed {
-            self.followed(failure);
-            self.plan.desk.metrics.fallback(reason);
-            because = Because::Fallback(reason);
-        } else {
-            // A write has begun meanwhile.
-            self.sent_home();
-        }
+        let because = match why {
+            Ok((failure, reason)) => {
+                self.followed(failure);
+                self.plan.desk.metrics.fallback(reason);
+                Because::Fallback(reason)
+            }
+            Err(reason) => {
+                self.sent_home(reason);
+                Because::Routed(reason)
+            }
+        };
         self.routed.call.timed();
         Box::pin(self.by_authority(because))
     }
@@ -261,10 +268,10 @@ where
     }
 
     /// The table would send it to the authority now.
-    fn sent_home(&mut self) {
+    fn sent_home(&mut self, because: Reason) {
         let Routed { decided, call, .. } = &mut self.routed;
         let route = &mut decided.route;
-        (route.answered_by, route.because) = (route.authority, Reason::Pinned);
+        (route.answered_by, route.because) = (route.authority, because);
         call.sent(route);
     }
 

@@ -147,8 +147,14 @@ where
         &mut self,
         mut routed: Routed,
         request: Req,
-        copy: Option<Req>,
+        mut copy: Option<Req>,
     ) -> ChangeoverFuture<L::Future, N::Future, Req, Res, E> {
+        if copy.is_some() && Runtime::try_current().is_err() {
+            // Without a timer it might wait without a limit.
+            copy = None;
+            again_as_plain(&mut routed.decided, routed.operation.kind);
+            routed.call.sent(&routed.decided.route);
+        }
         routed.call.timed();
         // Both are taken: each may have begun to become ready.
         let legacy = Taken::out_of(&mut self.legacy, &mut self.legacy_ready);
@@ -303,7 +309,7 @@ where
     }
 }
 
-/// The table again, for a request that cannot be asked twice.
+/// The table again, for a request that cannot be asked twice, or not within a time.
 fn again_as_plain(decided: &mut Decided, kind: Kind) {
     decided.circumstances.plain = true;
     let again = route(&decided.snapshot, kind, decided.circumstances);

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use changeover_proxy::{Limits, Operation};
+use changeover_proxy::{Limits, Operation, Refused};
+use changeover_shadow::Value;
 use tokio::time::Instant;
 use tower::{Layer as _, ServiceExt as _};
 
@@ -123,6 +124,33 @@ async fn a_request_that_cannot_be_copied_takes_the_plain_path() {
         Ok(Answer::Row(Some(7)))
     );
     assert_eq!((world.new.asked(), world.legacy.asked()), (0, 1));
+}
+
+/// There is no timer there.
+#[tokio::test(start_paused = true)]
+async fn outside_of_a_runtime_a_follower_may_answer_and_is_not_waited_for() {
+    use futures_util::FutureExt as _;
+    use futures_util::future::{Either, pending, ready};
+    use tower::service_fn;
+    let read = |at_once: bool, strict: bool| {
+        let new = service_fn(move |id: i64| match at_once {
+            true => Either::Left(ready(Ok::<_, Refused>(id + 1))),
+            false => Either::Right(pending()),
+        });
+        let builder = changeover_proxy::Changeover::builder(World::new().flags.clone())
+            .classify(|id: &i64| Operation::read("get", *id))
+            .observe(|row: &i64| Some(Value::from(*row)))
+            .new_service(new)
+            .strict(strict);
+        let layer = builder.build().unwrap();
+        let legacy = service_fn(|id: i64| ready(Ok::<_, Refused>(id)));
+        let read = layer.layer(legacy).oneshot(7);
+        let read = std::thread::spawn(|| read.now_or_never()).join();
+        read.unwrap().expect("it does not wait").unwrap()
+    };
+    assert_eq!(read(true, false), 8);
+    assert_eq!(read(false, false), 7, "new would have to be waited for");
+    assert_eq!(read(true, true), 7, "somebody would have to be asked first");
 }
 
 #[tokio::test(start_paused = true)]
