@@ -41,7 +41,8 @@ pub struct Limits {
     pub shadows_per_second: Option<u32>,
     /// How long a difference has to heal before the second look. Default 500 ms.
     pub second_look_after: Duration,
-    /// A shadow read is shed when the caller's own answer took longer. Default 1 s.
+    /// A shadow read is shed when the caller's own answer took longer, as far as that is known: an answer
+    /// at once is timed by [`time_one_in`](Limits::time_one_in). Default 1 s.
     pub shed_over: Duration,
     /// The most elements of a list that is compared; a longer one is shed. Default 1,000.
     pub list_elements: usize,
@@ -49,8 +50,7 @@ pub struct Limits {
     pub canary_every: Duration,
     /// Of the reads that are answered at once, without having waited for anything, one in so many is
     /// timed, and stands for as many: two readings of the clock cost as much as all the rest of such
-    /// a read. Reads that wait, that are compared or that have a deadline are all timed, and all are
-    /// counted. Default 16; 1 times all.
+    /// a read. Reads that wait or that have a deadline are all timed, and all are counted. Default 16; 1 times all.
     pub time_one_in: u32,
     /// How often pins without a copy are asked after. Default 1 s.
     pub sweep_every: Duration,

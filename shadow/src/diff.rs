@@ -6,7 +6,7 @@ use std::fmt;
 
 use crate::path::{Segment, join};
 use crate::rules::{Left, MAX_PAIRS, Said, cut, rename, same_scalar, without_alike, without_same};
-use crate::{Rules, Value};
+use crate::{Fields, Rules, Value};
 
 /// How deep values are compared: a list or record inside this many others is not opened, and unless
 /// it is empty on both sides it is reported as a difference.
@@ -224,7 +224,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Merges the fields of two records, both in the order of their names.
-    fn records(&mut self, legacy: &'a BTreeMap<String, Value>, new: &'a BTreeMap<String, Value>) {
+    fn records(&mut self, legacy: &'a Fields, new: &'a Fields) {
         let (mut legacy, mut new) = (legacy.iter().peekable(), new.iter().peekable());
         loop {
             let (name, order) = match (legacy.peek(), new.peek()) {
@@ -316,8 +316,7 @@ mod tests {
         scalar.prop_recursive(5, 40, 4, |inner| {
             prop_oneof![
                 proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::List),
-                proptest::collection::btree_map("[a-c.*]{0,2}", inner, 0..4)
-                    .prop_map(Value::Record),
+                proptest::collection::btree_map("[a-c.*]{0,2}", inner, 0..4).prop_map(Value::from),
             ]
         })
     }

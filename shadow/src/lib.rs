@@ -70,6 +70,7 @@
 //! # Ok::<(), changeover_shadow::BadRule>(())
 //! ```
 
+mod fields;
 mod observe;
 mod value;
 
@@ -94,6 +95,7 @@ mod report;
 
 pub use canary::altered;
 pub use diff::{FieldDiff, MAX_DEPTH, SetDiff, diff, diff_legacy, diff_new, diff_sets};
+pub use fields::Fields;
 pub use judge::{Answer, Judgement, Look, judge};
 pub use latency::{Latency, LatencyCounts, Quantiles};
 pub use list::{Elements, ListDiff, ListLook, judge_lists};

@@ -238,7 +238,7 @@ impl Redaction {
                 }
                 Value::Record(fields) => {
                     write_count(&mut hasher, fields.len());
-                    for (name, field) in fields {
+                    for (name, field) in fields.iter() {
                         pieces.extend([Piece::Value(field), Piece::Name(name)]);
                     }
                 }

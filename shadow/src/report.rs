@@ -35,9 +35,10 @@ pub struct Compared<'a> {
     pub class: Class,
     /// What differs, redacted; empty unless it is confirmed.
     pub evidence: &'a [Evidence],
-    /// What the legacy side took for its first answer, if it was asked.
+    /// What the legacy side took for its first answer, if it was asked and timed: of the callers' own answers
+    /// that were there at once, a share is.
     pub legacy: Option<Duration>,
-    /// What the new side took for its first answer, if it was asked.
+    /// The same of the new side.
     pub new: Option<Duration>,
 }
 

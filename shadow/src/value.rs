@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use crate::Fields;
+
 /// One value, or a tree of values, as a store answered it.
 ///
 /// Numbers keep their kind: `Integer(1)`, `Decimal("1.0")` and `Text("1")` are three values, and
@@ -40,22 +42,17 @@ pub enum Value {
     /// An ordered list.
     List(Vec<Value>),
     /// Named fields.
-    Record(BTreeMap<String, Value>),
+    Record(Fields),
 }
 
 impl Value {
     /// A record of the given fields. Of two fields with one name the later one stays.
     pub fn record<N, V>(fields: impl IntoIterator<Item = (N, V)>) -> Value
     where
-        N: Into<String>,
+        N: AsRef<str>,
         V: Into<Value>,
     {
-        // One by one: to collect them is to sort them in a list first, which costs small records more.
-        let mut record = BTreeMap::new();
-        for (name, value) in fields {
-            record.insert(name.into(), value.into());
-        }
-        Value::Record(record)
+        Value::Record(fields.into_iter().collect())
     }
 
     /// A list of the given items, in order.
@@ -150,7 +147,7 @@ impl From<Vec<Value>> for Value {
 
 impl From<BTreeMap<String, Value>> for Value {
     fn from(value: BTreeMap<String, Value>) -> Value {
-        Value::Record(value)
+        Value::Record(value.into())
     }
 }
 

@@ -133,7 +133,7 @@ fn hash_value(value: &Value, hasher: &mut DefaultHasher) {
         Value::List(items) => hash_list(items, hasher),
         Value::Record(fields) => {
             fields.len().hash(hasher);
-            for (name, value) in fields {
+            for (name, value) in fields.iter() {
                 name.hash(hasher);
                 hash_value(value, hasher);
             }

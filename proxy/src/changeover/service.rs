@@ -279,9 +279,6 @@ where
             };
             return self.write(routed, request);
         }
-        if decided.route.shadowed.is_some() {
-            call.timed();
-        }
         let mut copy = None;
         if decided.route.by_follower() {
             copy = self.plan.second(&request);

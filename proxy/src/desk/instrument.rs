@@ -3,7 +3,6 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
-use std::time::Duration;
 
 use changeover_flags::{Percent, Place};
 use changeover_shadow::{
@@ -12,7 +11,7 @@ use changeover_shadow::{
 use tokio::time::Instant;
 
 use super::{Desk, Handle};
-use crate::metrics::CanaryEnd;
+use crate::metrics::{CanaryEnd, Took};
 use crate::pins::lock;
 
 /// What is known about the comparison itself.
@@ -48,11 +47,12 @@ impl Instrument {
     }
 
     /// `place` gave its first answer of a shadow read after `took`.
-    pub(crate) fn took(&self, place: Place, took: Duration) {
-        match place {
-            Place::Legacy => self.legacy.record(took),
-            Place::New => self.new.record(took),
-        }
+    pub(crate) fn took(&self, place: Place, took: Took) {
+        let taken = match place {
+            Place::Legacy => &self.legacy,
+            Place::New => &self.new,
+        };
+        taken.record_many(took.time, took.stands_for.into());
     }
 
     /// Tells the application's sink. Its panic is its own.

@@ -2,7 +2,7 @@
 //! present at 0 from the start; labels carry no key, no value and no error text.
 //!
 //! All calls are counted. All are timed, too, but for reads that are answered at once: a read that has
-//! not waited when its answer is there is timed if it is compared, has a deadline, or is the one in
+//! not waited when its answer is there is timed if it has a deadline, or is the one in
 //! [`Limits::time_one_in`](crate::Limits::time_one_in) that is drawn, which then stands for as many in
 //! the durations. A read that waits is timed from its call if it was one of these, else from where it
 //! began to wait; so no slow answer is missing, unless it held its thread.

@@ -67,8 +67,8 @@ where
         }
         let end = if answer.is_ok() { End::Ok } else { End::Error };
         this.call.end_after(end, took);
-        if let Some((shadow, took)) = this.shadow.take().zip(took) {
-            shadow.start(*this.store, &answer, took.time);
+        if let Some(shadow) = this.shadow.take() {
+            shadow.start(*this.store, &answer, took);
         }
         // What is compared is the service's own answer.
         if let Some(marking) = this.marking.take() {

@@ -17,7 +17,7 @@ use super::sides::Sides;
 use super::told::{Untold, motion, versions};
 use crate::call::{Kind, Operation};
 use crate::desk::Desk;
-use crate::metrics::{Shed, StoreEnd, StoreKind};
+use crate::metrics::{Shed, StoreEnd, StoreKind, Took};
 
 /// A shadow read under way.
 pub(super) struct Looking<Req> {
@@ -39,17 +39,19 @@ pub(super) fn too_long(desk: &Desk, operation: &Operation, answer: &Answer) -> b
 }
 
 impl<Req: Send + 'static> Looking<Req> {
-    /// Judges what `place` answered the caller after `took`, and tells all who are to know.
+    /// Judges what `place` answered the caller after `took`, if that is known, and tells all who are to know.
     pub(super) async fn run(
         mut self,
         request: Req,
         place: Place,
         answer: Answer,
-        took: Duration,
+        took: Option<Took>,
         count: impl FnOnce(Class),
     ) {
         let desk = Arc::clone(&self.desk);
-        self.measured(place, took);
+        if let Some(took) = took {
+            self.measured(place, took);
+        }
         let verdict = self.judged(request, place, answer).await;
         let verdict = desk.instrument.floor.settled(verdict);
         let key = match self.operation.touched.as_keys() {
@@ -72,10 +74,10 @@ impl<Req: Send + 'static> Looking<Req> {
         self.control().await;
     }
 
-    fn measured(&mut self, place: Place, took: Duration) {
+    fn measured(&mut self, place: Place, took: Took) {
         self.desk.instrument.took(place, took);
         if let Some(slot) = self.took.get_mut(place as usize) {
-            *slot = Some(took);
+            *slot = Some(took.time);
         }
     }
 
@@ -84,7 +86,7 @@ impl<Req: Send + 'static> Looking<Req> {
         let began = Instant::now();
         let other = self.sides.ask(place.other(), request);
         let other = asked(&self.desk, place.other(), other).await;
-        self.measured(place.other(), began.elapsed());
+        self.measured(place.other(), began.elapsed().into());
         let first = self.within(match place {
             Place::Legacy => look(answer, other),
             Place::New => look(other, answer),

@@ -1,7 +1,6 @@
 //! One shadow read, from the caller's answer to its counter.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use changeover_flags::Place;
 use changeover_shadow::{Class, Ticket};
@@ -13,7 +12,7 @@ use super::sides::{LazySides, Side, Sides, sides};
 use super::starting::Job;
 use crate::call::{Kind, Operation};
 use crate::desk::Held;
-use crate::metrics::Shed;
+use crate::metrics::{Shed, Took};
 use crate::plan::{Plan, Seen};
 
 /// A shadow read that waits for the caller's own answer.
@@ -31,7 +30,7 @@ pub(crate) struct Shadow<Req, Res, E> {
 struct FirstLook<Res> {
     place: Place,
     seen: Seen<Res>,
-    took: Duration,
+    took: Option<Took>,
     _held: Held,
 }
 
@@ -118,12 +117,12 @@ where
         }))
     }
 
-    /// The caller has its answer, from `place` and after `took`: compare, or shed.
+    /// The caller has its answer, from `place` and after `took`, if that is known: compare, or shed.
     pub(crate) fn start(
         mut self: Box<Self>,
         place: Place,
         answer: &Result<Res, E>,
-        took: Duration,
+        took: Option<Took>,
     ) {
         self.compare.answered = true;
         let plan = &self.compare.plan;
@@ -132,7 +131,7 @@ where
         if desk.shadows.is_closed() {
             return self.compare.shed(Shed::Closing);
         }
-        if took > desk.limits.shed_over {
+        if took.is_some_and(|took| took.time > desk.limits.shed_over) {
             return self.compare.shed(Shed::Slow);
         }
         if desk.pool_waits() {

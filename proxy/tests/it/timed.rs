@@ -120,18 +120,34 @@ async fn a_read_that_waits_is_timed_whoever_answers_it() {
     }
 }
 
+/// Those that are answered at once, for so many; and those that wait, all.
 #[tokio::test(start_paused = true)]
-async fn a_read_that_is_compared_is_timed_whoever_answers_it() {
-    for percent in [Percent::ZERO, Percent::HUNDRED] {
-        let mut timed = Timed::new(Duration::ZERO, u32::MAX, None);
+async fn a_read_that_is_compared_is_timed_as_any_other_and_the_other_side_always() {
+    let near = |count: u64| count.is_multiple_of(16) && count.abs_diff(CALLS as u64) <= 3 * 16;
+    for (percent, wait) in [
+        (Percent::ZERO, 0),
+        (Percent::HUNDRED, 0),
+        (Percent::ZERO, 7),
+        (Percent::HUNDRED, 7),
+    ] {
+        let wait = Duration::from_millis(wait);
+        let mut timed = Timed::new(wait, Limits::default().time_one_in, None);
         timed.flags.set_read_new(percent).unwrap();
         timed.flags.set_sample(Percent::HUNDRED).unwrap();
         timed.reads().await;
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert_eq!(timed.handle.compared().compared(), CALLS as u64);
         let report = timed.handle.report();
-        assert_eq!(report.legacy.count, CALLS as u64);
-        assert_eq!(timed.told().0[OF_ALL[0]].len(), CALLS);
+        let (answering, other) = match percent {
+            Percent::ZERO => (report.legacy.count, report.new.count),
+            _ => (report.new.count, report.legacy.count),
+        };
+        assert_eq!(other, CALLS as u64);
+        match wait.is_zero() {
+            true => assert!(near(answering), "{answering}"),
+            false => assert_eq!(answering, CALLS as u64),
+        }
+        assert!(near(timed.told().0[OF_ALL[0]].len() as u64));
     }
 }
 

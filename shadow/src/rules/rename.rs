@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::mem;
 
-use crate::Value;
 use crate::path::{Pattern, Segment, Step};
+use crate::{Fields, Value};
 
 /// Moves what is at `from` to `to`; the n-th `*` means the same on both sides.
 #[derive(Debug, Clone)]
@@ -62,7 +62,7 @@ impl<'a> View<'a> {
     pub(crate) fn to_value(&self, levels: usize) -> Value {
         match self {
             View::Whole(value) => cut(value, levels),
-            View::Record(_) if levels == 0 => Value::Record(BTreeMap::new()),
+            View::Record(_) if levels == 0 => Value::Record(Fields::new()),
             View::List(_) if levels == 0 => Value::List(Vec::new()),
             View::Record(fields) => {
                 let fields = fields.iter();
@@ -79,7 +79,7 @@ impl<'a> View<'a> {
                 let fields = fields.iter();
                 *self = View::Record(
                     fields
-                        .map(|(name, field)| (name.as_str(), View::Whole(field)))
+                        .map(|(name, field)| (name, View::Whole(field)))
                         .collect(),
                 );
             }
@@ -207,7 +207,7 @@ fn target<'a>(rule: &'a Rename, from: &[Segment<'a>]) -> Vec<Segment<'a>> {
 /// A copy of `value` cut to `levels` of nesting.
 pub(crate) fn cut(value: &Value, levels: usize) -> Value {
     match value {
-        Value::Record(_) if levels == 0 => Value::Record(BTreeMap::new()),
+        Value::Record(_) if levels == 0 => Value::Record(Fields::new()),
         Value::List(_) if levels == 0 => Value::List(Vec::new()),
         Value::Record(fields) => Value::record(
             fields

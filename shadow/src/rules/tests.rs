@@ -332,7 +332,7 @@ mod meaning {
         scalar.prop_recursive(4, 32, 5, |inner| {
             prop_oneof![
                 proptest::collection::vec(inner.clone(), 0..5).prop_map(Value::List),
-                proptest::collection::btree_map("[a-c*]{0,2}", inner, 0..4).prop_map(Value::Record),
+                proptest::collection::btree_map("[a-c*]{0,2}", inner, 0..4).prop_map(Value::from),
             ]
         })
     }

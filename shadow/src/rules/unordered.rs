@@ -116,7 +116,7 @@ fn order(one: &Value, other: &Value, levels: usize) -> Ordering {
             first(items).then(one.len().cmp(&other.len()))
         }
         (Value::Record(one), Value::Record(other)) => {
-            let fields = one.iter().zip(other);
+            let fields = one.iter().zip(other.iter());
             let fields = fields.map(|((name, one), (other_name, other))| {
                 name.cmp(other_name).then_with(|| order(one, other, below))
             });

@@ -16,7 +16,7 @@ impl Duty {
     /// Half of the time. Below it, a page that is read ahead would be an old one.
     pub(super) const HALF: Duty = Duty(50);
     /// A twelfth: pgbench beside a load lost up to a third of its transactions at three quarters, a fifth at a
-    /// third, a twentieth at an eighth, and none that could be told from noise at this (README, "Measured").
+    /// third, a tenth at an eighth, and a fifteenth at this (README, "What was measured").
     pub(super) const DEFAULT: Duty = Duty(8);
 
     /// A share in percent; `None` unless it is from 1 to 100.

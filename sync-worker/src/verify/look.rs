@@ -242,7 +242,7 @@ fn is_same(one: &Value, other: &Value) -> bool {
         }
         (Value::Record(one), Value::Record(other)) => {
             one.len() == other.len()
-                && (one.iter().zip(other))
+                && (one.iter().zip(other.iter()))
                     .all(|((name, one), (its, other))| name == its && is_same(one, other))
         }
         (one, other) => one == other,

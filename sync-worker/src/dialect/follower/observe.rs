@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use changeover_flags::Key;
-use changeover_shadow::Value;
+use changeover_shadow::{Fields, Value};
 
 use super::resolve::{Copy, Resolved, tag};
 use super::write::{derived, owned_rows};
@@ -138,7 +138,7 @@ impl SqlFollower {
                 for (key, rows) in found {
                     all.entry(key)
                         .or_default()
-                        .insert(target.target.name.clone(), Value::Record(rows));
+                        .insert(target.target.name.clone(), rows.into());
                 }
             }
         }
@@ -147,10 +147,8 @@ impl SqlFollower {
             .zip(versions)
             .map(|(key, version)| Observed {
                 version,
-                expected: Ok(Value::Record(
-                    expected.remove(key.as_str()).unwrap_or_default(),
-                )),
-                actual: Value::Record(actual.remove(key.as_str()).unwrap_or_default()),
+                expected: Ok(expected.remove(key.as_str()).unwrap_or_default().into()),
+                actual: actual.remove(key.as_str()).unwrap_or_default().into(),
                 key,
             })
             .collect();
@@ -366,11 +364,8 @@ fn by_key(
 ) -> RowsByKey {
     let mut found = RowsByKey::new();
     for (key, values) in rows {
-        let fields: BTreeMap<String, Value> = columns
-            .iter()
-            .map(|column| column.name.clone())
-            .zip(values)
-            .collect();
+        let names = columns.iter().map(|column| &column.name);
+        let fields: Fields = names.zip(values).collect();
         let name: Vec<String> = target
             .identity
             .iter()

@@ -124,7 +124,7 @@ fn json(value: &Value) -> serde_json::Value {
         Value::List(items) => items.iter().map(json).collect(),
         Value::Record(fields) => fields
             .iter()
-            .map(|(name, value)| (name.clone(), json(value)))
+            .map(|(name, value)| (name.to_owned(), json(value)))
             .collect(),
     }
 }
