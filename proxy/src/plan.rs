@@ -10,8 +10,8 @@ use changeover_shadow::{Answer, Observe};
 use tokio::runtime::Handle as Runtime;
 
 use crate::call::{Ack, Classify, Duplicate, Failure, KeylessReads, Operation, Outcome};
-use crate::desk::Desk;
-use crate::metrics::{Call, End, Shed};
+use crate::desk::{Call, Desk};
+use crate::metrics::{End, Shed};
 use crate::port::Follow;
 use crate::refused::Refused;
 use crate::route::{Circumstances, Route, route};

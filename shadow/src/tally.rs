@@ -43,16 +43,23 @@ impl Tally {
     /// Counts the start of a shadow read.
     #[must_use = "a ticket dropped at once counts as abandoned"]
     pub fn start(self: &Arc<Self>) -> Ticket {
-        self.started.fetch_add(1, Ordering::Relaxed);
+        self.begin();
         Ticket {
             tally: Arc::clone(self),
             class: Class::Abandoned,
         }
     }
 
+    /// Counts the start of a shadow read without a ticket: whoever asks for that has to [end](Tally::end) it once,
+    /// whatever becomes of it.
+    #[inline]
+    pub fn begin(&self) {
+        self.started.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts a read that starts and ends at once, such as one that is shed.
     pub fn record(&self, class: Class) {
-        self.started.fetch_add(1, Ordering::Relaxed);
+        self.begin();
         self.end(class);
     }
 
@@ -73,7 +80,8 @@ impl Tally {
         }
     }
 
-    fn end(&self, class: Class) {
+    /// Counts the end of a read that was [begun](Tally::begin) without a ticket.
+    pub fn end(&self, class: Class) {
         // Released after the start was counted; see `snapshot`.
         if let Some(count) = self.ended.get(class as usize) {
             count.fetch_add(1, Ordering::Release);

@@ -303,7 +303,7 @@ where
             copies: Places::new(limits.copies, metrics.copies_in_flight.clone()),
             shadows: Places::new(limits.shadows, metrics.shadows_in_flight.clone()),
             sweeping: AtomicBool::new(false),
-            metrics: Arc::new(metrics),
+            metrics,
             spelled: Spelled::default(),
             flags: self.flags,
             limits,

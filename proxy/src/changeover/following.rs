@@ -220,7 +220,7 @@ where
         };
         call.end_after(End::FollowerOk, waited);
         if let Some(shadow) = self.shadow.take() {
-            shadow.start(follower, answer, took);
+            shadow.start(&plan.desk, follower, answer, took);
         }
         let because = Because::Routed(decided.route.because);
         if let Some(marking) = plan.marking(follower, because) {
@@ -307,7 +307,7 @@ where
             _ => End::Ok,
         });
         if let Some(shadow) = self.shadow.take() {
-            shadow.start(place, answer, Some(took.into()));
+            shadow.start(&self.plan.desk, place, answer, Some(took.into()));
         }
         if let Some(marking) = self.plan.marking(place, because) {
             marking.put(answer);

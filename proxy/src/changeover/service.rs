@@ -13,15 +13,15 @@ use super::following::{Else, Following, Reading};
 use super::hedge::Hedge;
 use super::{Builder, ChangeoverFuture};
 use crate::call::{Kind, Operation};
-use crate::desk::Handle;
+use crate::desk::{Call, Handle};
 use crate::dual_write::{DualWriteFuture, unit};
-use crate::metrics::{Call, End};
+use crate::metrics::End;
 use crate::plan::{Decided, Plan, Routed};
 use crate::ready::Taken;
 use crate::refused::Refused;
 use crate::route::{Route, route};
 use crate::served::Because;
-use crate::shadow_read::{LazySides, ReadFuture, Shadow};
+use crate::shadow_read::{LazyGround, ReadFuture, Shadow};
 
 /// The legacy service and the new one behind one `Service<Call>`; see the [module page](super).
 ///
@@ -33,7 +33,7 @@ pub struct Changeover<L, N, Req, Res, E> {
     new: N,
     new_ready: bool,
     plan: Arc<Plan<Req, Res, E>>,
-    sides: LazySides<Req>,
+    ground: LazyGround<Req, Res, E>,
 }
 
 impl<Req, Res, E> Changeover<(), (), Req, Res, E> {
@@ -57,7 +57,7 @@ impl<L, N, Req, Res, E> Changeover<L, N, Req, Res, E> {
             new,
             new_ready: false,
             plan,
-            sides: LazySides::default(),
+            ground: LazyGround::default(),
         }
     }
 
@@ -216,8 +216,8 @@ where
         request: &Req,
     ) -> Option<Box<Shadow<Req, Res, E>>> {
         let services = (&self.legacy, &self.new);
-        let (plan, sides) = (&self.plan, &self.sides);
-        Shadow::of(plan, sides, services, operation, request, runtime?)
+        let (plan, ground) = (&self.plan, &self.ground);
+        Shadow::of(plan, ground, services, operation, request, runtime?)
     }
 }
 
@@ -264,7 +264,7 @@ where
         let flags = self.plan.desk.in_force();
         let mut operation = self.plan.classify.operation(&request);
         self.plan.spell(&flags.snapshot, &mut operation);
-        let mut call = self.plan.desk.metrics.call(&operation);
+        let mut call = self.plan.desk.call(&operation);
         let mut decided = match self.plan.decide(&flags, &operation, &mut call) {
             Ok(decided) => decided,
             Err(refused) => {
@@ -338,7 +338,7 @@ impl<L: Clone, N: Clone, Req, Res, E> Clone for Changeover<L, N, Req, Res, E> {
             new: self.new.clone(),
             new_ready: false,
             plan: Arc::clone(&self.plan),
-            sides: Arc::clone(&self.sides),
+            ground: Arc::clone(&self.ground),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What all clones of a layer share, whatever the type of their calls: [`Handle`].
 
 mod budget;
+mod call;
 mod drain;
 mod instrument;
 mod keys;
@@ -24,6 +25,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use budget::{Budget, PoolWaiting};
+pub(crate) use call::Call;
 pub use drain::Drained;
 pub(crate) use instrument::Instrument;
 pub(crate) use keys::Spelled;
@@ -56,7 +58,7 @@ pub(crate) struct Desk {
     pub(crate) versions: Box<dyn Versions>,
     pub(crate) follow_keys: FollowKeys,
     pub(crate) limits: Limits,
-    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) metrics: Metrics,
     pub(crate) rules: Rules,
     pub(crate) redaction: Redaction,
     pub(crate) tally: Arc<Tally>,

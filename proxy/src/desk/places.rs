@@ -38,14 +38,37 @@ impl Places {
     /// A place, if one is free.
     #[inline]
     pub(crate) fn take(self: &Arc<Self>) -> Option<Held> {
+        self.reserve().then(|| self.reserved())
+    }
+
+    /// Takes a place, if one is free, that whoever asks has to [give back](Places::give_back), or to have
+    /// [held](Places::reserved).
+    #[inline]
+    pub(crate) fn reserve(&self) -> bool {
         let more = |taken| (taken < self.most).then_some(taken + 1);
-        self.taken
-            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, more)
-            .ok()?;
-        self.gauge.increment(1.0);
-        Some(Held {
+        let taken = self
+            .taken
+            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, more);
+        if taken.is_ok() {
+            self.gauge.increment(1.0);
+        }
+        taken.is_ok()
+    }
+
+    /// The place that was reserved.
+    pub(crate) fn reserved(self: &Arc<Self>) -> Held {
+        Held {
             places: Arc::clone(self),
-        })
+        }
+    }
+
+    /// Gives a place back.
+    pub(crate) fn give_back(&self) {
+        self.gauge.decrement(1.0);
+        // The last one asks after it has left whether somebody waits, who has said so before counting.
+        if self.taken.fetch_sub(1, Ordering::SeqCst) == 1 && self.closed.load(Ordering::SeqCst) {
+            self.emptied.notify_waiters();
+        }
     }
 
     /// How many are taken.
@@ -82,13 +105,7 @@ impl Places {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let places = &self.places;
-        places.gauge.decrement(1.0);
-        // The last one asks after it has left whether somebody waits, who has said so before counting.
-        if places.taken.fetch_sub(1, Ordering::SeqCst) == 1 && places.closed.load(Ordering::SeqCst)
-        {
-            places.emptied.notify_waiters();
-        }
+        self.places.give_back();
     }
 }
 

@@ -59,7 +59,7 @@ where
         let flags = self.plan.desk.in_force();
         let mut operation = self.plan.classify.operation(&request);
         self.plan.spell(&flags.snapshot, &mut operation);
-        let mut call = self.plan.desk.metrics.call(&operation);
+        let mut call = self.plan.desk.call(&operation);
         let decided = match self.plan.decide(&flags, &operation, &mut call) {
             Ok(decided) => decided,
             Err(refused) => return DualWriteFuture::refused(refused.into()),

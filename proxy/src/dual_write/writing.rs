@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::call::{Ack, Failure, Operation, Touched};
-use crate::metrics::{Call, End, InFlight, StoreEnd, StoreKind};
+use crate::desk::Call;
+use crate::metrics::{End, InFlight, StoreEnd, StoreKind};
 use crate::pins::Ticket;
 use crate::plan::{Decided, Plan, Routed};
 use crate::port::{Ended, Written};

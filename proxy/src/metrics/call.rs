@@ -2,16 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::ptr;
-use std::sync::Arc;
-use std::time::Duration;
 
 use changeover_flags::Place;
 use metrics::{Counter, Histogram, counter, histogram};
-use tokio::time::Instant;
 
 use super::{Metrics, OTHER, Took};
-use crate::call::Operation;
-use crate::route::Route;
 
 /// Every way in which a call can end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,109 +86,38 @@ impl Operations {
     }
 }
 
-/// One call. Dropped, it ends as it stands: not begun, or cancelled on its way.
-pub(crate) struct Call {
-    metrics: Arc<Metrics>,
-    operation: usize,
-    /// When it began; `None` while nobody needs to know.
-    began: Option<Instant>,
-    /// For how many calls its time stands.
-    stands_for: u32,
-    end: End,
-    /// The side that a read was sent to, while both could answer.
-    sent: Option<Place>,
-    counted: bool,
-}
-
-impl Call {
-    pub(super) fn begin(metrics: Arc<Metrics>, operation: &Operation) -> Call {
-        // A deadline is counted from here.
-        let timed = !operation.kind.is_read() || operation.timeout.is_some();
-        let drawn = !timed && metrics.lots.draws();
-        Call {
-            operation: metrics.operations.find(operation.name),
-            began: (timed || drawn).then(Instant::now),
-            stands_for: if drawn { metrics.lots.one_in() } else { 1 },
-            metrics,
-            end: End::NotBegun,
-            sent: None,
-            counted: false,
-        }
-    }
-
-    /// Where the call is counted.
-    pub(crate) fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
-    /// Times the call, from here on if it has not been so far. Its caller waits, or somebody has to
-    /// know how long it takes.
+impl Metrics {
+    /// Where calls of this name are counted.
     #[inline]
-    pub(crate) fn timed(&mut self) {
-        self.stands_for = 1;
-        self.began.get_or_insert_with(Instant::now);
+    pub(crate) fn operation(&self, name: &str) -> usize {
+        self.operations.find(name)
     }
 
-    /// How long it has taken so far, if it is timed.
+    /// For how many reads that are answered at once this one is timed, if it is drawn.
     #[inline]
-    pub(crate) fn took(&self) -> Option<Took> {
-        self.began.map(|began| Took {
-            time: began.elapsed(),
-            stands_for: self.stands_for,
-        })
+    pub(crate) fn drawn(&self) -> Option<u32> {
+        self.lots.draws().then(|| self.lots.one_in())
     }
 
-    /// How long a call with a deadline has taken.
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.began.map_or(Duration::ZERO, |began| began.elapsed())
-    }
-
-    /// Where the routing table sent a read.
+    /// A call has ended; `sent` is the side that a read was sent to, while both could answer.
     #[inline]
-    pub(crate) fn sent(&mut self, route: &Route) {
-        self.sent = route.copies.map(|_| route.answered_by);
-    }
-
-    /// How the call ends if it is dropped from here on.
-    pub(crate) fn on_drop(&mut self, end: End) {
-        self.end = end;
-    }
-
-    /// Ends the call.
-    pub(crate) fn end(&mut self, end: End) {
-        self.end_after(end, self.took());
-    }
-
-    /// Ends a call that took `took`: the clock is not asked once more.
-    #[inline]
-    pub(crate) fn end_after(&mut self, end: End, took: Option<Took>) {
-        if std::mem::replace(&mut self.counted, true) {
-            return;
-        }
-        let counters = self.metrics.operations.get(self.operation);
+    pub(crate) fn ended(
+        &self,
+        operation: usize,
+        sent: Option<Place>,
+        end: End,
+        took: Option<Took>,
+    ) {
+        let counters = self.operations.get(operation);
         if let Some(counter) = counters.ends.get(end as usize) {
             counter.increment(1);
         }
         if let Some(took) = took {
             took.record(&counters.duration);
         }
-        if let Some(place) = self.sent {
-            self.metrics.sent.count(place, end, took);
+        if let Some(place) = sent {
+            self.sent.count(place, end, took);
         }
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        if self.counted {
-            return;
-        }
-        // A panic of the store passes through to the caller: that is an error, not a caller gone.
-        let end = match self.end {
-            End::Cancelled if std::thread::panicking() => End::Error,
-            end => end,
-        };
-        self.end_after(end, self.took());
     }
 }
 

@@ -33,22 +33,20 @@ mod cohort;
 mod guard;
 mod lots;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use changeover_flags::{Entity, Place, Snapshot};
 use changeover_shadow::{Class, LatencyCounts};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
+pub(crate) use call::End;
 use call::Operations;
-pub(crate) use call::{Call, End};
 use cohort::Sent;
 pub use cohort::{Cohort, Cohorts};
 pub(crate) use guard::{InFlight, Once};
 use lots::Lots;
 pub(crate) use lots::Took;
 
-use crate::call::Operation;
 use crate::pins::PinCount;
 use crate::served::Fallback;
 
@@ -247,12 +245,6 @@ impl Metrics {
 
     pub(crate) fn cohorts(&self) -> Cohorts {
         self.sent.cohorts()
-    }
-
-    /// Begins a call.
-    #[inline]
-    pub(crate) fn call(self: &Arc<Self>, operation: &Operation) -> Call {
-        Call::begin(Arc::clone(self), operation)
     }
 
     /// A store answered after `took`.

@@ -7,7 +7,8 @@ use changeover_flags::Place;
 use pin_project_lite::pin_project;
 
 use super::Shadow;
-use crate::metrics::{Call, End, StoreEnd, StoreKind};
+use crate::desk::Call;
+use crate::metrics::{End, StoreEnd, StoreKind};
 use crate::served::Marking;
 
 pin_project! {
@@ -62,13 +63,13 @@ where
         let took = this.call.took();
         if let Some(took) = took {
             let end = StoreEnd::of(&answer);
-            let metrics = this.call.metrics();
+            let metrics = &this.call.desk().metrics;
             metrics.store(*this.store, StoreKind::Read, end, took);
         }
         let end = if answer.is_ok() { End::Ok } else { End::Error };
         this.call.end_after(end, took);
         if let Some(shadow) = this.shadow.take() {
-            shadow.start(*this.store, &answer, took);
+            shadow.start(this.call.desk(), *this.store, &answer, took);
         }
         // What is compared is the service's own answer.
         if let Some(marking) = this.marking.take() {

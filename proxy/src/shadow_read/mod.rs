@@ -54,5 +54,5 @@ pub use future::ReadFuture;
 pub use layer::ShadowReadLayer;
 pub use service::ShadowRead;
 pub(crate) use shadow::Shadow;
-pub(crate) use sides::{LazySides, Probe, Sides, probe};
+pub(crate) use sides::{LazyGround, Probe, Sides, probe};
 pub(crate) use starting::Starting;

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use changeover_flags::Place;
 use tower_service::Service;
 
-use super::{LazySides, ReadFuture, Shadow};
+use super::{LazyGround, ReadFuture, Shadow};
 use crate::desk::Handle;
 use crate::dual_write::DualWriteFuture;
 use crate::plan::Plan;
@@ -17,7 +17,7 @@ pub struct ShadowRead<L, N, Req, Res, E> {
     legacy: L,
     new: N,
     plan: Arc<Plan<Req, Res, E>>,
-    sides: LazySides<Req>,
+    ground: LazyGround<Req, Res, E>,
 }
 
 impl<L, N, Req, Res, E> ShadowRead<L, N, Req, Res, E> {
@@ -26,7 +26,7 @@ impl<L, N, Req, Res, E> ShadowRead<L, N, Req, Res, E> {
             legacy,
             new,
             plan,
-            sides: LazySides::default(),
+            ground: LazyGround::default(),
         }
     }
 
@@ -61,20 +61,16 @@ where
         let flags = self.plan.desk.in_force();
         let mut operation = self.plan.classify.operation(&request);
         self.plan.spell(&flags.snapshot, &mut operation);
-        let mut call = self.plan.desk.metrics.call(&operation);
+        let mut call = self.plan.desk.call(&operation);
         let decided = match self.plan.decide(&flags, &operation, &mut call) {
             Ok(decided) => decided,
             Err(refused) => return DualWriteFuture::refused(refused.into()),
         };
-        let sampled = decided.route.shadowed.is_some();
-        if sampled {
-            call.timed();
-        }
-        let runtime = decided.runtime.filter(|_| sampled);
+        let runtime = decided.runtime.filter(|_| decided.route.shadowed.is_some());
         let shadow = runtime.and_then(|runtime| {
             let services = (&self.legacy, &self.new);
-            let (plan, sides) = (&self.plan, &self.sides);
-            Shadow::of(plan, sides, services, operation, &request, runtime)
+            let (plan, ground) = (&self.plan, &self.ground);
+            Shadow::of(plan, ground, services, operation, &request, runtime)
         });
         let marking = self.plan.marking(Place::Legacy, Because::Alone);
         let inner = self.legacy.call(request);
@@ -88,7 +84,7 @@ impl<L: Clone, N: Clone, Req, Res, E> Clone for ShadowRead<L, N, Req, Res, E> {
             legacy: self.legacy.clone(),
             new: self.new.clone(),
             plan: Arc::clone(&self.plan),
-            sides: Arc::clone(&self.sides),
+            ground: Arc::clone(&self.ground),
         }
     }
 }

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use changeover_flags::Place;
-use changeover_shadow::{Class, Ticket};
+use changeover_shadow::Class;
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle as Runtime;
 
 use super::looking::{Looking, too_long};
-use super::sides::{LazySides, Side, Sides, sides};
+use super::sides::{Ground, LazyGround, Side, Sides, sides};
 use super::starting::Job;
 use crate::call::{Kind, Operation};
-use crate::desk::Held;
+use crate::desk::{Desk, Held};
 use crate::metrics::{Shed, Took};
 use crate::plan::{Plan, Seen};
 
@@ -19,40 +19,53 @@ use crate::plan::{Plan, Seen};
 pub(crate) struct Shadow<Req, Res, E> {
     operation: Operation,
     request: Req,
-    sides: Arc<dyn Sides<Req>>,
     runtime: Runtime,
     compare: Compare<Req, Res, E>,
     /// `None` while the caller waits.
     look: Option<FirstLook<Res>>,
 }
 
-/// What the caller was answered, and the place that its shadow read takes until it is over.
+/// What the caller was answered.
 struct FirstLook<Res> {
     place: Place,
     seen: Seen<Res>,
     took: Option<Took>,
-    _held: Held,
 }
 
-/// Counts one shadow read, once, in the tally and in the metrics.
+/// Counts one shadow read, once, in the tally and in the metrics; and holds its place until it runs.
 struct Compare<Req, Res, E> {
-    plan: Arc<Plan<Req, Res, E>>,
-    ticket: Option<Ticket>,
+    ground: Arc<Ground<Req, Res, E>>,
+    /// Whether it is still to be counted.
+    open: bool,
     /// Whether the caller has had its answer.
     answered: bool,
+    /// Whether a place is reserved for it.
+    reserved: bool,
 }
 
 impl<Req, Res, E> Compare<Req, Res, E> {
-    fn begin(plan: &Arc<Plan<Req, Res, E>>) -> Self {
+    fn begin(ground: &Arc<Ground<Req, Res, E>>) -> Self {
+        ground.plan.desk.tally.begin();
         Compare {
-            plan: Arc::clone(plan),
-            ticket: Some(plan.desk.tally.start()),
+            ground: Arc::clone(ground),
+            open: true,
             answered: false,
+            reserved: false,
         }
     }
 
+    fn desk(&self) -> &Desk {
+        &self.ground.plan.desk
+    }
+
+    /// The place that was reserved, to be kept until all is over.
+    fn held(&mut self) -> Option<Held> {
+        let reserved = std::mem::take(&mut self.reserved);
+        reserved.then(|| self.desk().shadows.reserved())
+    }
+
     fn shed(self, reason: Shed) {
-        self.plan.desk.metrics.shed(reason);
+        self.desk().metrics.shed(reason);
         self.finish(Class::Shed);
     }
 
@@ -61,23 +74,26 @@ impl<Req, Res, E> Compare<Req, Res, E> {
     }
 
     fn count(&mut self, class: Class) {
-        if let Some(ticket) = self.ticket.take() {
-            ticket.finish(class);
-            self.plan.desk.metrics.compared(class);
+        if std::mem::take(&mut self.open) {
+            let desk = self.desk();
+            desk.tally.end(class);
+            desk.metrics.compared(class);
         }
     }
 }
 
 impl<Req, Res, E> Drop for Compare<Req, Res, E> {
     fn drop(&mut self) {
-        if self.ticket.is_none() {
-            return;
+        if self.open && self.answered {
+            self.count(Class::Abandoned);
+        } else if self.open {
+            self.desk().metrics.shed(Shed::Unanswered);
+            self.count(Class::Shed);
         }
-        if self.answered {
-            return self.count(Class::Abandoned);
+        // Whoever waits for the last place may look at the counters then.
+        if self.reserved {
+            self.desk().shadows.give_back();
         }
-        self.plan.desk.metrics.shed(Shed::Unanswered);
-        self.count(Class::Shed);
     }
 }
 
@@ -90,7 +106,7 @@ where
     /// Prepares a shadow read; `None` when the request cannot be copied, which is counted.
     pub(crate) fn of<L, N>(
         plan: &Arc<Plan<Req, Res, E>>,
-        lazy: &LazySides<Req>,
+        lazy: &LazyGround<Req, Res, E>,
         (legacy, new): (&L, &N),
         operation: Operation,
         request: &Req,
@@ -104,15 +120,18 @@ where
             plan.desk.not_compared(Shed::Plain);
             return None;
         };
-        let asked = plan.probe.as_ref().unwrap_or_else(|| {
-            lazy.get_or_init(|| sides(legacy.clone(), new.clone(), Arc::clone(&plan.eye)))
+        let ground = lazy.get_or_init(|| {
+            let own = || sides(legacy.clone(), new.clone(), Arc::clone(&plan.eye));
+            Arc::new(Ground {
+                plan: Arc::clone(plan),
+                sides: plan.probe.clone().unwrap_or_else(own),
+            })
         });
         Some(Box::new(Shadow {
             operation,
             request,
-            sides: Arc::clone(asked),
             runtime,
-            compare: Compare::begin(plan),
+            compare: Compare::begin(ground),
             look: None,
         }))
     }
@@ -120,13 +139,12 @@ where
     /// The caller has its answer, from `place` and after `took`, if that is known: compare, or shed.
     pub(crate) fn start(
         mut self: Box<Self>,
+        desk: &Desk,
         place: Place,
         answer: &Result<Res, E>,
         took: Option<Took>,
     ) {
         self.compare.answered = true;
-        let plan = &self.compare.plan;
-        let desk = &plan.desk;
         // Before the answer is observed, which may cost more than all of this.
         if desk.shadows.is_closed() {
             return self.compare.shed(Shed::Closing);
@@ -137,17 +155,16 @@ where
         if desk.pool_waits() {
             return self.compare.shed(Shed::Pool);
         }
-        let Some(held) = desk.shadows.take() else {
+        if !desk.shadows.reserve() {
             return self.compare.shed(Shed::Shadows);
-        };
-        let starting = Arc::clone(&desk.starting);
+        }
+        self.compare.reserved = true;
         self.look = Some(FirstLook {
             place,
-            seen: plan.seen(answer),
+            seen: self.compare.ground.plan.seen(answer),
             took,
-            _held: held,
         });
-        starting.push(self);
+        desk.starting.push(self);
     }
 }
 
@@ -166,21 +183,15 @@ where
             let Shadow {
                 operation,
                 request,
-                sides,
-                compare,
+                mut compare,
                 look,
                 runtime: _,
             } = *self;
-            let Some(FirstLook {
-                place,
-                seen,
-                took,
-                _held,
-            }) = look
-            else {
+            let _held = compare.held();
+            let Some(FirstLook { place, seen, took }) = look else {
                 return;
             };
-            let plan = &compare.plan;
+            let Ground { plan, sides } = &*compare.ground;
             let answer = match seen {
                 Seen::Observed(answer) => answer,
                 Seen::Copied(answer) => plan.observed(&Ok(answer)),
@@ -188,7 +199,7 @@ where
             if too_long(&plan.desk, &operation, &answer) {
                 return compare.shed(Shed::Long);
             }
-            let (looking, request) = looking(plan, operation, request, sides);
+            let (looking, request) = looking(plan, operation, request, Arc::clone(sides));
             let count = |class| compare.finish(class);
             looking.run(request, place, answer, took, count).await;
         })

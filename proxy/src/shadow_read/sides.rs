@@ -9,7 +9,7 @@ use tower_service::Service;
 
 use crate::metrics::StoreEnd;
 use crate::pins::lock;
-use crate::plan::Eye;
+use crate::plan::{Eye, Plan};
 use crate::ready::Taken;
 
 /// A service that can stand at a side: calls of it may be made of clones, and in the background.
@@ -30,8 +30,14 @@ pub(crate) trait Sides<Req>: Send + Sync {
     fn ask(&self, place: Place, request: Req) -> BoxFuture<'static, (StoreEnd, Answer)>;
 }
 
-/// The sides of a service and its clones, made by the first shadow read.
-pub(crate) type LazySides<Req> = Arc<OnceLock<Arc<dyn Sides<Req>>>>;
+/// What all shadow reads of a service and its clones stand on.
+pub(crate) struct Ground<Req, Res, E> {
+    pub(super) plan: Arc<Plan<Req, Res, E>>,
+    pub(super) sides: Arc<dyn Sides<Req>>,
+}
+
+/// The same, made by the first shadow read.
+pub(crate) type LazyGround<Req, Res, E> = Arc<OnceLock<Arc<Ground<Req, Res, E>>>>;
 
 /// Sides that are given to the builder, and look at answers as it will be told.
 pub(crate) type Probe<Req, Res, E> =

@@ -34,7 +34,7 @@ struct Waiting {
 
 impl Starting {
     /// Begins `job` on its runtime, out of the caller's sight.
-    pub(super) fn push(self: Arc<Self>, job: Box<dyn Job>) {
+    pub(super) fn push(self: &Arc<Self>, job: Box<dyn Job>) {
         let here = job.runtime().id();
         let mut waiting = lock(&self.0);
         if waiting.on == Some(here) {
@@ -49,7 +49,7 @@ impl Starting {
         waiting.on = Some(here);
         waiting.jobs.push(job);
         drop(waiting);
-        let mut starter = Starter(Some(self));
+        let mut starter = Starter(Some(Arc::clone(self)));
         drop(runtime.spawn(async move {
             for job in starter.jobs() {
                 drop(tokio::spawn(job.run()));
