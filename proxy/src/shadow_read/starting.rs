@@ -4,7 +4,7 @@
 //! one task starts many, and a caller pays for a place in a list. What waits here holds its place
 //! among [`Limits::shadows`](crate::Limits::shadows), so the list is bounded by them.
 
-use std::mem::take;
+use std::mem::replace;
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
@@ -68,7 +68,9 @@ impl Starter {
         };
         let mut waiting = lock(&starting.0);
         waiting.on = None;
-        take(&mut waiting.jobs)
+        // As much room for the next ones: a caller would have to make it, bit by bit.
+        let room = Vec::with_capacity(waiting.jobs.len());
+        replace(&mut waiting.jobs, room)
     }
 }
 

@@ -309,6 +309,10 @@ fn no_shadow_read_waits_for_a_runtime_that_is_not_its_own() {
         .classify(|id: &i64| Operation::read("get", *id))
         .observe(|row: &i64| Some(Value::from(*row)))
         .new_service(side())
+        .limits(Limits {
+            shadows: 4,
+            ..Limits::default()
+        })
         .build()
         .unwrap();
     let service = layer.layer(side());
@@ -344,9 +348,12 @@ fn no_shadow_read_waits_for_a_runtime_that_is_not_its_own() {
     assert_eq!(compared().in_flight(), 2);
     drop(still);
     assert_eq!(compared().of(Class::Abandoned), 2);
+    // Their places are free again.
     driven.block_on(async {
-        read().await;
-        matches(3).await;
+        for _ in 0..4 {
+            read().await;
+        }
+        matches(6).await;
     });
     assert_eq!(compared().in_flight(), 0);
 }

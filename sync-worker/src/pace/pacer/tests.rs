@@ -105,7 +105,7 @@ async fn a_share_is_kept_unless_a_rate_is_set() {
         pacer.set_rate(rate);
         waits.push(pacer.turn(|_| ()).await.as_millis());
     }
-    assert_eq!(waits, [880, 0, 880]);
+    assert_eq!(waits, [1_380, 0, 1_380]);
 }
 
 #[tokio::test(start_paused = true)]
