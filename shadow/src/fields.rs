@@ -1,17 +1,16 @@
 //! [`Fields`]: the fields of a record, by their names.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::mem::swap;
-
-use smol_str::SmolStr;
 
 use crate::Value;
 
 /// The fields of a [`Value::Record`], in the order of their names, each name once.
 ///
-/// One sorted list, in which names of up to 23 bytes are kept in place: a row is made into a record, compared and
-/// dropped while somebody may wait for it, and hardly ever searched.
+/// One sorted list, in which names that are literals are not copied: a row is made into a record while somebody may
+/// wait for it, compared and dropped, and hardly ever searched.
 ///
 /// ```
 /// use changeover_shadow::{Fields, Value};
@@ -20,7 +19,7 @@ use crate::Value;
 /// assert_eq!(fields.get("id"), Some(&Value::from(7)));
 /// ```
 #[derive(Clone, Default, PartialEq)]
-pub struct Fields(Vec<(SmolStr, Value)>);
+pub struct Fields(Vec<(Cow<'static, str>, Value)>);
 
 impl Fields {
     /// None.
@@ -44,13 +43,13 @@ impl Fields {
     /// The value of the field of this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Value> {
-        let place = self.0.binary_search_by(|(own, _)| own.as_str().cmp(name));
+        let place = self.0.binary_search_by(|(own, _)| (**own).cmp(name));
         self.0.get(place.ok()?).map(|(_, value)| value)
     }
 
     /// The fields, in the order of their names.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value))
+        self.0.iter().map(|(name, value)| (&**name, value))
     }
 
     /// The values, in the order of their names.
@@ -65,11 +64,11 @@ impl Fields {
 }
 
 /// Of two fields with one name the later one stays.
-impl<N: AsRef<str>, V: Into<Value>> FromIterator<(N, V)> for Fields {
+impl<N: Into<Cow<'static, str>>, V: Into<Value>> FromIterator<(N, V)> for Fields {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(fields: I) -> Fields {
         let fields = fields.into_iter();
-        let fields = fields.map(|(name, value)| (SmolStr::new(name), value.into()));
-        let mut fields: Vec<(SmolStr, Value)> = fields.collect();
+        let fields = fields.map(|(name, value)| (name.into(), value.into()));
+        let mut fields: Vec<(Cow<'static, str>, Value)> = fields.collect();
         if !fields.is_sorted_by(|(one, _), (next, _)| one < next) {
             // Stable: fields of one name stay in their order.
             fields.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -107,7 +106,7 @@ mod tests {
         /// The map of the same fields is the oracle.
         #[test]
         fn fields_are_those_of_a_map(pairs in prop::collection::vec(("[a-d]{0,2}", any::<i64>()), 0..20)) {
-            let fields: Fields = pairs.iter().map(|(name, value)| (name, *value)).collect();
+            let fields: Fields = pairs.iter().map(|(name, value)| (name.clone(), *value)).collect();
             let map: BTreeMap<String, Value> =
                 pairs.iter().map(|(name, value)| (name.clone(), Value::from(*value))).collect();
             let theirs: Vec<(&str, &Value)> = map.iter().map(|(name, value)| (&**name, value)).collect();

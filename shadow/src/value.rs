@@ -46,10 +46,10 @@ pub enum Value {
 }
 
 impl Value {
-    /// A record of the given fields. Of two fields with one name the later one stays.
+    /// A record of the given fields, named by literals or owned texts. Of two fields with one name the later one stays.
     pub fn record<N, V>(fields: impl IntoIterator<Item = (N, V)>) -> Value
     where
-        N: AsRef<str>,
+        N: Into<Cow<'static, str>>,
         V: Into<Value>,
     {
         Value::Record(fields.into_iter().collect())

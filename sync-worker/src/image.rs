@@ -50,7 +50,7 @@ impl Image {
         Value::record(targets.map(|(rows, target)| {
             let row = |row: &ImageRow| {
                 let cells = target.columns.iter().zip(&row.cells);
-                let cells = cells.map(|(column, cell)| (column.as_str(), cell.to_value()));
+                let cells = cells.map(|(column, cell)| (column.clone(), cell.to_value()));
                 (row.slot.clone(), Value::record(cells))
             };
             let mut rows: Vec<(String, Value)> = rows.iter().map(row).collect();
@@ -61,7 +61,7 @@ impl Image {
                 "" => (number.to_string(), row),
                 _ => (slot, row),
             });
-            (target.name.as_str(), Value::record(named))
+            (target.name.clone(), Value::record(named))
         }))
     }
 }

@@ -151,7 +151,7 @@ pub fn rows(report: &mut Report, quick: bool) {
         "routed",
         "ld-rampdown",
         "routed read / LaunchDarkly, rampdown",
-        Some(0.5),
+        None,
     ));
     report.push(against(
         "routed",

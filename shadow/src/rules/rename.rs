@@ -66,7 +66,9 @@ impl<'a> View<'a> {
             View::List(_) if levels == 0 => Value::List(Vec::new()),
             View::Record(fields) => {
                 let fields = fields.iter();
-                Value::record(fields.map(|(name, field)| (*name, field.to_value(levels - 1))))
+                Value::record(
+                    fields.map(|(name, field)| ((*name).to_owned(), field.to_value(levels - 1))),
+                )
             }
             View::List(items) => Value::list(items.iter().map(|item| item.to_value(levels - 1))),
         }
@@ -212,7 +214,7 @@ pub(crate) fn cut(value: &Value, levels: usize) -> Value {
         Value::Record(fields) => Value::record(
             fields
                 .iter()
-                .map(|(name, field)| (name, cut(field, levels - 1))),
+                .map(|(name, field)| (name.to_owned(), cut(field, levels - 1))),
         ),
         Value::List(items) => Value::list(items.iter().map(|item| cut(item, levels - 1))),
         scalar => scalar.clone(),

@@ -364,7 +364,7 @@ fn by_key(
 ) -> RowsByKey {
     let mut found = RowsByKey::new();
     for (key, values) in rows {
-        let names = columns.iter().map(|column| &column.name);
+        let names = columns.iter().map(|column| column.name.clone());
         let fields: Fields = names.zip(values).collect();
         let name: Vec<String> = target
             .identity
