@@ -44,7 +44,7 @@ fn keys(
         return None;
     };
     let part = |item: &Value, field: &&str| match item {
-        Value::Record(record) => match record.get(*field)? {
+        Value::Record(record) => match record.get(field)? {
             Value::Integer(number) => Some(number.to_string()),
             Value::Decimal(text) | Value::Text(text) => Some(text.clone()),
             _ => None,
