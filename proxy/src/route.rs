@@ -41,8 +41,8 @@ pub struct Circumstances {
     pub covered: bool,
     /// The call was chosen for comparing.
     pub sampled: bool,
-    /// The request cannot be asked twice, so a failing follower could not be made good; or nobody keeps
-    /// time, so a slow one could not.
+    /// The request cannot be asked twice, so a failing follower could not be made good; or there is no runtime
+    /// to keep time, so a slow one could not.
     pub plain: bool,
 }
 
@@ -81,7 +81,7 @@ pub enum Reason {
     Kill,
     /// No backfill and clean verify are recorded.
     NotReady,
-    /// The request cannot be asked twice; or there is no runtime, and its side would have to be waited for.
+    /// The request cannot be asked twice, or the call is made outside of any runtime.
     Plain,
     /// The key, the scope or the entity is pinned.
     Pinned,

@@ -90,6 +90,21 @@ impl From<BTreeMap<String, Value>> for Fields {
     }
 }
 
+impl From<Fields> for Value {
+    fn from(fields: Fields) -> Value {
+        Value::Record(fields)
+    }
+}
+
+impl IntoIterator for Fields {
+    type Item = (Cow<'static, str>, Value);
+    type IntoIter = std::vec::IntoIter<(Cow<'static, str>, Value)>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
 impl fmt::Debug for Fields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter()).finish()

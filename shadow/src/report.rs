@@ -36,7 +36,7 @@ pub struct Compared<'a> {
     /// What differs, redacted; empty unless it is confirmed.
     pub evidence: &'a [Evidence],
     /// What the legacy side took for its first answer, if it was asked and timed: of the callers' own answers
-    /// that were there at once, a share is.
+    /// that were there at once, a share is. So these are not to be added up; [`ShadowReport::legacy`] is weighted.
     pub legacy: Option<Duration>,
     /// The same of the new side.
     pub new: Option<Duration>,
@@ -84,7 +84,8 @@ pub struct ShadowReport {
     pub noise: Noise,
     /// Fields that rules leave out.
     pub ignored: Vec<String>,
-    /// What the legacy side took for the first answers that were compared.
+    /// What the legacy side took for the first answers that were compared: of callers' own answers that were there at
+    /// once a share is timed, and stands for all of them.
     pub legacy: Quantiles,
     /// The same for the new side.
     pub new: Quantiles,

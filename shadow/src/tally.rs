@@ -12,7 +12,8 @@ use crate::Class;
 ///    one (its task was cancelled or panicked) it ends as [`Class::Abandoned`].
 /// 2. The total is the sum of the classes, taken when it is asked for: there is no second counter
 ///    that could disagree.
-/// 3. In every [`Totals`] the reads started are at least those ended; once no ticket is out they are
+///    Who has a guard of its own [begins](Tally::begin) and [ends](Tally::end) a read without a ticket.
+/// 3. In every [`Totals`] the reads started are at least those ended; once no read is under way they are
 ///    equal.
 ///
 /// ```

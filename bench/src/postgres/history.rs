@@ -96,14 +96,7 @@ pub fn rows(report: &mut Report, rows: u64) {
             )
             .with("copies_per_s", copied),
         );
-        let megabytes = peak_megabytes();
-        report.push(Row::new(
-            "history",
-            "  the most memory of this process so far",
-            megabytes,
-            "MB",
-            Limit::AtMost(100.0),
-        ));
+        report.push(memory("of loads and a sweep"));
         history.verify(report).await;
         let select = history.select().await;
         let (ours, _) = history.backfill(&history.legacy, Pacing::UNLIMITED).await;
@@ -130,7 +123,20 @@ pub fn rows(report: &mut Report, rows: u64) {
             report.push(row);
         }
         history.from_mariadb(report, rows / 5).await;
+        report.push(memory("of verifies, the demo's mapping and MariaDB too"));
     });
+}
+
+/// The most memory that this process had so far.
+fn memory(of: &str) -> Row {
+    let what = format!("the most memory of this process so far: {of}");
+    Row::new(
+        "history",
+        what,
+        peak_megabytes(),
+        "MB",
+        Limit::AtMost(100.0),
+    )
 }
 
 impl History {

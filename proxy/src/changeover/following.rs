@@ -121,7 +121,7 @@ where
                     Ok(Ok((Poll::Ready(Ok(_)), false))) => Ok((StoreEnd::Ok, Fallback::NotFound)),
                     Ok(Ok((Poll::Ready(Err(_)), false))) => Ok((StoreEnd::Error, Fallback::Error)),
                     Err(_) | Ok(Err(_)) => Ok((StoreEnd::Error, Fallback::Panic)),
-                    // Without a timer it might be waited for without a limit.
+                    // Called within a runtime and polled outside: there is no timer to limit it.
                     Ok(Ok((Poll::Pending, _)))
                         if this.limit.is_none() && Runtime::try_current().is_err() =>
                     {

@@ -147,14 +147,8 @@ where
         &mut self,
         mut routed: Routed,
         request: Req,
-        mut copy: Option<Req>,
+        copy: Option<Req>,
     ) -> ChangeoverFuture<L::Future, N::Future, Req, Res, E> {
-        if copy.is_some() && Runtime::try_current().is_err() {
-            // Without a timer it might wait without a limit.
-            copy = None;
-            again_as_plain(&mut routed.decided, routed.operation.kind);
-            routed.call.sent(&routed.decided.route);
-        }
         routed.call.timed();
         // Both are taken: each may have begun to become ready.
         let legacy = Taken::out_of(&mut self.legacy, &mut self.legacy_ready);
@@ -279,9 +273,15 @@ where
             };
             return self.write(routed, request);
         }
+        if decided.route.shadowed.is_some() {
+            call.noted();
+        }
         let mut copy = None;
         if decided.route.by_follower() {
-            copy = self.plan.second(&request);
+            // A follower may need a runtime itself, and without a timer it might be waited for without a limit.
+            if decided.runtime.is_some() || Runtime::try_current().is_ok() {
+                copy = self.plan.second(&request);
+            }
             if copy.is_none() {
                 again_as_plain(&mut decided, operation.kind);
             }

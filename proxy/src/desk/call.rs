@@ -17,7 +17,7 @@ pub(crate) struct Call {
     operation: usize,
     /// When it began; `None` while nobody needs to know.
     began: Option<Instant>,
-    /// For how many calls its time stands.
+    /// For how many calls its time stands; for none, it is told only if its caller waits.
     stands_for: u32,
     end: End,
     /// The side that a read was sent to, while both could answer.
@@ -55,6 +55,14 @@ impl Call {
         &self.desk
     }
 
+    /// Notes when the call began: if its caller waits, that is timed from here.
+    #[inline]
+    pub(crate) fn noted(&mut self) {
+        if self.began.is_none() {
+            (self.began, self.stands_for) = (Some(Instant::now()), 0);
+        }
+    }
+
     /// Times the call, from here on if it has not been so far. Its caller waits, or somebody has to
     /// know how long it takes.
     #[inline]
@@ -66,7 +74,8 @@ impl Call {
     /// How long it has taken so far, if it is timed.
     #[inline]
     pub(crate) fn took(&self) -> Option<Took> {
-        self.began.map(|began| Took {
+        let began = self.began.filter(|_| self.stands_for > 0);
+        began.map(|began| Took {
             time: began.elapsed(),
             stands_for: self.stands_for,
         })

@@ -66,7 +66,11 @@ where
             Ok(decided) => decided,
             Err(refused) => return DualWriteFuture::refused(refused.into()),
         };
-        let runtime = decided.runtime.filter(|_| decided.route.shadowed.is_some());
+        let sampled = decided.route.shadowed.is_some();
+        if sampled {
+            call.noted();
+        }
+        let runtime = decided.runtime.filter(|_| sampled);
         let shadow = runtime.and_then(|runtime| {
             let services = (&self.legacy, &self.new);
             let (plan, ground) = (&self.plan, &self.ground);

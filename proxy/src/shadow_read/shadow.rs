@@ -178,16 +178,17 @@ where
         &self.runtime
     }
 
-    fn run(self: Box<Self>) -> BoxFuture<'static, ()> {
+    fn run(mut self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
+            // Given back last, whatever happens: whoever waits for that may look at the counters then.
+            let _held = self.compare.held();
             let Shadow {
                 operation,
                 request,
-                mut compare,
+                compare,
                 look,
                 runtime: _,
             } = *self;
-            let _held = compare.held();
             let Some(FirstLook { place, seen, took }) = look else {
                 return;
             };
@@ -213,7 +214,7 @@ fn looking<Req: 'static, Res: 'static, E: 'static>(
     request: Req,
     sides: Arc<dyn Sides<Req>>,
 ) -> (Looking<Req>, Req) {
-    let second = || plan.duplicate.duplicate(&request);
+    let second = || plan.second(&request);
     let single = operation.kind == Kind::Read && operation.touched.as_keys().len() == 1;
     let control = single && plan.desk.draw(plan.desk.instrument.control);
     let looking = Looking {
