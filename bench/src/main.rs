@@ -3,6 +3,7 @@
 mod allocations;
 mod instructions;
 mod memory;
+mod pairs;
 mod postgres;
 mod reads;
 mod report;
@@ -76,6 +77,8 @@ enum Part {
     /// A backfill and a verify, beside COPY, INSERT … SELECT, a loop and reladiff; from MariaDB, beside
     /// pt-archiver; what pgbench notices of a backfill.
     History,
+    /// Memory of a backfill and a verify, from each engine to each.
+    Pairs,
 }
 
 fn main() {
@@ -99,9 +102,13 @@ fn main() {
         let usual = if options.quick { 10 } else { 60 };
         postgres::load(&mut report, options.seconds.unwrap_or(usual));
     }
+    let usual = if options.quick { 300_000 } else { 5_000_000 };
+    let rows = options.rows.unwrap_or(usual);
     if wanted(Part::History) {
-        let usual = if options.quick { 300_000 } else { 5_000_000 };
-        postgres::history(&mut report, options.rows.unwrap_or(usual));
+        postgres::history(&mut report, rows);
+    }
+    if wanted(Part::Pairs) {
+        pairs::rows(&mut report, rows);
     }
     println!("{}", report.table());
     let json = serde_json::to_string_pretty(&report).expect("a report is plain data");

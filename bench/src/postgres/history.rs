@@ -133,7 +133,7 @@ fn memory(of: &str) -> Row {
     Row::new(
         "history",
         what,
-        peak_megabytes(),
+        crate::pairs::megabytes("VmHWM:"),
         "MB",
         Limit::AtMost(100.0),
     )
@@ -338,13 +338,6 @@ fn slowing(passed: &[(u64, Duration)], rows: u64) -> f64 {
     let before = passed.iter().rev().find(|(passed, _)| *passed < rows);
     let last = before.map_or(rows, |(passed, _)| *passed);
     rate(last - rows / 10, last) / first
-}
-
-fn peak_megabytes() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<f64>().ok());
-    kilobytes.unwrap_or(f64::NAN) / 1_024.0
 }
 
 fn grouped(number: u64) -> String {
