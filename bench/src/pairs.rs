@@ -30,7 +30,7 @@ columns = { id = \"id\", name = \"name\", email = \"email\", amount = \"amount\"
 ";
 
 /// Types that every engine has.
-const COLUMNS: &str = "(id bigint PRIMARY KEY, name varchar(64) NOT NULL, email varchar(190), amount bigint, \
+const COLUMNS: &str = "(id bigint NOT NULL PRIMARY KEY, name varchar(64) NOT NULL, email varchar(190), amount bigint, \
                        paid smallint)";
 
 /// An engine, a database of it with the rows in `orders`, and one for what arrives.
