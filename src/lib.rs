@@ -1,5 +1,6 @@
-//! `changeover` moves a live application from legacy tables to new tables: no downtime, no lost
-//! write, and a way back at every step.
+//! `changeover` moves a live application from legacy tables to new tables, up to all reads at the
+//! new ones: no downtime, no lost write, and a way back at every step. Taking the writes over, the
+//! last step, is not built yet; by hand it takes a stop, and has no way back.
 //!
 //! | module | what it is |
 //! | --- | --- |
