@@ -4,6 +4,7 @@ mod cancelled_begin;
 mod cancelled_copy;
 mod lost_commit;
 mod lost_requests;
+mod silent;
 
 /// Runs a scenario where a network leads to the legacy side, and to the new one.
 macro_rules! on_networks {

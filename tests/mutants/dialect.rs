@@ -17,6 +17,7 @@ use changeover::worker::dialect::session::{Database, DbError, Session};
 use changeover::worker::dialect::sqlite::Sqlite;
 use changeover::worker::dialect::statement::Arg;
 use changeover::worker::dialect::sums::Summing;
+use changeover::worker::dialect::watched::Presence;
 use changeover::worker::dialect::{BadSetting, Dialect, RowColumn, Statement};
 use futures_util::future::BoxFuture;
 
@@ -176,6 +177,10 @@ impl Dialect for Mutant {
 
     fn few_keys(&self) -> Option<&'static str> {
         self.shipped.few_keys()
+    }
+
+    fn presence(&self) -> Option<Presence> {
+        self.shipped.presence()
     }
 
     fn load(&self, load: Load) -> Option<Question> {

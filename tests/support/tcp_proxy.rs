@@ -41,6 +41,9 @@ pub enum Fault {
     /// Bytes are taken from both sides and thrown away, and nothing is answered. A connection that
     /// lost bytes this way is cut when the fault ends.
     Blackhole,
+    /// The same for connections that are open when it begins, as where a firewall has forgotten them;
+    /// new ones pass. Counted as a blackhole.
+    Forget,
     /// No byte passes either way until the fault ends; then all of them do.
     Hold,
     /// Each piece of the server's answers comes this much later.
@@ -65,7 +68,7 @@ impl Fault {
             Self::None => "none",
             Self::Refuse => "refuse",
             Self::Cut => "cut",
-            Self::Blackhole => "blackhole",
+            Self::Blackhole | Self::Forget => "blackhole",
             Self::Hold => "hold",
             Self::Delay(_) => "delay",
             Self::CutAfterServerBytes(_) => "cut after server bytes",
@@ -174,7 +177,7 @@ impl FaultProxy {
     /// For a fault that lasts: [`Fault::Hold`] and [`Fault::Blackhole`] end by a switch alone.
     pub fn once(&self, fault: Fault) {
         assert!(
-            !matches!(fault, Fault::Hold | Fault::Blackhole),
+            !matches!(fault, Fault::Hold | Fault::Blackhole | Fault::Forget),
             "{fault:?} lasts"
         );
         self.control.arm(fault, true);
@@ -277,7 +280,9 @@ async fn connect(client: TcpStream, (spoken, target): (Spoken, SocketAddr), cont
     // Subscribed before anything is awaited, so that no switch is missed.
     let faults = control.armed.subscribe();
     let (asked, answered) = spoken.frames();
+    let born = control.armed.borrow().generation;
     let link = Link {
+        born,
         control,
         lose: watch::Sender::new(None),
     };
@@ -291,11 +296,24 @@ async fn connect(client: TcpStream, (spoken, target): (Spoken, SocketAddr), cont
 /// One connection.
 struct Link {
     control: Arc<Control>,
+    /// The switch that it was opened after.
+    born: u64,
     /// The answer to be lost: answers are kept back until so many have come to their end.
     lose: watch::Sender<Option<u64>>,
 }
 
 impl Link {
+    /// What strikes this connection.
+    fn armed(&self, faults: &mut watch::Receiver<Armed>) -> Armed {
+        let armed = *faults.borrow_and_update();
+        let fault = match armed.fault {
+            Fault::Forget if self.born < armed.generation => Fault::Blackhole,
+            Fault::Forget => Fault::None,
+            fault => fault,
+        };
+        Armed { fault, ..armed }
+    }
+
     /// Client to server. `Hold` and `Cut` are counted and carried out by [`answers`](Self::answers);
     /// here nothing passes meanwhile.
     async fn requests(
@@ -308,7 +326,7 @@ impl Link {
         let mut bytes_lost = false;
         let mut buffer = vec![0; 16 * 1024];
         loop {
-            let armed = *faults.borrow_and_update();
+            let armed = self.armed(&mut faults);
             let paused = matches!(armed.fault, Fault::Hold | Fault::Cut);
             if bytes_lost && armed.fault != Fault::Blackhole {
                 return Ok(());
@@ -362,7 +380,7 @@ impl Link {
         let (mut counted, mut passed) = (None, 0);
         let mut buffer = vec![0; 16 * 1024];
         loop {
-            let armed = *faults.borrow_and_update();
+            let armed = self.armed(&mut faults);
             if counted != Some(armed.generation) {
                 (counted, passed) = (Some(armed.generation), 0);
                 let strikes = matches!(armed.fault, Fault::Cut | Fault::Hold | Fault::Blackhole);

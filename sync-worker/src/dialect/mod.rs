@@ -44,6 +44,7 @@ pub mod statement;
 pub mod sums;
 pub mod uninstall;
 mod versions;
+pub mod watched;
 
 use catalog::{Column, Table};
 use session::{DbError, Session};
@@ -119,6 +120,9 @@ pub trait Dialect: Send + Sync + Debug + 'static {
 
     /// A new connection of the worker's own, set up for exact text.
     fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Session>, DbError>>;
+
+    /// How the server is asked what it does for a connection; `None` where there is no server.
+    fn presence(&self) -> Option<watched::Presence>;
 
     /// What to set on a connection whose statements are about few keys each; `None` for nothing.
     fn few_keys(&self) -> Option<&'static str>;

@@ -6,12 +6,14 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use changeover_shadow::Value;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::watched::{self, Watched};
 use super::{Dialect, Statement};
 use crate::store::StoreError;
 
@@ -142,6 +144,7 @@ pub struct Database {
     permits: Arc<Semaphore>,
     idle: Arc<Mutex<VecDeque<Box<dyn Session>>>>,
     few_keys: bool,
+    asked_every: Duration,
 }
 
 impl std::fmt::Debug for Database {
@@ -156,6 +159,9 @@ impl Database {
     /// The most connections to one database unless told otherwise.
     pub const CONNECTIONS: usize = 4;
 
+    /// How often a server is asked about an answer that does not come, unless told otherwise.
+    pub const ASKED_EVERY: Duration = Duration::from_secs(30);
+
     /// Connections to what `dialect` describes, at most `limit` at once.
     #[must_use]
     pub fn new(dialect: Arc<dyn Dialect>, limit: usize) -> Database {
@@ -164,6 +170,7 @@ impl Database {
             permits: Arc::new(Semaphore::new(limit.max(1))),
             idle: Arc::default(),
             few_keys: false,
+            asked_every: Self::ASKED_EVERY,
         }
     }
 
@@ -174,6 +181,7 @@ impl Database {
     pub fn apart(&self, limit: usize) -> Database {
         Database {
             few_keys: true,
+            asked_every: self.asked_every,
             ..Database::new(Arc::clone(&self.dialect), limit)
         }
     }
@@ -181,7 +189,18 @@ impl Database {
     /// The same database through one connection of its own, for questions beside the work.
     #[must_use]
     pub fn aside(&self) -> Database {
-        Database::new(Arc::clone(&self.dialect), 1)
+        Database::new(Arc::clone(&self.dialect), 1).asked_every(self.asked_every)
+    }
+
+    /// While a statement has no answer, the server is asked so often whether it is at work on it; a
+    /// connection that it has forgotten is given up after two such looks ([`watched`]). For connections
+    /// that are opened from now on.
+    ///
+    /// [`watched`]: super::watched
+    #[must_use]
+    pub fn asked_every(mut self, every: Duration) -> Database {
+        self.asked_every = every;
+        self
     }
 
     /// The engine's dialect.
@@ -265,7 +284,8 @@ impl Database {
     }
 
     async fn connect(&self) -> Result<Box<dyn Session>, DbError> {
-        let mut session = self.dialect.connect().await?;
+        let session = watched::connect(&*self.dialect, self.asked_every).await?;
+        let mut session = Watched::over(session, &self.dialect, self.asked_every).await?;
         if self.few_keys
             && let Some(settings) = self.dialect.few_keys()
         {

@@ -31,6 +31,7 @@ use super::probe::Probe;
 use super::session::{DbError, Session};
 use super::statement::{Arg, RowColumn, Statement};
 use super::sums::Summing;
+use super::watched::Presence;
 use super::{BadSetting, Dialect};
 
 mod alike;
@@ -137,6 +138,14 @@ impl Dialect for Mariadb {
 
     fn few_keys(&self) -> Option<&'static str> {
         None
+    }
+
+    fn presence(&self) -> Option<Presence> {
+        Some(Presence {
+            own: "SELECT CAST(connection_id() AS CHAR)",
+            at_work: "SELECT '1' FROM information_schema.processlist WHERE id = {} \
+                      AND command <> 'Sleep' AND coalesce(state, '') <> 'Writing to net'",
+        })
     }
 
     fn load(&self, load: Load) -> Option<Question> {

@@ -43,7 +43,7 @@ impl MariadbSession {
             .script(&format!(
                 "SET SESSION sql_mode = '{SQL_MODE}', time_zone = '+00:00', \
                  tx_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = 1, lock_wait_timeout = 2, \
-                 idle_transaction_timeout = 60, group_concat_max_len = 1048576, sql_safe_updates = 0"
+                 idle_transaction_timeout = 60, max_statement_time = 0, group_concat_max_len = 1048576, sql_safe_updates = 0"
             ))
             .await?;
         let asked = sqlx::raw_sql("SELECT CAST(@@max_allowed_packet AS CHAR)");

@@ -20,6 +20,7 @@ use super::probe::Probe;
 use super::session::{DbError, Session};
 use super::statement::{Arg, RowColumn, Statement};
 use super::sums::Summing;
+use super::watched::Presence;
 use super::{BadSetting, Dialect, tables};
 
 mod alike;
@@ -123,6 +124,13 @@ impl Dialect for Postgres {
             "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;
              SET enable_hashjoin = off; SET enable_mergejoin = off",
         )
+    }
+
+    fn presence(&self) -> Option<Presence> {
+        Some(Presence {
+            own: "SELECT pg_backend_pid()",
+            at_work: "SELECT 1 FROM pg_stat_activity WHERE pid = {} AND wait_event_type IS DISTINCT FROM 'Client'",
+        })
     }
 
     fn load(&self, load: Load) -> Option<Question> {

@@ -32,7 +32,7 @@ impl PostgresSession {
                 "SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', false);
                  SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'iso_8601';
                  SET extra_float_digits = 1; SET bytea_output = 'hex'; SET client_min_messages = 'warning';
-                 SET idle_in_transaction_session_timeout = '60s'; SET standard_conforming_strings = on;
+                 SET idle_in_transaction_session_timeout = '60s'; SET statement_timeout = 0; SET standard_conforming_strings = on;
                  SET row_security = off; SET synchronous_commit = on; SET plan_cache_mode = force_custom_plan;
                  SET jit = off; SET random_page_cost = 1.1; SET default_transaction_isolation = 'read committed'",
             )

@@ -19,6 +19,7 @@ use super::probe::Probe;
 use super::session::{DbError, Session};
 use super::statement::{Arg, RowColumn, Statement};
 use super::sums::Summing;
+use super::watched::Presence;
 use super::{BadSetting, Dialect, tables};
 
 mod affinity;
@@ -114,6 +115,10 @@ impl Dialect for Sqlite {
     }
 
     fn few_keys(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn presence(&self) -> Option<Presence> {
         None
     }
 
