@@ -43,7 +43,7 @@ impl Screen {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(rows), ProgressDrawTarget::stderr());
             if let Ok(style) = ProgressStyle::with_template(
-                "          {msg} [{bar:32}] {percent}%  {pos}/{len}  {per_sec}  {eta} left",
+                "          {msg} [{bar:32}] {percent}%  {pos}/{len}  {per_sec}  {eta} left{prefix}",
             ) {
                 bar.set_style(style.progress_chars("=> "));
             }
@@ -59,6 +59,7 @@ impl Screen {
             began: now,
             said: Mutex::new(now),
             held: Mutex::default(),
+            also: Mutex::default(),
             first: OnceLock::new(),
         }
     }
@@ -75,6 +76,8 @@ pub(crate) struct Bar {
     said: Mutex<Instant>,
     /// What was last said to hold it back, without numbers, and when.
     held: Mutex<Option<(String, Instant)>>,
+    /// What else there is to say of it: how much is dirty, where it stands.
+    also: Mutex<String>,
     /// What was done when the first word came: a sweep may go on from an earlier one.
     first: OnceLock<u64>,
 }
@@ -168,6 +171,27 @@ impl Bar {
         }
     }
 
+    /// So many keys wait to be copied beside it.
+    pub(crate) fn dirty(&self, keys: u64) {
+        self.also(format!(", {keys} keys dirty"));
+    }
+
+    /// It stands behind this key.
+    pub(crate) fn behind(&self, key: Option<&str>) {
+        if let Some(key) = key {
+            self.also(format!(", behind key {key}"));
+        }
+    }
+
+    fn also(&self, what: String) {
+        if let Some(bar) = &self.bar {
+            return bar.set_prefix(what);
+        }
+        if let Ok(mut also) = self.also.lock() {
+            *also = what;
+        }
+    }
+
     /// So many rows are done.
     pub(crate) fn at(&self, done: u64) {
         let first = *self.first.get_or_init(|| done);
@@ -182,10 +206,32 @@ impl Bar {
             *said = Instant::now();
             let percent = 100.0 * done as f64 / self.rows.max(done).max(1) as f64;
             let rate = (done - first.min(done)) as f64 / self.began.elapsed().as_secs_f64();
+            let left = match (self.rows.saturating_sub(done), rate) {
+                (0, _) => String::new(),
+                (_, rate) if rate < 1.0 => String::new(),
+                (rows, rate) => format!(", {} left", Left(rows as f64 / rate)),
+            };
+            let also = self.also.lock().map(|also| also.clone());
             self.screen.say(format!(
-                "  {} {percent:.0} %, {done} rows, {rate:.0} rows/s",
-                self.doing
+                "  {} {percent:.0} %, {done} rows, {rate:.0} rows/s{left}{}",
+                self.doing,
+                also.unwrap_or_default()
             ));
+        }
+    }
+}
+
+/// Seconds in words.
+struct Left(f64);
+
+impl std::fmt::Display for Left {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let seconds = self.0.ceil() as u64;
+        let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
+        match (hours, minutes) {
+            (0, 0) => write!(f, "{seconds} s"),
+            (0, minutes) => write!(f, "{minutes} min {} s", seconds % 60),
+            (hours, minutes) => write!(f, "{hours} h {minutes} min"),
         }
     }
 }

@@ -1,10 +1,12 @@
 //! `changeover backfill`.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use changeover_sync_worker::backfill::{self, BackfillOptions};
+use changeover_sync_worker::copy::Copier;
 use changeover_sync_worker::pace::{Reason, RowsPerSecond};
 use changeover_sync_worker::progress::Progress;
 use clap::Args;
@@ -14,7 +16,10 @@ use super::edits::Steered;
 use super::failure::{Failure, HOLDS_NOT};
 use super::which::{Which, unless_interrupted};
 use crate::config::{Config, Moved, Work};
-use crate::screen::Screen;
+use crate::screen::{Bar, Screen};
+
+/// How often is looked how many keys are dirty.
+const LAG_EVERY: Duration = Duration::from_secs(5);
 
 /// Copy history, in pages, from where the last run stopped
 ///
@@ -130,6 +135,17 @@ impl Waits {
     }
 }
 
+/// Says from time to time how many keys wait to be copied beside the sweep.
+async fn lag(copier: &Copier, bar: &Bar) -> Infallible {
+    loop {
+        // What cannot be read now is read later.
+        if let Ok(lag) = copier.authority().lag().await {
+            bar.dirty(lag.dirty);
+        }
+        tokio::time::sleep(LAG_EVERY).await;
+    }
+}
+
 impl Backfill {
     /// What the file says, and above it the command line.
     fn options(&self, config: &Config, moved: &Moved) -> BackfillOptions {
@@ -179,6 +195,7 @@ impl Backfill {
             |steered| steered.steer(&control),
             |line| bar.say(line),
         );
+        let lag = lag(copier, &bar);
         let mut waits = Waits::default();
         let swept = unless_interrupted("run it again: it goes on from where it stopped", async {
             let told = |progress: backfill::Progress| {
@@ -188,6 +205,7 @@ impl Backfill {
             tokio::select! {
                 swept = sweep.run(told) => Ok(swept?),
                 never = edits => match never {},
+                never = lag => match never {},
             }
         });
         let swept = swept.await?;

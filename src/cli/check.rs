@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::failure::{ENVIRONMENT, Failure, HOLDS_NOT, USAGE};
-use super::which::{Which, unless_interrupted};
+use super::which::{Which, interrupted, unless_interrupted};
 use crate::screen::Screen;
 
 /// Ask both sides what should find no rows: orphans, row counts, sequences that are behind, and your own
@@ -128,7 +128,7 @@ async fn follow(checks: &Checks, json: bool) -> Result<(), Failure> {
     };
     tokio::select! {
         () = checks.follow(First::Now, told) => {}
-        _ = tokio::signal::ctrl_c() => {}
+        () = interrupted() => {}
     }
     Ok(())
 }

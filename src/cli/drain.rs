@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::failure::{Failure, HOLDS_NOT};
-use super::which::{Which, unless_interrupted};
+use super::which::{Opened, Which, interrupted, unless_interrupted};
 use crate::causes::Causes;
 use crate::config::Work;
 use crate::screen::Trouble;
@@ -38,6 +38,9 @@ pub(super) struct Drain {
     /// tried again; it ends with exit code 1 where only another mapping, or an installation, can help
     #[arg(long)]
     follow: bool,
+    /// Say how much is dirty, and copy nothing
+    #[arg(long, conflicts_with = "follow")]
+    dry_run: bool,
     /// Keys per second, instead of what the file says
     #[arg(long, value_name = "ROWS_PER_SECOND", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
@@ -90,7 +93,7 @@ async fn follow(entity: &str, drain: &changeover_sync_worker::drain::Drain) -> R
     let mut ended = Ok(());
     let stop = async {
         tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
+            () = interrupted() => {}
             Ok(error) = hopeless => ended = Err(error.into()),
         }
     };
@@ -123,8 +126,12 @@ impl Drain {
         pacing.rows_per_second = rate.or(pacing.rows_per_second);
         let signals = opened.config.signals_for(Work::Drain)?;
         let drain = opened.migration.drain(options).with_signals(signals);
+        if self.dry_run {
+            return self.told(opened).await.map(drop);
+        }
         if self.follow {
-            return follow(&opened.name, &drain).await;
+            follow(&opened.name, &drain).await?;
+            return self.told(opened).await.map(drop);
         }
         let within = Duration::from_secs(self.within);
         unless_interrupted("what is dirty stays dirty, and loses nothing", async {
@@ -132,6 +139,18 @@ impl Drain {
         })
         .await?;
         let held_back = drain.held_back_by();
+        let dirty = self.told(opened).await?;
+        if dirty == 0 {
+            return Ok(());
+        }
+        let by = held_back.map_or_else(String::new, |reason| format!(": held back: {reason}"));
+        let error = format!("{dirty} keys are still dirty{by}");
+        Err(Failure::new(HOLDS_NOT, error)
+            .with_hint("changeover status says why keys are held; --within gives it more time"))
+    }
+
+    /// Prints how much is dirty, and answers it.
+    async fn told(&self, opened: Opened) -> Result<u64, Failure> {
         let lag = opened.migration.copier().authority().lag().await?;
         self.which.file.answer(&Drained {
             entity: opened.name,
@@ -139,12 +158,6 @@ impl Drain {
             waiting: lag.waiting,
             blocked: lag.blocked,
         })?;
-        if lag.dirty == 0 {
-            return Ok(());
-        }
-        let by = held_back.map_or_else(String::new, |reason| format!(": held back: {reason}"));
-        let error = format!("{} keys are still dirty{by}", lag.dirty);
-        Err(Failure::new(HOLDS_NOT, error)
-            .with_hint("changeover status says why keys are held; --within gives it more time"))
+        Ok(lag.dirty)
     }
 }

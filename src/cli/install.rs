@@ -90,11 +90,16 @@ impl fmt::Display for Installed {
 #[derive(Debug, Serialize)]
 struct Plan {
     entity: String,
+    /// What is done beside the statements, in words.
+    also: Vec<&'static str>,
     statements: BTreeMap<Place, Vec<String>>,
 }
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for also in &self.also {
+            writeln!(f, "-- {also}")?;
+        }
         for (place, statements) in &self.statements {
             writeln!(f, "-- {place}")?;
             for statement in statements {
@@ -128,11 +133,33 @@ impl fmt::Display for Uninstalled {
 }
 
 impl Install {
+    /// What is done beside the statements.
+    fn also(&self) -> Vec<&'static str> {
+        let said = [
+            (true, "what is installed already stays as it is"),
+            (
+                self.raise,
+                "before: the databases are made to hold this mapping's revision; every key is copied again",
+            ),
+            (
+                self.copy,
+                "after: copying begins, also where somebody stopped it",
+            ),
+            (
+                !self.copy && !self.stamps_only,
+                "after: copying begins, unless somebody stopped it",
+            ),
+        ];
+        let said = said.into_iter().filter(|(is_done, _)| *is_done);
+        said.map(|(_, what)| what).collect()
+    }
+
     pub(super) async fn run(self) -> Result<(), Failure> {
         let opened = self.which.open().await?;
         if self.dry_run {
             return self.which.file.answer(&Plan {
                 entity: opened.name,
+                also: self.also(),
                 statements: opened.migration.plan().into_iter().collect(),
             });
         }
@@ -158,6 +185,18 @@ impl Install {
 impl Uninstall {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let opened = self.which.open().await?;
+        if self.dry_run {
+            return self.which.file.answer(&Plan {
+                also: vec!["one row per side stays, in the table changeover_past"],
+                statements: opened
+                    .migration
+                    .uninstall_plan()
+                    .await?
+                    .into_iter()
+                    .collect(),
+                entity: opened.name,
+            });
+        }
         if self.yes {
             // Instances must hear that nothing is copied any more before nothing is stamped.
             if opened.migration.epoch().await?.stage() != Stage::Legacy {
@@ -170,7 +209,7 @@ impl Uninstall {
             entity: opened.name,
             done: self.yes,
         })?;
-        match self.yes || self.dry_run {
+        match self.yes {
             true => Ok(()),
             false => Err(Failure::new(USAGE, "nothing was done").with_hint("add --yes to do it")),
         }

@@ -1,10 +1,11 @@
 //! `changeover repair`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
 use changeover_flags::Key;
+use changeover_sync_worker::verify::Class;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
@@ -34,15 +35,34 @@ pub(super) struct Repair {
     dry_run: bool,
 }
 
+/// What a repair is for: other classes are copied by the drain, or by a person.
+const REPAIRED: [Class; 4] = [
+    Class::Divergent,
+    Class::Missing,
+    Class::Extra,
+    Class::Unrecorded,
+];
+
 /// As much of a verify's report as is needed.
 #[derive(Debug, Deserialize)]
 struct Report {
     entity: String,
+    classes: BTreeMap<String, u64>,
     samples: Vec<Sample>,
+}
+
+/// What a report of a verify says.
+#[derive(Debug, Default)]
+struct Reported {
+    entity: Option<String>,
+    keys: BTreeSet<String>,
+    /// Keys that the report counts where they differ, and does not name.
+    unnamed: u64,
 }
 
 #[derive(Debug, Deserialize)]
 struct Sample {
+    class: String,
     key: String,
 }
 
@@ -96,17 +116,24 @@ impl Repair {
             return Err(Failure::new(USAGE, "no key was named")
                 .with_hint("name keys as reports show them, or --report FILE of a verify"));
         }
-        let (reported, mut keys) = self.reported()?;
+        let Reported {
+            entity,
+            mut keys,
+            unnamed,
+        } = self.reported()?;
         keys.extend(self.keys.iter().cloned());
         let which = Which {
-            entity: self.entity.clone().or(reported),
+            entity: self.entity.clone().or(entity),
             file: self.file.clone(),
         };
         let opened = which.open().await?;
         if !self.dry_run {
             opened.copying().await?;
         }
-        let keys: Vec<Key> = keys.into_iter().map(Key::from).collect();
+        let keys = keys.into_iter().map(Key::from);
+        let keys: Vec<Key> = keys
+            .map(|key| opened.key("KEY", key))
+            .collect::<Result<_, _>>()?;
         let report = opened.migration.repair(self.dry_run).run(&keys).await?;
         let texts = |keys: &[Key]| keys.iter().map(Key::to_string).collect();
         let repaired = Repaired {
@@ -128,7 +155,14 @@ impl Repair {
         self.file.answer(&repaired)?;
         let remain = repaired.left.len() + repaired.ahead.len();
         match remain {
-            0 => Ok(()),
+            0 if unnamed == 0 => Ok(()),
+            0 => Err(Failure::new(
+                HOLDS_NOT,
+                format!(
+                    "the report counts {unnamed} more keys than it names: they are as they were"
+                ),
+            )
+            .with_hint("changeover verify --json --samples with a higher number names them")),
             remain => Err(Failure::new(
                 HOLDS_NOT,
                 format!("{remain} keys are not repaired"),
@@ -136,10 +170,10 @@ impl Repair {
         }
     }
 
-    /// The entity and the keys of the report.
-    fn reported(&self) -> Result<(Option<String>, BTreeSet<String>), Failure> {
+    /// What the report says.
+    fn reported(&self) -> Result<Reported, Failure> {
         let Some(path) = &self.report else {
-            return Ok((None, BTreeSet::new()));
+            return Ok(Reported::default());
         };
         let text = match path.to_str() {
             Some("-") => std::io::read_to_string(std::io::stdin()),
@@ -154,7 +188,20 @@ impl Repair {
                 path.display()
             ))
         })?;
+        let counted = |class: &Class| report.classes.get(class.as_str()).copied().unwrap_or(0);
+        let named = |class: &Class| {
+            let of_it = |sample: &&Sample| sample.class == class.as_str();
+            report.samples.iter().filter(of_it).count() as u64
+        };
+        let unnamed = REPAIRED
+            .iter()
+            .map(|class| counted(class).saturating_sub(named(class)));
+        let unnamed = unnamed.sum();
         let keys = report.samples.into_iter().map(|sample| sample.key);
-        Ok((Some(report.entity), keys.collect()))
+        Ok(Reported {
+            unnamed,
+            entity: Some(report.entity),
+            keys: keys.collect(),
+        })
     }
 }

@@ -14,7 +14,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::failure::{Failure, HOLDS_NOT};
-use super::which::{Opened, Which, print, print_line, unless_interrupted};
+use super::which::{Opened, Which, interrupted, print, print_line, unless_interrupted};
 use crate::config::Work;
 use crate::screen::Screen;
 
@@ -25,7 +25,8 @@ use crate::screen::Screen;
 ///
 /// Writes go on meanwhile: what differs is looked at again until it is certain. A clean one, after a
 /// backfill, is what lets the read percentage rise; one that is not clean takes that away. Ends with
-/// exit code 1 when it found a difference, compared nothing, or could not be recorded.
+/// exit code 1 when it found a difference, compared nothing, or could not be recorded; with --every, when
+/// that is so of the last one.
 #[derive(Debug, Args)]
 pub(super) struct Verify {
     #[command(flatten)]
@@ -48,6 +49,9 @@ pub(super) struct Verify {
     /// Keys per second, instead of what the file says
     #[arg(long, value_name = "KEYS_PER_SECOND", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
+    /// Compare and report, and record nothing: neither that the sides agree nor that they do not
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Also what `repair --report` reads.
@@ -144,19 +148,24 @@ impl Verify {
         let screen = Screen::new();
         let mut at = tokio::time::interval(every);
         at.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut last = None;
         loop {
             tokio::select! {
                 _ = at.tick() => {}
-                _ = tokio::signal::ctrl_c() => return Ok(()),
+                () = interrupted() => break,
             }
             match self.once(&opened).await {
-                Ok(verified) => verified.say(self.which.file.json)?,
-                Err(failure) if failure.is_interrupted() => return Ok(()),
+                Ok(verified) => {
+                    verified.say(self.which.file.json)?;
+                    last = Some(verified);
+                }
+                Err(failure) if failure.is_interrupted() => break,
                 Err(failure) => {
                     screen.say(format!("verify will be tried again: {}", failure.causes()));
                 }
             }
         }
+        last.map_or(Ok(()), |last| last.judged())
     }
 
     async fn once(&self, opened: &Opened) -> Result<Verified, Failure> {
@@ -168,6 +177,7 @@ impl Verify {
         let reached = Mutex::new(VerifyProgress::default());
         let told = |progress: VerifyProgress| {
             bar.at(progress.compared);
+            bar.behind(progress.reached.as_ref().map(Key::as_str));
             bar.held(progress.held_back_by.as_ref().map(ToString::to_string));
             if let Ok(mut reached) = reached.lock() {
                 *reached = progress;
@@ -196,6 +206,7 @@ impl Verify {
         options.signals = opened.config.signals_for(Work::Verify)?;
         options.samples = self.samples.unwrap_or(options.samples);
         options.seed = self.seed.unwrap_or(options.seed);
+        options.record = !self.dry_run;
         options.part = match (self.from.as_ref().map(Key::new), self.sample) {
             (Some(key), _) => Part::Above(opened.key("--from", key)?),
             (None, Some(sampled)) => Part::Sample(sampled),

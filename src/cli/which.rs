@@ -117,14 +117,29 @@ pub(super) fn print_line(answer: &impl Serialize) -> Result<(), Failure> {
     written.map_err(|error| Failure::new(ENVIRONMENT, error))
 }
 
-/// Does `work` until it ends or somebody presses Ctrl-C; `after` says where that leaves it.
+/// Until somebody presses Ctrl-C, or ends the process as service managers do.
+pub(super) async fn interrupted() {
+    #[cfg(unix)]
+    if let Ok(mut ended) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+    {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = ended.recv() => {}
+        }
+        return;
+    }
+    // Where it cannot be listened to, nobody is interrupted, as nobody is without it.
+    let _ = tokio::signal::ctrl_c().await;
+}
+
+/// Does `work` until it ends or is [interrupted]; `after` says where that leaves it.
 pub(super) async fn unless_interrupted<T>(
     after: &str,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     tokio::select! {
         ended = work => ended,
-        _ = tokio::signal::ctrl_c() => {
+        () = interrupted() => {
             Err(Failure::new(INTERRUPTED, "interrupted").with_hint(after))
         }
     }

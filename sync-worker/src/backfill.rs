@@ -105,6 +105,8 @@ pub struct Backfill {
     turns: Turns,
     workers: Arc<watch::Sender<u32>>,
     range: Arc<Range>,
+    /// Why the last page was not passed.
+    failed: Arc<watch::Sender<Option<Reason>>>,
 }
 
 /// What one page did.
@@ -135,6 +137,7 @@ impl Backfill {
             turns,
             workers: Arc::new(workers),
             range: Arc::new(Range::new()),
+            failed: Arc::new(watch::channel(None).0),
         }
     }
 
@@ -153,7 +156,19 @@ impl Backfill {
             pacer: Arc::clone(self.turns.pacer()),
             workers: Arc::clone(&self.workers),
             range: Arc::clone(&self.range),
+            failed: Arc::clone(&self.failed),
         }
+    }
+
+    /// Counts a page that has passed, and answers where its part stands now.
+    fn passed<F: FnMut(Progress) + Send>(&self, page: Passed, run: &Run<F>) -> Cursor {
+        if self
+            .failed
+            .send_if_modified(|failed| failed.take().is_some())
+        {
+            run.held_back(None);
+        }
+        run.passed(page)
     }
 
     /// Sweeps from where the follower's cursor stands to the end, and tells `report` after each
@@ -173,20 +188,20 @@ impl Backfill {
 
     async fn sweep(&self, report: impl FnMut(Progress) + Send) -> Result<Progress, StoreError> {
         let mut backoff = self.backoff(0);
-        let parts = self.asked(&mut backoff, false).await?;
+        let run = Run::new(self.copier.meters(), self.options.seed, report);
+        let parts = self.asked(&mut backoff, false, &run).await?;
         let estimate = self.copier.authority().estimate().await.unwrap_or(0);
-        let meters = self.copier.meters();
-        let run = Run::new(&parts, estimate, meters, self.options.seed, report);
+        run.goes_on_from(&parts, estimate);
         if !run.is_over() {
             // Nor does a load, beside which nothing is copied, begin while the sweep may not go on, or
             // while it is looked for its parts.
             self.turn(&run).await;
             let parts = match self.options.load {
                 true => parts,
-                false => self.asked(&mut backoff, true).await?,
+                false => self.asked(&mut backoff, true, &run).await?,
             };
             let cuts = self.cuts(&parts, estimate).await;
-            let parts = self.asked(&mut backoff, true).await?;
+            let parts = self.asked(&mut backoff, true, &run).await?;
             self.divide(cuts.clone()).await;
             // Those of them that are not wanted wait, and may be.
             let parts = parts.len().max(cuts.len() + 1);
@@ -210,7 +225,12 @@ impl Backfill {
     }
 
     /// Where the sweep stands, tried until it is known; with `begin`, ready to go on from there.
-    async fn asked(&self, backoff: &mut Backoff, begin: bool) -> Result<Vec<Cursor>, StoreError> {
+    async fn asked<F: FnMut(Progress) + Send>(
+        &self,
+        backoff: &mut Backoff,
+        begin: bool,
+        run: &Run<F>,
+    ) -> Result<Vec<Cursor>, StoreError> {
         loop {
             let parts = match begin {
                 true => self.begin().await,
@@ -218,7 +238,7 @@ impl Backfill {
             };
             match parts {
                 Ok(parts) => return Ok(parts),
-                Err(error) => self.wait(backoff, error).await?,
+                Err(error) => self.wait(backoff, error, run).await?,
             }
         }
     }
@@ -409,7 +429,12 @@ impl Backfill {
     }
 
     /// Pauses after a failure, or gives up with it.
-    async fn wait(&self, backoff: &mut Backoff, error: StoreError) -> Result<(), StoreError> {
+    async fn wait<F: FnMut(Progress) + Send>(
+        &self,
+        backoff: &mut Backoff,
+        error: StoreError,
+        run: &Run<F>,
+    ) -> Result<(), StoreError> {
         self.copier.meters().pages_retried.increment(1);
         let spent = self
             .options
@@ -420,6 +445,11 @@ impl Backfill {
         }
         let pause = backoff.next_pause();
         tracing::warn!(%error, ?pause, "a page of the backfill failed and is tried again");
+        let reason = Reason::Failure(error.to_string().into());
+        let meters = self.copier.meters();
+        let _held = meters.held_back(Work::Backfill, reason.label());
+        run.held_back(Some(reason.clone()));
+        self.failed.send_replace(Some(reason));
         tokio::time::sleep(pause).await;
         Ok(())
     }

@@ -193,6 +193,20 @@ impl Migration {
         vec![(Place::Legacy, authority), (Place::New, follower)]
     }
 
+    /// What [`uninstall`](Migration::uninstall) would run, beside the row that stays: (place, statements);
+    /// none where nothing is installed.
+    ///
+    /// # Errors
+    ///
+    /// What the databases say.
+    pub async fn uninstall_plan(&self) -> Result<Vec<(Place, Vec<String>)>, MigrationError> {
+        let (authority, follower) = (self.authority_side(), self.follower_side());
+        Ok(vec![
+            (Place::Legacy, authority.uninstall_plan().await?),
+            (Place::New, follower.uninstall_plan().await?),
+        ])
+    }
+
     /// Installs tables and triggers on both sides. Installing again changes nothing, unless one side
     /// has lost what it held, triggers included, or came back from before the other's last incarnation: then every
     /// key is copied again, and no evidence stands. An entity whose legacy side came back from a

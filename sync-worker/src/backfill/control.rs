@@ -14,6 +14,7 @@ pub struct BackfillControl {
     pub(super) pacer: Arc<Pacer>,
     pub(super) workers: Arc<watch::Sender<u32>>,
     pub(super) range: Arc<Range>,
+    pub(super) failed: Arc<watch::Sender<Option<Reason>>>,
 }
 
 impl BackfillControl {
@@ -77,10 +78,11 @@ impl BackfillControl {
         self.range.end()
     }
 
-    /// What would hold the next page back at this moment.
+    /// What would hold the next page back at this moment, or why the last one has failed.
     #[must_use]
     pub fn held_back_by(&self) -> Option<Reason> {
         let held = self.pacer.held().map(|held| held.reason);
-        held.or_else(|| self.range.holds_back())
+        let held = held.or_else(|| self.range.holds_back());
+        held.or_else(|| self.failed.borrow().clone())
     }
 }

@@ -62,20 +62,15 @@ pub(super) enum Choice {
 }
 
 impl<F: FnMut(Progress) + Send> Run<F> {
-    pub(super) fn new(
-        parts: &[Cursor],
-        estimate: u64,
-        meters: &Meters,
-        seed: u64,
-        report: F,
-    ) -> Run<F> {
-        let run = Run {
+    /// A run that does not know yet how far others have come.
+    pub(super) fn new(meters: &Meters, seed: u64, report: F) -> Run<F> {
+        Run {
             state: Mutex::new(State {
                 report,
                 progress: Progress {
                     passed: 0,
                     rows: 0,
-                    estimate,
+                    estimate: 0,
                     rows_per_second: 0.0,
                     held: 0,
                     held_back_by: None,
@@ -90,9 +85,14 @@ impl<F: FnMut(Progress) + Send> Run<F> {
             }),
             meters: meters.clone(),
             begun: Instant::now(),
-        };
-        run.lock().learn_all(parts);
-        run
+        }
+    }
+
+    /// It goes on from here, in a table of about so many keys.
+    pub(super) fn goes_on_from(&self, parts: &[Cursor], estimate: u64) {
+        let mut state = self.lock();
+        state.progress.estimate = estimate;
+        state.learn_all(parts);
     }
 
     /// Whether every part is done.
@@ -261,7 +261,8 @@ mod tests {
     async fn a_part_that_somebody_else_moves_is_left_to_them() {
         let copier = Memory::default().copier();
         let at = |first: u64| [part(0, first, false), part(1, 7, true), part(2, 5, false)];
-        let run = Run::new(&at(0), 30, copier.meters(), 0, |_| ());
+        let run = Run::new(copier.meters(), 0, |_| ());
+        run.goes_on_from(&at(0), 30);
         assert_eq!(chosen(&run.choose(&at(0), None)), Some(0));
         assert_eq!(chosen(&run.choose(&at(0), None)), Some(2));
         assert_eq!(chosen(&run.choose(&at(0), None)), None, "both are taken");
@@ -294,7 +295,8 @@ mod tests {
     async fn a_part_beyond_the_range_is_left_until_it_is_begun_again() {
         let copier = Memory::default().copier();
         let at = |first: u64| [part(0, first, false), part(1, 5, false)];
-        let run = Run::new(&at(6), 30, copier.meters(), 0, |_| ());
+        let run = Run::new(copier.meters(), 0, |_| ());
+        run.goes_on_from(&at(6), 30);
         let (end, further) = (Key::from(5), Key::from(6));
         let choose = |first: u64, end: &Key| run.choose(&at(first), Some(end));
         run.beyond(&part(0, 6, false), &end);

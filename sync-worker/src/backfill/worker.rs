@@ -75,7 +75,7 @@ impl Backfill {
         loop {
             worker.wanted.again().await;
             // What is lost between answers is no failure of a page.
-            let parts = self.asked(&mut self.backoff(index), true).await?;
+            let parts = self.asked(&mut self.backoff(index), true, run).await?;
             let range = worker.range.borrow_and_update().clone();
             let choice = run.choose(&parts, range.as_ref());
             stands = stands.filter(|at| matches!(&choice, Choice::Beyond(end) if at.is_at(end)));
@@ -111,7 +111,7 @@ impl Backfill {
         let mut reach = match self.reach(&cursor, range.as_ref()).await {
             Ok(reach) => reach,
             Err(error) => {
-                self.wait(&mut worker.backoff, error).await?;
+                self.wait(&mut worker.backoff, error, run).await?;
                 return Ok(Duration::ZERO);
             }
         };
@@ -134,7 +134,7 @@ impl Backfill {
                 reach = match self.reach(&cursor, range.as_ref()).await {
                     Ok(reach) => reach,
                     Err(error) => {
-                        self.wait(&mut worker.backoff, error).await?;
+                        self.wait(&mut worker.backoff, error, run).await?;
                         return Ok(Duration::ZERO);
                     }
                 };
@@ -149,7 +149,7 @@ impl Backfill {
                     worker.backoff.reset();
                     worker.met.reset();
                     let beyond = passed.beyond;
-                    cursor = run.passed(passed);
+                    cursor = self.passed(passed, run);
                     if let Some(range) = range.as_ref().filter(|_| beyond) {
                         run.beyond(&cursor, range);
                         return Ok(Duration::ZERO);
@@ -167,7 +167,7 @@ impl Backfill {
                     return Ok(pause.min(most));
                 }
                 Err(error) => {
-                    self.wait(&mut worker.backoff, error).await?;
+                    self.wait(&mut worker.backoff, error, run).await?;
                     if cursor.loading || cursor.is_part() {
                         // A page whose answer was lost has moved the cursor, or not.
                         return Ok(Duration::ZERO);

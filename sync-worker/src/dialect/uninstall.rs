@@ -26,6 +26,20 @@ impl Side<'_> {
         self.take_out(None, patience).await
     }
 
+    /// What [`uninstall`](Side::uninstall) would run, but for what it keeps.
+    ///
+    /// # Errors
+    ///
+    /// What the database says.
+    pub async fn uninstall_plan(&self) -> Result<Vec<String>, StoreError> {
+        on_session!(self, "planning to uninstall", |session| async {
+            let dialect = self.database.dialect();
+            let (entity, place) = (self.entity.as_str(), self.place.as_str());
+            dialect.drop_objects(session, entity, place).await
+        })
+        .await
+    }
+
     /// Takes out an installation at `base` that nobody has moved since; nothing stays of it.
     ///
     /// # Errors

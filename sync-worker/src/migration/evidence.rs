@@ -80,9 +80,13 @@ impl Migration {
             doubts,
         } = self.row().await?;
         self.same_mapping(held)?;
+        let record = options.record;
         let verify = Verify::new(self.copier.clone(), options);
         let mut report = verify.run_telling(told).await?;
         report.bare_tables = self.bare_tables().await?;
+        if !record {
+            return Ok(report);
+        }
         let evidence = match (report.clean(), report.proves_too_little()) {
             (true, Some(why)) => {
                 report.recorded = why;

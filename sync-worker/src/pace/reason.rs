@@ -39,6 +39,8 @@ pub enum Reason {
     Duty(Duty),
     /// The range of the sweep: it ends with this key.
     Range(Key),
+    /// A page has failed, as this says, and is tried again after a pause.
+    Failure(Arc<str>),
 }
 
 /// What about a signal holds the worker back.
@@ -72,7 +74,7 @@ pub enum Why {
 
 impl Reason {
     /// The labels of every reason that is not a signal: names that no signal can have.
-    pub const LABELS: [&'static str; 5] = ["paused", "rows", "bytes", "duty", "range"];
+    pub const LABELS: [&'static str; 6] = ["paused", "rows", "bytes", "duty", "range", "failure"];
 
     /// The reason as a metric's label: one of [`LABELS`](Reason::LABELS), or a signal's name.
     #[must_use]
@@ -84,6 +86,7 @@ impl Reason {
             Reason::Bytes(_) => "bytes",
             Reason::Duty(_) => "duty",
             Reason::Range(_) => "range",
+            Reason::Failure(_) => "failure",
         }
     }
 
@@ -92,7 +95,7 @@ impl Reason {
     pub const fn is_open(&self) -> bool {
         matches!(
             self,
-            Reason::Paused | Reason::Signal { .. } | Reason::Range(_)
+            Reason::Paused | Reason::Signal { .. } | Reason::Range(_) | Reason::Failure(_)
         )
     }
 }
@@ -106,6 +109,7 @@ impl fmt::Display for Reason {
             Reason::Bytes(rate) => write!(f, "its budget, {rate}"),
             Reason::Duty(duty) => write!(f, "its duty, {duty}"),
             Reason::Range(key) => write!(f, "its range, which ends with key {key}"),
+            Reason::Failure(error) => write!(f, "a failure, and tries again: {error}"),
         }
     }
 }

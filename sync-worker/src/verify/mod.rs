@@ -111,6 +111,9 @@ pub struct VerifyOptions {
     pub pacing: Pacing,
     /// What holds it back too. They are read while it runs.
     pub signals: Signals,
+    /// Whether it is recorded that both sides agree, or that they do not. Where it is not, nothing at all is
+    /// written.
+    pub record: bool,
 }
 
 /// How much of the keys a verify looks at. What only looked at a part proves nothing of the whole: it is
@@ -151,6 +154,7 @@ impl Default for VerifyOptions {
             seed: rand::random(),
             pacing: Pacing::UNLIMITED,
             signals: Signals::default(),
+            record: true,
         }
     }
 }
