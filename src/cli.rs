@@ -21,9 +21,10 @@
 //! | 2 | the command line, or the configuration, cannot be understood |
 //! | 3 | the environment: a database, a port, a file; a check that could not be ended |
 //! | 70 | a defect of this program |
-//! | 130 | interrupted |
+//! | 130 | interrupted before it was done, by Ctrl-C or SIGTERM; what goes on until then ends with 0, or with what it found last |
 //!
-//! What was asked for goes to stdout, everything else to stderr.
+//! What was asked for goes to stdout, everything else to stderr. With `--json` an error is a line of JSON there,
+//! the last one: `{"error":…,"hint":…,"exit_code":…}`. A command line that is not understood has no such line.
 
 mod backfill;
 mod check;
@@ -90,6 +91,8 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let json = args.iter().any(|arg| arg == "--json");
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
@@ -108,7 +111,7 @@ where
         .build()
     {
         Ok(runtime) => runtime,
-        Err(error) => return Failure::new(ENVIRONMENT, error).tell(),
+        Err(error) => return Failure::new(ENVIRONMENT, error).tell(json),
     };
     // On a task of its own, so that a panic comes back as an answer.
     let ended = runtime.block_on(async { tokio::spawn(obey(cli.verb)).await });
@@ -116,10 +119,10 @@ where
     runtime.shutdown_background();
     match ended {
         Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(failure)) => failure.tell(),
+        Ok(Err(failure)) => failure.tell(json),
         Err(panic) => Failure::new(DEFECT, panic)
             .with_hint("this is a defect of changeover; please report it with the message above")
-            .tell(),
+            .tell(json),
     }
 }
 

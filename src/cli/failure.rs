@@ -58,12 +58,18 @@ impl Failure {
         Causes(&*self.error).to_string()
     }
 
-    /// Says what went wrong, with every cause, and what to do.
-    pub(super) fn tell(self) -> ExitCode {
-        let mut text = format!("error: {}\n", Causes(&*self.error));
-        if let Some(hint) = self.hint {
-            text.push_str(&format!("hint: {hint}\n"));
-        }
+    /// Says what went wrong, with every cause, and what to do; for programs, as a line of JSON.
+    pub(super) fn tell(self, json: bool) -> ExitCode {
+        let (error, hint) = (self.causes(), self.hint.filter(|hint| !hint.is_empty()));
+        let text = match (json, hint) {
+            (true, hint) => {
+                let told =
+                    serde_json::json!({ "error": error, "hint": hint, "exit_code": self.code });
+                format!("{told}\n")
+            }
+            (false, Some(hint)) => format!("error: {error}\nhint: {hint}\n"),
+            (false, None) => format!("error: {error}\n"),
+        };
         // A closed stderr is nobody's loss.
         let _ = std::io::stderr().write_all(text.as_bytes());
         ExitCode::from(self.code)

@@ -179,6 +179,10 @@ impl Dialect for Mutant {
         self.shipped.few_keys()
     }
 
+    fn known_rows(&self, table: &str) -> Option<Statement<'_>> {
+        self.shipped.known_rows(table)
+    }
+
     fn presence(&self) -> Option<Presence> {
         self.shipped.presence()
     }

@@ -123,6 +123,7 @@ async fn a_migration_by_commands_alone_between_engines() {
         Topology::PostgresToSqlite,
         Topology::SqliteToPostgres,
         Topology::MariadbToPostgres,
+        Topology::MariadbTwoDatabases,
     ] {
         a_migration_by_commands_alone(topology).await;
     }

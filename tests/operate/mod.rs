@@ -12,6 +12,7 @@ mod pace;
 mod replica;
 mod router;
 mod signal;
+mod spoken;
 mod trouble;
 mod verbs;
 

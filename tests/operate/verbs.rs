@@ -145,7 +145,8 @@ async fn a_verify_looks_at_a_part_or_begins_again_and_again() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     signal("INT", &[verifying.id().unwrap()]);
-    let ended = ended(verifying).await.with(0);
+    // As the last one was.
+    let ended = ended(verifying).await.with(1);
     let reports: Vec<serde_json::Value> = ended
         .out
         .lines()

@@ -121,6 +121,9 @@ pub trait Dialect: Send + Sync + Debug + 'static {
     /// A new connection of the worker's own, set up for exact text.
     fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Session>, DbError>>;
 
+    /// How many rows a table has, as its statistics know without reading it; `None` where there are none.
+    fn known_rows(&self, table: &str) -> Option<Statement<'_>>;
+
     /// How the server is asked what it does for a connection; `None` where there is no server.
     fn presence(&self) -> Option<watched::Presence>;
 

@@ -20,6 +20,9 @@ use crate::mapping::{SourceRow, SourceRows};
 use crate::store::{Answer, Page, Stamped};
 use crate::sum::Span;
 
+/// A table that is known to have so many rows is not counted for a progress display.
+const COUNTED: u64 = 1_000_000;
+
 impl SqlAuthority {
     /// Keys with their components, as a derived table `changeover_keys`, whose columns bear names
     /// that no application's table has: a mapping's expressions name columns without a table. Keys whose
@@ -352,13 +355,22 @@ impl SqlAuthority {
         Ok(keys.into_iter().zip(images).collect())
     }
 
+    /// How many rows the root table has: counted where they are few, else what statistics know, since a count
+    /// reads all of them.
     pub(super) async fn estimate_in(&self, session: &mut dyn Session) -> Result<u64, DbError> {
-        let statement = Statement::of(self.dialect(), "SELECT count(*) FROM ").table(&self.root);
-        let rows = session.fetch(statement).await?;
-        Ok(rows
-            .first()
-            .and_then(|row| row.first())
-            .map_or(0, integer)
-            .unsigned_abs())
+        if let Some(known) = self.dialect().known_rows(&self.root) {
+            let known = number(&session.fetch(known).await?);
+            if known >= COUNTED {
+                return Ok(known);
+            }
+        }
+        let counted = Statement::of(self.dialect(), "SELECT count(*) FROM ").table(&self.root);
+        Ok(number(&session.fetch(counted).await?))
     }
+}
+
+/// The number that a query answers; 0 for none.
+fn number(rows: &[Vec<Value>]) -> u64 {
+    let number = rows.first().and_then(|row| row.first());
+    number.map_or(0, integer).unsigned_abs()
 }

@@ -140,6 +140,15 @@ impl Dialect for Mariadb {
         None
     }
 
+    fn known_rows(&self, table: &str) -> Option<Statement<'_>> {
+        let rows = Statement::of(
+            self,
+            "SELECT CAST(table_rows AS SIGNED) FROM information_schema.tables \
+             WHERE table_schema = database() AND table_name = ",
+        );
+        Some(rows.text(table))
+    }
+
     fn presence(&self) -> Option<Presence> {
         Some(Presence {
             own: "SELECT CAST(connection_id() AS CHAR)",

@@ -126,6 +126,18 @@ impl Dialect for Postgres {
         )
     }
 
+    fn known_rows(&self, table: &str) -> Option<Statement<'_>> {
+        // A partitioned table's own statistics are nobody's who does not ask for them.
+        let rows = Statement::of(
+            self,
+            "SELECT coalesce((SELECT sum(greatest(c.reltuples, 0)) FROM pg_partition_tree(t.it) p \
+             JOIN pg_class c ON c.oid = p.relid WHERE p.isleaf), \
+             (SELECT greatest(c.reltuples, 0) FROM pg_class c WHERE c.oid = t.it))::bigint \
+             FROM (SELECT to_regclass(",
+        );
+        Some(rows.text(&self.table(table)).sql(") AS it) t"))
+    }
+
     fn presence(&self) -> Option<Presence> {
         Some(Presence {
             own: "SELECT pg_backend_pid()",

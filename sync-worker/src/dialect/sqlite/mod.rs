@@ -118,6 +118,10 @@ impl Dialect for Sqlite {
         None
     }
 
+    fn known_rows(&self, _: &str) -> Option<Statement<'_>> {
+        None
+    }
+
     fn presence(&self) -> Option<Presence> {
         None
     }

@@ -1,0 +1,212 @@
+//! What verbs say before they do anything, while they do it, and when they are stopped.
+
+use std::time::Duration;
+
+use changeover::shadow::Value;
+use changeover::worker::dialect::session::Database;
+use serde_json::{Value as Json, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+use super::command::{Desk, ended, forge};
+use crate::protocol::market::{Market, Topology};
+use crate::support::watchdog::signal;
+
+/// A marketplace whose history was copied, and compared.
+async fn copied(topology: Topology) -> (Market, Desk) {
+    let market = Market::start(topology).await;
+    market.fill(60).await;
+    let desk = Desk::of(&market);
+    for verb in ["install", "backfill", "verify"] {
+        desk.run(verb).await.with(0);
+    }
+    (market, desk)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dry_runs_write_nothing_on_sqlite() {
+    dry_runs_write_nothing(Topology::SqliteTwoFiles).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dry_runs_write_nothing_on_servers() {
+    dry_runs_write_nothing(Topology::PostgresTwoDatabases).await;
+    dry_runs_write_nothing(Topology::MariadbTwoDatabases).await;
+}
+
+async fn dry_runs_write_nothing(topology: Topology) {
+    let (market, desk) = copied(topology).await;
+    let forged = "UPDATE service_listings SET title = 'forged' WHERE legacy_id IN (7, 8)";
+    forge(&market, forged).await;
+    let found = desk.run("verify --dry-run --json").await.with(1).json();
+    assert_eq!(
+        (&found["classes"]["divergent"], &found["recorded"]),
+        (&json!(2), &json!("unasked"))
+    );
+    assert_eq!(desk.status().await["verified"], true, "readiness stays");
+    let write = "UPDATE listings SET title = 'now' WHERE id = 5";
+    market.legacy.run(write).await;
+    for _ in 0..2 {
+        let dirty = desk.run("drain --dry-run --json").await.with(0).json();
+        assert_eq!(dirty["dirty"], 1, "{dirty}");
+    }
+    let plan = desk.run("install --raise --copy --dry-run").await.with(0);
+    for said in ["mapping's revision", "copying begins", "changeover_epoch"] {
+        assert!(plan.out.contains(said), "{plan:?}");
+    }
+    let plan = desk.run("uninstall --dry-run --json").await.with(0).json();
+    for place in ["legacy", "new"] {
+        let statements = plan["statements"][place].as_array().unwrap();
+        let drops = |of: &Json| of.as_str().unwrap().contains("DROP ");
+        assert!(statements.iter().any(drops), "{topology:?}: {plan}");
+    }
+    assert_eq!(desk.status().await["dirty"], 1, "all of it is there");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repair_takes_keys_alone_and_says_what_the_report_did_not_name() {
+    for topology in [Topology::SqliteTwoFiles, Topology::PostgresTwoDatabases] {
+        let (market, desk) = copied(topology).await;
+        for wrong in ["repair abc", "repair 1,2", "repair 7 x"] {
+            let refused = desk.run(wrong).await.with(2);
+            assert!(refused.err.contains("is no key"), "{refused:?}");
+        }
+        let status = desk.run("verify --json").await.with(0).json();
+        assert_eq!(
+            status["classes"],
+            json!({ "equal": 60 }),
+            "nothing stays of them"
+        );
+        let forged = "UPDATE service_listings SET title = 'forged' WHERE legacy_id IN (7, 8, 9)";
+        forge(&market, forged).await;
+        let found = desk.run("verify --samples 1 --json").await.with(1);
+        std::fs::write(desk.path("found.json"), &found.out).unwrap();
+        let part = desk.run("repair --report found.json").await.with(1);
+        assert!(part.out.contains("1 keys touched, 1 copied"), "{part:?}");
+        assert!(part.err.contains("2 more keys than it names"), "{part:?}");
+        let found = desk.run("verify --json").await.with(1);
+        assert_eq!(found.json()["classes"]["divergent"], 2);
+        std::fs::write(desk.path("found.json"), &found.out).unwrap();
+        desk.run("repair --report found.json").await.with(0);
+        desk.run("verify").await.with(0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plain_lines_say_what_is_left_and_what_is_dirty() {
+    let market = Market::start(Topology::SqliteTwoFiles).await;
+    market.fill(400).await;
+    let desk = Desk::of(&market);
+    desk.run("install").await.with(0);
+    market
+        .legacy
+        .run("UPDATE listings SET title = 'now' WHERE id > 390")
+        .await;
+    let child = desk.slow_backfill("").await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    signal("TERM", &[child.id().unwrap()]);
+    let stopped = ended(child).await.with(130);
+    let told = |line: &str| {
+        line.contains("rows/s, ") && line.contains(" s left") && line.ends_with(", 10 keys dirty")
+    };
+    assert!(stopped.err.lines().any(told), "{stopped:?}");
+    assert!(
+        stopped.err.contains("it goes on from where it stopped"),
+        "{stopped:?}"
+    );
+
+    desk.run("backfill").await.with(0);
+    desk.run("drain").await.with(0);
+    let config = std::fs::read_to_string(desk.path("changeover.toml")).unwrap();
+    let single = format!("{config}verify.range = 0\nverify.page = 10\n");
+    std::fs::write(desk.path("changeover.toml"), single).unwrap();
+    let child = desk.begin("verify --rate 40");
+    tokio::time::sleep(Duration::from_millis(3_500)).await;
+    // Nobody can ask it any more: its last line says from where to go on.
+    signal("KILL", &[child.id().unwrap()]);
+    let killed = child.wait_with_output().await.unwrap();
+    let said = String::from_utf8(killed.stderr).unwrap();
+    let last = said.lines().last().unwrap();
+    let (_, key) = last
+        .rsplit_once(", behind key ")
+        .unwrap_or_else(|| panic!("{said}"));
+    let rest = format!("verify --from {key} --json");
+    let rest = desk.run(&rest).await.with(0).json();
+    let compared = rest["compared"].as_u64().unwrap();
+    assert_eq!(compared, 400 - key.parse::<u64>().unwrap(), "{rest}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn errors_are_json_for_programs_and_an_end_is_no_error_where_nothing_else_ends_it() {
+    let market = Market::start(Topology::SqliteTwoFiles).await;
+    market.fill(10).await;
+    let desk = Desk::of(&market);
+    let refused = desk.run("backfill --json").await.with(1);
+    let told: Json = serde_json::from_str(refused.err.lines().last().unwrap()).unwrap();
+    assert_eq!(told["exit_code"], 1);
+    assert!(
+        told["error"].as_str().unwrap().contains("not installed"),
+        "{told}"
+    );
+    desk.run("install").await.with(0);
+    desk.run("backfill").await.with(0);
+    let following = desk.begin("drain --follow --json");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    signal("TERM", &[following.id().unwrap()]);
+    let told = ended(following).await.with(0).json();
+    assert_eq!(
+        (&told["entity"], &told["dirty"]),
+        (&json!("listings"), &json!(0))
+    );
+    forge(
+        &market,
+        "UPDATE service_listings SET title = 'forged' WHERE legacy_id = 7",
+    )
+    .await;
+    let mut verifying = desk.begin("verify --every 1h --json");
+    let mut said = BufReader::new(verifying.stdout.take().unwrap()).lines();
+    let report = said.next_line().await.unwrap().unwrap();
+    let report: Json = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["classes"]["divergent"], 1);
+    signal("TERM", &[verifying.id().unwrap()]);
+    ended(verifying).await.with(1);
+}
+
+/// Counting a large table reads all of it: what its statistics know will do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_table_is_not_counted_for_a_progress_display() {
+    let market = Market::start(Topology::PostgresTwoDatabases).await;
+    market.fill(10).await;
+    let desk = Desk::of(&market);
+    desk.run("install").await.with(0);
+    let left = desk.run("backfill --dry-run --json").await.with(0).json();
+    assert_eq!(left["keys_estimate"], 10, "counted: {left}");
+    let pretended = "UPDATE pg_class SET reltuples = 5000000 WHERE relname = 'listings'";
+    market.legacy.run(pretended).await;
+    let left = desk.run("backfill --dry-run --json").await.with(0).json();
+    assert_eq!(left["keys_estimate"], 5_000_000, "{left}");
+    desk.run("backfill").await.with(0);
+    desk.run("verify").await.with(0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statistics_know_rows_of_partitions_and_of_mariadb() {
+    let postgres = Market::start(Topology::PostgresTwoDatabases).await;
+    let sql = "CREATE TABLE parted (id bigint) PARTITION BY RANGE (id);
+        CREATE TABLE low PARTITION OF parted FOR VALUES FROM (0) TO (100);
+        CREATE TABLE high PARTITION OF parted FOR VALUES FROM (100) TO (200);
+        INSERT INTO parted SELECT generate_series(50, 149); ANALYZE low; ANALYZE high";
+    postgres.legacy.run(sql).await;
+    let mariadb = Market::start(Topology::MariadbToPostgres).await;
+    mariadb.fill(100).await;
+    mariadb.legacy.run("ANALYZE TABLE listings").await;
+    for (market, table) in [(&postgres, "parted"), (&mariadb, "listings")] {
+        let database = Database::open(&market.legacy_url).unwrap();
+        let mut lease = database.session().await.unwrap();
+        let known = database.dialect().known_rows(table).unwrap();
+        let known = lease.session().fetch(known).await.unwrap();
+        assert_eq!(known, [[Value::Integer(100)]], "{table}");
+        let none = database.dialect().known_rows("nowhere").unwrap();
+        let none = lease.session().fetch(none).await.unwrap();
+        assert!(none.is_empty() || none == [[Value::Null]], "{none:?}");
+    }
+}
