@@ -68,8 +68,8 @@ pub enum Judgement {
 ///
 /// | | found | absent | refused | failed | timed out |
 /// | --- | --- | --- | --- | --- | --- |
-/// | **found** | equal or *differs* | *missing in new* | *errors differ* | error in new | timeout |
-/// | **absent** | *extra in new* | equal | *errors differ* | error in new | timeout |
+/// | **found** | equal, neither or *differs* | *missing in new* | *errors differ* | error in new | timeout |
+/// | **absent** | *extra in new* | neither | *errors differ* | error in new | timeout |
 /// | **refused** | *errors differ* | *errors differ* | errors alike or *differ* | error in both | timeout |
 /// | **failed** | error in legacy | error in legacy | error in both | error in both | timeout |
 /// | **timed out** | timeout | timeout | timeout | timeout | timeout |
@@ -77,11 +77,14 @@ pub enum Judgement {
 /// 1. Failures, errors alike and timeouts are final at either look. They say something of that call and nothing of
 ///    the data, so there is nothing to confirm, and a store in trouble is not asked twice.
 /// 2. Equal at the first look is [`Verdict::Match`], at the second [`Verdict::Healed`].
-/// 3. A difference (in italics) at the first look is always [`Judgement::LookAgain`].
-/// 4. A difference at the second look, where versions are known, is [`Verdict::Lagging`] if the
+/// 3. Nothing on both sides is [`Verdict::Neither`] at the first look, and *healed* at the second: no row, or
+///    an answer that is an empty list or record as a whole. An empty list beside one with elements is *missing in
+///    new* or *extra in new* even where a rule calls them equal.
+/// 4. A difference (in italics) at the first look is always [`Judgement::LookAgain`].
+/// 5. A difference at the second look, where versions are known, is [`Verdict::Lagging`] if the
 ///    follower's version is below the authority's, or if either moved since the first look: a copy
 ///    may have arrived between the two reads of one look.
-/// 5. Any other difference at the second look is confirmed. That includes a follower *ahead* of the
+/// 6. Any other difference at the second look is confirmed. That includes a follower *ahead* of the
 ///    authority, which is never lag.
 ///
 /// ```
@@ -104,12 +107,13 @@ pub fn judge(first: &Look, second: Option<&Look>, rules: &Rules) -> Judgement {
     let Some(second) = second else {
         return match seen(first, rules) {
             Seen::Equal => Judgement::Final(Verdict::Match),
+            Seen::Nothing => Judgement::Final(Verdict::Neither),
             Seen::Unanswered(verdict) => Judgement::Final(verdict),
             Seen::Differs(_) => Judgement::LookAgain,
         };
     };
     Judgement::Final(match seen(second, rules) {
-        Seen::Equal => Verdict::Healed,
+        Seen::Equal | Seen::Nothing => Verdict::Healed,
         Seen::Unanswered(verdict) => verdict,
         Seen::Differs(_) if in_motion(first, second) => Verdict::Lagging,
         Seen::Differs(verdict) => verdict,
@@ -119,6 +123,7 @@ pub fn judge(first: &Look, second: Option<&Look>, rules: &Rules) -> Judgement {
 /// What a single look shows.
 enum Seen {
     Equal,
+    Nothing,
     Differs(Verdict),
     Unanswered(Verdict),
 }
@@ -139,13 +144,29 @@ fn seen(look: &Look, rules: &Rules) -> Seen {
         (Refused(legacy), Refused(new)) => differ(Some(*legacy), Some(*new)),
         (Refused(legacy), Found(_) | Absent) => differ(Some(*legacy), None),
         (Found(_) | Absent, Refused(new)) => differ(None, Some(*new)),
-        (Absent, Absent) => Seen::Equal,
+        (Absent, Absent) => Seen::Nothing,
         (Found(_), Absent) => Seen::Differs(Verdict::MissingInNew),
         (Absent, Found(_)) => Seen::Differs(Verdict::ExtraInNew),
         (Found(legacy), Found(new)) => match diff(legacy, new, rules) {
-            fields if fields.is_empty() => Seen::Equal,
+            fields if fields.is_empty() => alike(legacy, new),
             fields => Seen::Differs(Verdict::Mismatch(fields)),
         },
+    }
+}
+
+/// What two answers show between which the rules see no difference.
+fn alike(legacy: &Value, new: &Value) -> Seen {
+    match (legacy, new) {
+        (Value::List(legacy), Value::List(new)) => match (legacy.is_empty(), new.is_empty()) {
+            (true, true) => Seen::Nothing,
+            (false, true) => Seen::Differs(Verdict::MissingInNew),
+            (true, false) => Seen::Differs(Verdict::ExtraInNew),
+            (false, false) => Seen::Equal,
+        },
+        (Value::Record(legacy), Value::Record(new)) if legacy.is_empty() && new.is_empty() => {
+            Seen::Nothing
+        }
+        _ => Seen::Equal,
     }
 }
 
@@ -164,11 +185,13 @@ fn in_motion(first: &Look, second: &Look) -> bool {
 mod tests {
     use super::*;
 
-    fn answers() -> [Answer; 7] {
+    fn answers() -> [Answer; 9] {
         let found = |number: i64| Answer::Found(number.into());
         [
             found(1),
             found(2),
+            Answer::Found(Value::List(vec![])),
+            Answer::Found(Value::record::<&str, Value>([])),
             Answer::Absent,
             Answer::Refused("full"),
             Answer::Refused("closed"),
@@ -215,13 +238,19 @@ mod tests {
                     "{look:?}"
                 );
             } else if both && look.legacy == look.new {
-                assert_eq!(got, Some(Verdict::Match), "{look:?}");
+                let held = matches!(look.new, Answer::Found(Value::Integer(_)));
+                let expected = if held {
+                    Verdict::Match
+                } else {
+                    Verdict::Neither
+                };
+                assert_eq!(got, Some(expected), "{look:?}");
             } else if both {
                 assert_eq!(got, None, "a difference needs a second look: {look:?}");
             } else {
                 let got = got.expect("final");
                 assert!(
-                    got != Verdict::Match && !got.confirmed(),
+                    got != Verdict::Match && got != Verdict::Neither && !got.confirmed(),
                     "{look:?} gave {got:?}"
                 );
             }
@@ -247,6 +276,27 @@ mod tests {
                     "{second:?} gave {got:?}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn no_rule_makes_an_empty_list_equal_to_one_with_elements() {
+        let rules = Rules::new().equal_if("**", |_, _| true);
+        let list = |items: &[i64]| Answer::Found(Value::list(items.iter().copied()));
+        let cases = [
+            (list(&[7]), list(&[]), Verdict::MissingInNew),
+            (list(&[]), list(&[7]), Verdict::ExtraInNew),
+            (list(&[]), list(&[]), Verdict::Healed),
+            (list(&[7]), list(&[8]), Verdict::Healed),
+        ];
+        for (legacy, new, expected) in cases {
+            let look = Look {
+                legacy,
+                new,
+                versions: None,
+            };
+            let judged = judge(&look, Some(&look), &rules);
+            assert_eq!(judged, Judgement::Final(expected));
         }
     }
 

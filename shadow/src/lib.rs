@@ -10,7 +10,7 @@
 //!    [`Verdict::Lagging`], and what went away is [`Verdict::Healed`]. [`judge`] has the whole table.
 //!    Lists are compared by the keys of their elements, and so are their versions: [`judge_lists`].
 //! 2. What did not answer was not compared. A failed or slow side is never an absent row, two failed sides
-//!    are never a match, and a tally without comparisons has no mismatch ratio at all.
+//!    and two sides without a row are never a match, and a tally without comparisons has no mismatch ratio at all.
 //! 3. Values are equal when they are the same, kind and bits, except where a rule says otherwise. A rule that
 //!    cannot be used leaves differences in, and [`Rules::check`] names it.
 //! 4. Every shadow read that starts ends in exactly one [`Class`]; the classes sum to the total.

@@ -21,7 +21,8 @@ impl Elements {
     /// # Errors
     ///
     /// The answers, to be compared as a whole, unless each is a list of records that all have
-    /// every field, as a whole number, a decimal or a text.
+    /// every field, as a whole number, a decimal or a text; and if neither has an element, since nothing was
+    /// compared then ([`Verdict::Neither`]).
     pub fn of(
         legacy: Value,
         new: Value,
@@ -29,7 +30,9 @@ impl Elements {
         key: impl Fn(Vec<String>) -> String,
     ) -> Result<(Elements, Elements), (Value, Value)> {
         match (keys(&legacy, fields, &key), keys(&new, fields, &key)) {
-            (Some(in_legacy), Some(in_new)) => Ok((named(in_legacy, legacy), named(in_new, new))),
+            (Some(in_legacy), Some(in_new)) if !(in_legacy.is_empty() && in_new.is_empty()) => {
+                Ok((named(in_legacy, legacy), named(in_new, new)))
+            }
             _ => Err((legacy, new)),
         }
     }
@@ -296,7 +299,8 @@ mod tests {
             Elements::of(legacy.into(), new.into(), &["id"], |parts| parts.join(",")).is_err()
         };
         let fine = json!([row(1, "a")]);
-        assert!(!whole(fine.clone(), json!([])));
+        assert!(!whole(fine.clone(), json!([])) && !whole(json!([]), fine.clone()));
+        assert!(whole(json!([]), json!([])), "nothing is compared");
         for bad in [
             json!(3),
             json!({"id": 1}),
@@ -347,7 +351,8 @@ mod tests {
             true,
         );
         assert_eq!(judged(&healthy, &at((7, 7), (9, 9))), ["1"]);
-        let healed = look(found(json!([]), json!([]), false), (0, 0), true);
+        let equal = json!([row(1, "a")]);
+        let healed = look(found(equal.clone(), equal, false), (0, 0), true);
         assert_eq!(judged(&at((7, 7), (9, 9)), &healed), ["healed"]);
         assert_eq!(judge_lists(&healed, None), Judgement::Final(Verdict::Match));
     }

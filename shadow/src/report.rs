@@ -69,7 +69,7 @@ pub struct ShadowReport {
     pub started: u64,
     /// Reads that ended, by class.
     pub classes: BTreeMap<&'static str, u64>,
-    /// Reads that settled something.
+    /// Reads that settled something. Those in which neither side had a row are class `neither`.
     pub compared: u64,
     /// Of these, confirmed differences.
     pub confirmed: u64,
@@ -139,7 +139,10 @@ impl From<Findings> for ShadowReport {
 fn reasons(totals: &Totals, canary: &CanaryReport) -> Vec<String> {
     let mut because = Vec::new();
     if totals.compared() == 0 {
-        because.push("nothing was compared".to_owned());
+        because.push(match totals.of(Class::Neither) {
+            0 => "nothing was compared".to_owned(),
+            reads => format!("nothing was compared: neither side had a row in {reads} reads"),
+        });
     }
     if totals.confirmed() > 0 {
         because.push(format!("{} confirmed differences", totals.confirmed()));
@@ -366,7 +369,15 @@ mod tests {
         }
         assert!(because(&[Class::Match], never).contains("never seen"));
         assert!(because(&[Class::Match], blind).contains("last canary"));
-        assert!(because(&[], never).contains("nothing was compared"));
+        assert!(because(&[], never).contains("nothing was compared;"));
+        let empty = report(&[Class::Neither; 3], "a", SEEN);
+        assert_eq!(
+            empty.because,
+            ["nothing was compared: neither side had a row in 3 reads"]
+        );
+        assert_eq!((empty.compared, empty.mismatch_ratio), (0, None));
+        assert!(empty.json().contains("\"neither\": 3"));
+        assert!(empty.markdown().contains("| neither | 3 |"));
         let many = report(&[Class::Match; 300], "a", SEEN);
         assert_eq!((many.clean, many.mismatch_ratio_below), (true, Some(0.01)));
         assert_eq!(

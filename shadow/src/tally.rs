@@ -146,7 +146,8 @@ impl Totals {
         confirmed.map(|(_, count)| count).sum()
     }
 
-    /// Reads that settled something: matches and confirmed differences.
+    /// Reads that settled something: matches and confirmed differences. Not those in which
+    /// [neither](crate::Verdict::Neither) side had anything: traffic of what is not there would drown the rest.
     #[must_use]
     pub fn compared(&self) -> u64 {
         self.of(Class::Match) + self.confirmed()
@@ -159,8 +160,8 @@ impl Totals {
         ratio(self.confirmed(), self.compared())
     }
 
-    /// [`compared`](Totals::compared) reads out of all that ended, from 0 to 1; `None` when none
-    /// ended. A gate asks for a floor here too: a handful of matches among errors, timeouts and shed
+    /// [`compared`](Totals::compared) reads out of all that ended, those in which neither side had anything among them,
+    /// from 0 to 1; `None` when none ended. A gate asks for a floor here too: a handful of matches among errors, timeouts and shed
     /// reads proves little.
     #[must_use]
     pub fn compared_ratio(&self) -> Option<f64> {

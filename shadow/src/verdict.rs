@@ -10,8 +10,11 @@ use crate::{FieldDiff, SetDiff};
 /// `Debug` prints field paths and kinds, no contents.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
-    /// Both sides answered the same, absence included.
+    /// Both sides answered the same, and there was something to compare.
     Match,
+    /// Both sides answered that there is nothing: no row, or a list (or record) without anything in it. They agree, but
+    /// two empty stores would too: no data was compared, so it is no match.
+    Neither,
     /// The sides differ, and so do their versions, or these moved while looking: a copy is on its way.
     Lagging,
     /// The sides differed at the first look and agreed at the second.
@@ -57,6 +60,7 @@ impl Verdict {
     pub const fn class(&self) -> Class {
         match self {
             Verdict::Match => Class::Match,
+            Verdict::Neither => Class::Neither,
             Verdict::Lagging => Class::Lagging,
             Verdict::Healed => Class::Healed,
             Verdict::Mismatch(_) => Class::Mismatch,
@@ -103,6 +107,8 @@ impl Verdict {
 pub enum Class {
     /// See [`Verdict::Match`].
     Match,
+    /// See [`Verdict::Neither`].
+    Neither,
     /// See [`Verdict::Lagging`].
     Lagging,
     /// See [`Verdict::Healed`].
@@ -136,8 +142,9 @@ pub enum Class {
 
 impl Class {
     /// Every class, in the order of declaration.
-    pub const ALL: [Class; 15] = [
+    pub const ALL: [Class; 16] = [
         Class::Match,
+        Class::Neither,
         Class::Lagging,
         Class::Healed,
         Class::Mismatch,
@@ -159,6 +166,7 @@ impl Class {
     pub const fn as_str(self) -> &'static str {
         match self {
             Class::Match => "match",
+            Class::Neither => "neither",
             Class::Lagging => "lagging",
             Class::Healed => "healed",
             Class::Mismatch => "mismatch",

@@ -155,7 +155,7 @@ impl<Req: Send + 'static> Looking<Req> {
             Ok(found) => found,
             Err(second) => {
                 return match judge(&second, None, &desk.rules) {
-                    Judgement::Final(Verdict::Match) => Verdict::Healed,
+                    Judgement::Final(Verdict::Match | Verdict::Neither) => Verdict::Healed,
                     Judgement::Final(unanswered) => unanswered,
                     // It had keys a moment ago: something moves.
                     Judgement::LookAgain => Verdict::Lagging,

@@ -31,6 +31,8 @@
 //!    [callers wait for connections](crate::Builder::pool_waiting), is a list longer than
 //!    [`Limits::list_elements`](crate::Limits::list_elements), or was left by its caller, is shed,
 //!    and counted by its reason (`changeover_shed_total`).
+//!    A read for which neither side has anything, no row or an empty list, ends in a class of its own
+//!    (`neither`): it is no match, and not among those [compared](changeover_shadow::Totals::compared).
 //! 8. A [target rate](crate::Limits::shadows_per_second) lowers the sampled share while there are more reads
 //!    than that, and never raises it.
 //! 9. Shadow reads ask the services that answer callers, or, where these must not notice,

@@ -57,6 +57,32 @@ fn these<const N: usize>(found: [&str; N]) -> BTreeSet<String> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn two_empty_lists_are_no_match() {
+    let empty = || {
+        let world = keyed(|builder| builder);
+        (1..=4).for_each(|id| {
+            world.legacy.remove(id);
+            world.new.remove(id);
+        });
+        world
+    };
+    let world = empty();
+    assert_eq!(compared(&world).await, (Class::Neither, these([])));
+    assert_eq!(world.handle.compared().mismatch_ratio(), None);
+    let world = empty();
+    world.legacy.set(2, 0);
+    assert_eq!(compared(&world).await, (Class::MissingInNew, these(["2 "])));
+    // Empty at the second look alone.
+    let world = empty();
+    world.legacy.set(2, 0);
+    world.call(LIST).await.unwrap();
+    tokio::time::sleep(STEP * 50).await;
+    world.legacy.remove(2);
+    rest().await;
+    assert_eq!(world.handle.compared().of(Class::Healed), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_element_has_its_verdict_and_the_list_has_one() {
     let world = keyed(|builder| builder);
     assert_eq!(compared(&world).await, (Class::Match, these([])));

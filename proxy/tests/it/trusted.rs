@@ -192,10 +192,10 @@ async fn control_reads_are_within_the_share_and_the_budget() {
 async fn a_report_is_clean_only_once_the_canary_was_seen() {
     let (world, metrics) = recorded(|builder| builder);
     assert!(!world.handle.report().clean, "nothing was compared");
-    assert_eq!(read(&world, Call::Get(1)).await, Class::Match);
+    assert_eq!(read(&world, Call::Get(1)).await, Class::Neither);
     let report = world.handle.report();
     assert!(
-        !report.clean && report.canary.seen == 0,
+        !report.clean && report.canary.seen == 0 && report.compared == 0,
         "two absent rows hold nothing: {report:?}"
     );
     world.both(1, 7);
@@ -353,17 +353,23 @@ async fn an_empty_or_unreachable_new_side_never_reads_as_a_match() {
         }));
         world.legacy.set(1, 7);
         world.new.fails(fault);
-        // A row that legacy has, and one that it has not; where new answers, both have not.
-        for id in [1, 1, 2]
-            .into_iter()
-            .take(if fault == Fault::None { 2 } else { 3 })
-        {
-            let class = read(&world, Call::Get(id)).await;
-            assert_ne!(class, Class::Match, "{fault:?} {named} {id}");
+        // Rows that legacy has, and one that it has not; then it has none either.
+        let list = || Call::List { tolerant: false };
+        let calls = [Call::Get(1), Call::Get(1), Call::Get(2), list(), list()];
+        for call in calls {
+            let class = read(&world, call.clone()).await;
+            assert_ne!(class, Class::Match, "{fault:?} {named} {call:?}");
+        }
+        world.legacy.remove(1);
+        for call in [Call::Get(1), list()] {
+            let class = read(&world, call.clone()).await;
+            let neither = fault == Fault::None;
+            assert_eq!(class == Class::Neither, neither, "{fault:?} {call:?}");
+            assert_ne!(class, Class::Match, "{fault:?} {named} {call:?}");
         }
         let report = world.handle.report();
         assert!(
-            !report.clean && report.canary.seen == 0,
+            !report.clean && report.canary.seen == 0 && report.compared == report.confirmed,
             "{fault:?}: {report:?}"
         );
     }
