@@ -42,7 +42,11 @@ pub struct Limits {
     /// How long a difference has to heal before the second look. Default 500 ms.
     pub second_look_after: Duration,
     /// A shadow read is shed when the caller's own answer took longer, as far as that is known: an answer
-    /// at once is timed by [`time_one_in`](Limits::time_one_in). Default 1 s.
+    /// at once is timed by [`time_one_in`](Limits::time_one_in). Where the follower answered, and the authority is to
+    /// be asked in the shadow: while the authority is slow. A shadow call of it that took longer, or not even
+    /// answered within [`shadow_time`](Limits::shadow_time), makes it so, and eight in a row that took no longer end it;
+    /// meanwhile one such read at a time is compared, the others are shed. Those under way go on.
+    /// What the follower takes sheds nothing. Default 1 s.
     pub shed_over: Duration,
     /// The most elements of a list that is compared; a longer one is shed. Default 1,000.
     pub list_elements: usize,

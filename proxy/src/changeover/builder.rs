@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::ChangeoverLayer;
 use crate::call::{Ack, Classify, Duplicate, Failure, KeylessReads, Outcome};
-use crate::desk::{Budget, Desk, Instrument, Places, PoolWaiting, Spelled};
+use crate::desk::{Budget, Desk, Instrument, Places, PoolWaiting, Slow, Spelled};
 use crate::dual_write::DualWriteLayer;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
@@ -295,6 +295,7 @@ where
             reservoir: Reservoir::seeded(EXAMPLES_PER_FIELD, FIELDS_WITH_EXAMPLES, seed),
             instrument: Instrument::new(self.control, self.report),
             budget: Budget::new(limits.shadows_per_second, self.pool_waiting),
+            slow: Slow::default(),
             seed,
             draws: AtomicU64::new(0),
             write_room: Arc::new(Semaphore::new(writes)),

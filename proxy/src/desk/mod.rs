@@ -6,6 +6,7 @@ mod drain;
 mod instrument;
 mod keys;
 mod places;
+mod slow;
 mod sweep;
 
 use std::fmt;
@@ -30,6 +31,7 @@ pub use drain::Drained;
 pub(crate) use instrument::Instrument;
 pub(crate) use keys::Spelled;
 pub(crate) use places::{Held, Places};
+pub(crate) use slow::Slow;
 
 use crate::call::{Kind, Operation, Touched};
 use crate::limits::Limits;
@@ -65,6 +67,7 @@ pub(crate) struct Desk {
     pub(crate) reservoir: Reservoir,
     pub(crate) instrument: Instrument,
     pub(crate) budget: Budget,
+    pub(crate) slow: Slow,
     pub(crate) seed: u64,
     pub(crate) draws: AtomicU64,
     pub(crate) write_room: Arc<Semaphore>,
@@ -251,6 +254,14 @@ impl Desk {
             Ok(Err(_panic)) => Err(Unanswered::Panicked.into()),
             Err(_elapsed) => Err(Unanswered::Slow.into()),
         }
+    }
+
+    /// `place` took so long for a call of a shadow read; `None` if it was not waited for any longer.
+    pub(crate) fn shadow_took(&self, place: Place, took: Option<Duration>) {
+        let serving = self.flags.load().serving();
+        let authority = serving.is_ok_and(|stage| stage.authority() == place);
+        let slow = took.is_none_or(|took| took > self.limits.shed_over);
+        self.slow.answered(place, authority, slow);
     }
 
     /// Where an abandoned write goes on, and its place in the count.

@@ -280,7 +280,8 @@ pub(super) async fn asked(
         Ok(Err(_panic)) => (StoreEnd::Error, Answer::Failed),
         Err(_elapsed) => (StoreEnd::Timeout, Answer::TimedOut),
     };
-    desk.metrics
-        .store(place, StoreKind::Shadow, end, began.elapsed());
+    let took = began.elapsed();
+    desk.metrics.store(place, StoreKind::Shadow, end, took);
+    desk.shadow_took(place, (end != StoreEnd::Timeout).then_some(took));
     answer
 }

@@ -27,7 +27,7 @@
 //!    it was not, the [report](crate::Handle::report) is not clean. No counter or sample knows of it
 //!    but `changeover_canary_total`.
 //! 7. Every sampled read ends in exactly one class. What had no room ([`Limits::shadows`](crate::Limits::shadows)),
-//!    came while the answering side was slow ([`Limits::shed_over`](crate::Limits::shed_over)) or while
+//!    came while the answering side or the authority was slow ([`Limits::shed_over`](crate::Limits::shed_over)) or while
 //!    [callers wait for connections](crate::Builder::pool_waiting), is a list longer than
 //!    [`Limits::list_elements`](crate::Limits::list_elements), or was left by its caller, is shed,
 //!    and counted by its reason (`changeover_shed_total`).

@@ -41,6 +41,8 @@ struct Compare<Req, Res, E> {
     answered: bool,
     /// Whether a place is reserved for it.
     reserved: bool,
+    /// Whether it is the one that tries a slow authority.
+    tries: bool,
 }
 
 impl<Req, Res, E> Compare<Req, Res, E> {
@@ -51,6 +53,7 @@ impl<Req, Res, E> Compare<Req, Res, E> {
             open: true,
             answered: false,
             reserved: false,
+            tries: false,
         }
     }
 
@@ -89,6 +92,9 @@ impl<Req, Res, E> Drop for Compare<Req, Res, E> {
         } else if self.open {
             self.desk().metrics.shed(Shed::Unanswered);
             self.count(Class::Shed);
+        }
+        if self.tries {
+            self.desk().slow.give_up();
         }
         // Whoever waits for the last place may look at the counters then.
         if self.reserved {
@@ -151,6 +157,13 @@ where
         }
         if took.is_some_and(|took| took.time > desk.limits.shed_over) {
             return self.compare.shed(Shed::Slow);
+        }
+        // The caller's answer says nothing of the authority where the follower gave it.
+        if desk.slow.is(place.other()) {
+            self.compare.tries = desk.slow.may_try();
+            if !self.compare.tries {
+                return self.compare.shed(Shed::Slow);
+            }
         }
         if desk.pool_waits() {
             return self.compare.shed(Shed::Pool);

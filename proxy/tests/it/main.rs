@@ -27,6 +27,8 @@ mod ramped;
 mod served;
 /// What a service made by the layers is.
 mod shape;
+/// Shadow reads of a slow authority.
+mod slow;
 /// Which reads are timed.
 mod timed;
 /// Transactions of the application.
