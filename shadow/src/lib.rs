@@ -93,6 +93,9 @@ mod tally;
 mod latency;
 mod report;
 
+#[cfg(test)]
+mod tests;
+
 pub use canary::altered;
 pub use diff::{FieldDiff, MAX_DEPTH, SetDiff, diff, diff_legacy, diff_new, diff_sets};
 pub use fields::Fields;
