@@ -1,7 +1,9 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use changeover::flags::{Entity, Epoch, Flags, Percent};
-use changeover::proxy::{Changeover, Operation, Refused};
+use changeover::proxy::{Changeover, Handle, Operation, Refused};
+use changeover::repository::{BoxFuture, Either, Methods};
 use changeover::shadow::{Class, Json};
 use changeover::worker::guard;
 use sqlx::SqlitePool;
@@ -86,4 +88,125 @@ async fn shadow_reads_need_no_connection_of_the_callers_pools() {
     let layer = builder().pool_waiting(waiting).build().unwrap();
     assert_eq!(compared(&layer).await.of(Class::Shed), 1);
     drop(kept);
+}
+
+/// A repository of two, as a trait of boxed futures has it.
+trait Titles: Send + Sync {
+    fn title(&self, id: i64) -> BoxFuture<'_, Result<Option<String>, Refused>>;
+}
+
+changeover::repository! {
+    struct MovingTitles: Titles, Refused;
+    title(id: i64) -> Option<String> = read(id);
+}
+
+/// The same as a trait of `async` methods, whose repositories are of two types.
+#[changeover::layered(MovingNames)]
+trait Names {
+    #[call(read(id))]
+    async fn name(&self, id: i64) -> Result<Option<String>, Refused>;
+}
+
+struct Legacy(SqlitePool);
+struct New(SqlitePool);
+
+impl Titles for Legacy {
+    fn title(&self, id: i64) -> BoxFuture<'_, Result<Option<String>, Refused>> {
+        Box::pin(titles(&self.0).oneshot(id))
+    }
+}
+
+impl Titles for New {
+    fn title(&self, id: i64) -> BoxFuture<'_, Result<Option<String>, Refused>> {
+        Box::pin(titles(&self.0).oneshot(id))
+    }
+}
+
+impl Names for Legacy {
+    async fn name(&self, id: i64) -> Result<Option<String>, Refused> {
+        self.title(id).await
+    }
+}
+
+impl Names for New {
+    async fn name(&self, id: i64) -> Result<Option<String>, Refused> {
+        self.title(id).await
+    }
+}
+
+/// A layer around repositories over the callers' pools, with a probe over those pools or without;
+/// its one caller, and its handle.
+type Around = fn([SqlitePool; 2], Option<[SqlitePool; 2]>) -> (Reading, Handle);
+type Reading = BoxFuture<'static, Result<Option<String>, Refused>>;
+
+fn by_repository(
+    [legacy, new]: [SqlitePool; 2],
+    probe: Option<[SqlitePool; 2]>,
+) -> (Reading, Handle) {
+    let mut builder = Changeover::builder(comparing());
+    if let Some([legacy, new]) = probe {
+        builder = builder.probe(
+            Methods::<dyn Titles>::of(Arc::new(Legacy(legacy))),
+            Methods::<dyn Titles>::of(Arc::new(New(new))),
+        );
+    }
+    let titles = MovingTitles::around(builder, Arc::new(Legacy(legacy)), Arc::new(New(new)));
+    let titles = titles.unwrap();
+    let handle = titles.handle();
+    (Box::pin(async move { titles.title(1).await }), handle)
+}
+
+fn by_attribute(
+    [legacy, new]: [SqlitePool; 2],
+    probe: Option<[SqlitePool; 2]>,
+) -> (Reading, Handle) {
+    let mut builder = Changeover::builder(comparing());
+    if let Some([legacy, new]) = probe {
+        builder = builder.probe(
+            Methods::of(Arc::new(Either::Legacy(Legacy(legacy)))),
+            Methods::of(Arc::new(Either::New(New(new)))),
+        );
+    }
+    let names = MovingNames::around(builder, Legacy(legacy), New(new)).unwrap();
+    let handle = names.handle();
+    (Box::pin(async move { names.name(1).await }), handle)
+}
+
+#[tokio::test]
+async fn a_probe_of_repositories_is_asked_in_place_of_the_callers() {
+    for around in [by_repository as Around, by_attribute as Around] {
+        let folder = tempfile::tempdir().unwrap();
+        let [legacy, new] = ["legacy.db", "new.db"].map(|file| folder.path().join(file));
+        let callers = [pool(&legacy, 1).await, pool(&new, 1).await];
+        let probe = [pool(&legacy, 1).await, pool(&new, 1).await];
+        for (pool, title) in callers.iter().zip(["lamp", "chair"]) {
+            let rows = format!(
+                "CREATE TABLE rows (id INTEGER PRIMARY KEY, title TEXT); INSERT INTO rows VALUES (1, '{title}')"
+            );
+            sqlx::raw_sql(sqlx::AssertSqlSafe(rows))
+                .execute(pool)
+                .await
+                .unwrap();
+        }
+        let found = async |probe| {
+            let (read, handle) = around(callers.clone(), probe);
+            assert_eq!(read.await.unwrap().as_deref(), Some("lamp"));
+            // From now on the callers have no connection to give.
+            let _kept = [
+                callers[0].acquire().await.unwrap(),
+                callers[1].acquire().await.unwrap(),
+            ];
+            let _ = handle.close_and_wait(Duration::from_secs(30)).await;
+            let totals = handle.compared();
+            let ended = totals.by_class().find(|(_, count)| *count == 1);
+            ended.expect("it has ended").0
+        };
+        // Both sides once more for the second look.
+        assert_eq!(found(Some(probe)).await, Class::Mismatch);
+        assert_eq!(
+            found(None).await,
+            Class::Timeout,
+            "it waits for the callers"
+        );
+    }
 }
