@@ -34,7 +34,9 @@ pub struct Limits {
     /// How long each call of a shadow read, and each of its questions, may take. Default 1 s.
     pub shadow_time: Duration,
     /// The most shadow reads a second, on the average: of the reads that the flags' percentage draws, a
-    /// share is compared that follows the load, the same for all reads of about a second. A
+    /// share is compared that follows the load, the same for all reads of one operation in about a second. Each
+    /// [declared](crate::Builder::operations) operation has at least an equal part of the rate, as far as it is
+    /// read so often: a busy one starves no rare one. All that were not declared are one. A
     /// sudden rise costs twice as many, or ten. What is left out counts as shed (`rate`), but not in the
     /// tally: it was not sampled. 0 compares nothing. Default: no bound but the percentage and
     /// [`shadows`](Limits::shadows).

@@ -147,7 +147,7 @@ impl<Req: 'static, Res: 'static, E: 'static> Plan<Req, Res, E> {
             pinned,
             listed: exceptions.and_then(|exceptions| exceptions.listed(keys, routing)),
             covered: decides && self.covered(operation, read_new)?,
-            sampled: self.desk.samples(sample),
+            sampled: self.desk.samples(sample, operation.name),
             ..Circumstances::default()
         })
     }

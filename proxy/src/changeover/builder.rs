@@ -294,7 +294,11 @@ where
             tally: Arc::new(Tally::new()),
             reservoir: Reservoir::seeded(EXAMPLES_PER_FIELD, FIELDS_WITH_EXAMPLES, seed),
             instrument: Instrument::new(self.control, self.report),
-            budget: Budget::new(limits.shadows_per_second, self.pool_waiting),
+            budget: Budget::new(
+                limits.shadows_per_second,
+                metrics.operations(),
+                self.pool_waiting,
+            ),
             slow: Slow::default(),
             seed,
             draws: AtomicU64::new(0),

@@ -1,18 +1,25 @@
 //! Which of the drawn reads are compared: at most so many a second, and none while a pool waits.
 //!
 //! **The rate.** Of the reads that the flags' percentage draws, each is compared with a chance that is
-//! the same for all reads of an interval, the *share*:
+//! the same for all reads of one operation in an interval, its *share*:
 //!
 //! ```text
-//! share of an interval = min(1, target / (reads drawn per second in the interval before))
+//! share of an operation = min(1, level / (its reads drawn in the interval before, and one, per second))
 //! ```
+//!
+//! The *level* is such that all of them together come to the target: what operations of fewer reads
+//! leave is divided among the others. So a busy operation starves no rare one: each has the target
+//! divided by the number of operations that are read, as far as it is read so often. The one read more
+//! than there were is for operations of few reads. Reckoned with what chance gave them in a second, they
+//! would be compared more often than the level says; and one that was not read has a share, too.
 //!
 //! An interval is a second; it ends early when twice the target was compared in it (or ten reads,
 //! where that is more), so that a sudden rise is followed at once. A token bucket would keep the
 //! rate more strictly and compare the beginning of every burst alone: the reads that come first, of the
 //! callers that come first, while caches and pools are still at rest. Here a read's chance does not
-//! depend on where in the burst it stands. It does differ from interval to interval: a read of a
-//! quiet second counts as much in the tally as one of many in a busy second.
+//! depend on where in the burst it stands. It does differ from interval to interval and between
+//! operations: a read of a quiet second, or of a rare operation, counts as much in the tally as one of
+//! many in a busy second.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -46,22 +53,36 @@ pub(crate) struct Budget {
     pool_waiting: Option<PoolWaiting>,
 }
 
-#[derive(Debug, Clone, Copy)]
 struct Interval {
     /// `None` before the first read.
     began: Option<Instant>,
-    drawn: u32,
     compared: u32,
+    /// Of all reads that are drawn, where they come as in the interval before.
+    share: f64,
+    /// Never empty: the last one is that of all operations that were not declared.
+    operations: Vec<Drawn>,
+}
+
+/// The reads of one operation.
+#[derive(Clone)]
+struct Drawn {
+    reads: u32,
     share: f64,
 }
 
 impl Budget {
-    pub(crate) fn new(target: Option<u32>, pool_waiting: Option<PoolWaiting>) -> Budget {
+    /// For so many declared operations.
+    pub(crate) fn new(
+        target: Option<u32>,
+        operations: usize,
+        pool_waiting: Option<PoolWaiting>,
+    ) -> Budget {
+        let share = if target == Some(0) { 0.0 } else { 1.0 };
         let interval = Interval {
             began: None,
-            drawn: 0,
             compared: 0,
-            share: if target == Some(0) { 0.0 } else { 1.0 },
+            share,
+            operations: vec![Drawn { reads: 0, share }; operations.saturating_add(1)],
         };
         Budget {
             target,
@@ -76,23 +97,64 @@ impl Budget {
 }
 
 impl Interval {
-    /// One more read, which came at `now` and drew `lot`, from 0 to 1: whether it is compared.
-    fn takes(&mut self, target: u32, now: Instant, lot: f64) -> bool {
+    /// One more read of an operation, which came at `now` and drew `lot`, from 0 to 1: whether it is compared.
+    fn takes(&mut self, operation: usize, target: u32, now: Instant, lot: f64) -> bool {
         let early = self.compared >= target.saturating_mul(2).max(TELLING);
         let since = now.saturating_duration_since(*self.began.get_or_insert(now));
         if early || since >= INTERVAL {
-            let per_second = f64::from(self.drawn) / since.as_secs_f64().max(f64::MIN_POSITIVE);
-            *self = Interval {
-                began: Some(now),
-                drawn: 0,
-                compared: 0,
-                share: (f64::from(target) / per_second).min(1.0),
-            };
+            self.divide(
+                f64::from(target),
+                since.as_secs_f64().max(f64::MIN_POSITIVE),
+            );
+            (self.began, self.compared) = (Some(now), 0);
         }
-        self.drawn = self.drawn.saturating_add(1);
-        let taken = lot < self.share;
+        let other = self.operations.len().saturating_sub(1);
+        let Some(drawn) = self.operations.get_mut(operation.min(other)) else {
+            return false;
+        };
+        drawn.reads = drawn.reads.saturating_add(1);
+        let taken = lot < drawn.share;
         self.compared += u32::from(taken);
         taken
+    }
+
+    /// Divides the target among the operations, by what was read of them in so many seconds.
+    fn divide(&mut self, target: f64, seconds: f64) {
+        let rates = || {
+            let reads = self.operations.iter().map(|drawn| f64::from(drawn.reads));
+            reads.map(|reads| reads / seconds)
+        };
+        let level = level(target, rates);
+        self.share = (target / rates().sum::<f64>()).min(1.0);
+        for drawn in &mut self.operations {
+            let reads = f64::from(std::mem::take(&mut drawn.reads)) + 1.0;
+            drawn.share = (level * seconds / reads).min(1.0);
+        }
+    }
+}
+
+/// The most that each of these rates may have, so that together they have `target`; infinite where it is enough
+/// for all. It rises until nobody leaves anything any more: as often as there are rates at most.
+fn level<R: Iterator<Item = f64>>(target: f64, rates: impl Fn() -> R) -> f64 {
+    let mut level = 0.0;
+    loop {
+        let (mut left, mut above) = (target, 0_u32);
+        for rate in rates() {
+            if rate > level {
+                above += 1;
+            } else {
+                left -= rate;
+            }
+        }
+        let next = if above == 0 {
+            f64::INFINITY
+        } else {
+            left / f64::from(above)
+        };
+        if next <= level || above == 0 {
+            return next.max(level);
+        }
+        level = next;
     }
 }
 
@@ -105,15 +167,17 @@ impl fmt::Debug for Budget {
 impl Desk {
     /// Whether a read is compared: one that `percent` draws and the target rate has room for.
     #[inline]
-    pub(crate) fn samples(&self, percent: Percent) -> bool {
-        self.draw(percent) && self.budget.target.is_none_or(|target| self.takes(target))
+    pub(crate) fn samples(&self, percent: Percent, operation: &str) -> bool {
+        let within = |target| self.takes(target, operation);
+        self.draw(percent) && self.budget.target.is_none_or(within)
     }
 
-    fn takes(&self, target: u32) -> bool {
+    fn takes(&self, target: u32, operation: &str) -> bool {
+        let operation = self.metrics.operation(operation);
         let lot = SmallRng::seed_from_u64(self.number()).random();
         let mut interval = lock(&self.budget.interval);
         let before = interval.share;
-        let taken = interval.takes(target, Instant::now(), lot);
+        let taken = interval.takes(operation, target, Instant::now(), lot);
         if interval.share != before {
             self.metrics.sample_share(interval.share);
         }
@@ -142,7 +206,7 @@ impl Desk {
 impl Handle {
     /// Of the reads that the flags' percentage draws, the share that is compared at present, from 0 to
     /// 1: less than 1 while [`Limits::shadows_per_second`](crate::Limits::shadows_per_second) is
-    /// reached.
+    /// reached. It is that of all operations together; a rare one's is greater.
     #[must_use]
     pub fn sample_share(&self) -> f64 {
         self.desk.budget.share()
@@ -157,11 +221,11 @@ mod tests {
     fn compared(target: u32, moments: impl Iterator<Item = f64>, seed: u64) -> Vec<(f64, bool)> {
         let began = Instant::now();
         let mut lots = SmallRng::seed_from_u64(seed);
-        let mut interval = Budget::new(Some(target), None).interval.into_inner();
+        let mut interval = Budget::new(Some(target), 0, None).interval.into_inner();
         let interval = interval.as_mut().expect("nobody panicked");
         let takes = |at: f64| {
             let now = began + Duration::from_secs_f64(at);
-            (at, interval.takes(target, now, lots.random()))
+            (at, interval.takes(0, target, now, lots.random()))
         };
         let mut moments: Vec<f64> = moments.collect();
         moments.sort_by(f64::total_cmp);
@@ -246,5 +310,61 @@ mod tests {
     fn none_is_none() {
         let reads = (0..1_000).map(|read| f64::from(read) / 100.0);
         assert_eq!(count(&compared(0, reads, seed()), 0.0, 100.0), 0);
+    }
+    /// Operations of these rates for a hundred seconds: how many a second are compared of each, from the tenth on.
+    fn compared_of<const N: usize>(target: u32, rates: [f64; N], seed: u64) -> [f64; N] {
+        let mut lots = SmallRng::seed_from_u64(seed);
+        let mut reads: Vec<(f64, usize)> = Vec::new();
+        for (operation, rate) in rates.into_iter().enumerate() {
+            let count = (100.0 * rate) as u32;
+            reads.extend((0..count).map(|_| (lots.random_range(0.0..100.0), operation)));
+        }
+        reads.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+        let began = Instant::now();
+        let mut interval = Budget::new(Some(target), N - 1, None).interval.into_inner();
+        let interval = interval.as_mut().expect("nobody panicked");
+        let mut compared = [0_u32; N];
+        for (at, operation) in reads {
+            let now = began + Duration::from_secs_f64(at);
+            let taken = interval.takes(operation, target, now, lots.random());
+            compared[operation] += u32::from(taken && at >= 10.0);
+        }
+        compared.map(|count| f64::from(count) / 90.0)
+    }
+
+    #[test]
+    fn a_busy_operation_starves_no_rare_one() {
+        let seed = seed();
+        let near = |found: f64, expected: f64| (found - expected).abs() < 0.25 * expected;
+        // All that is rare, and the rest for the busy one.
+        let [busy, rare, seldom] = compared_of(20, [1_000.0, 2.0, 0.2], seed);
+        assert!(near(busy, 17.8) && near(rare, 2.0), "{busy} {rare}");
+        assert!(seldom > 0.1, "{seldom}");
+        // Two that are busy have as much, whatever their rates.
+        let [one, other, rare] = compared_of(20, [1_000.0, 100.0, 4.0], seed);
+        assert!(
+            near(one, 8.0) && near(other, 8.0) && near(rare, 4.0),
+            "{one} {other} {rare}"
+        );
+        // Many of few reads do not add up to more than the target.
+        for rate in [0.1, 0.5, 2.0, 5.0] {
+            let sum: f64 = compared_of(10, [rate; 100], seed).iter().sum();
+            let off = (sum - 10.0).abs();
+            assert!(off < 2.0, "{sum} of a hundred operations of {rate}");
+        }
+    }
+
+    #[test]
+    fn the_level_gives_away_the_target_and_no_more() {
+        let given = |target: f64, rates: &[f64]| {
+            let level = level(target, || rates.iter().copied());
+            let given: f64 = rates.iter().map(|rate| rate.min(level)).sum();
+            (level, given)
+        };
+        assert_eq!(given(10.0, &[100.0, 1.0, 2.0]), (7.0, 10.0));
+        assert_eq!(given(10.0, &[3.0, 0.0, 7.0]), (f64::INFINITY, 10.0));
+        assert_eq!(given(0.0, &[3.0, 0.0]), (0.0, 0.0));
+        assert_eq!(given(9.0, &[5.0, 5.0, 5.0]), (3.0, 9.0));
+        assert_eq!(given(1.0, &[]), (f64::INFINITY, 0.0));
     }
 }

@@ -93,6 +93,11 @@ impl Metrics {
         self.operations.find(name)
     }
 
+    /// How many operations were declared: what [`operation`](Metrics::operation) finds is below that, or is not declared.
+    pub(crate) fn operations(&self) -> usize {
+        self.operations.named.len()
+    }
+
     /// For how many reads that are answered at once this one is timed, if it is drawn.
     #[inline]
     pub(crate) fn drawn(&self) -> Option<u32> {

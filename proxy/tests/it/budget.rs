@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use changeover_flags::Percent;
 use changeover_proxy::{Builder, Limits, Operation, Refused};
-use changeover_shadow::{Class, Value};
+use changeover_shadow::{Class, Compared, Value};
 use futures_util::FutureExt as _;
 use metrics_util::debugging::{DebuggingRecorder, Snapshotter};
 use tower::{Layer as _, ServiceExt as _, service_fn};
@@ -52,6 +52,40 @@ async fn a_target_rate_bounds_what_is_compared_and_counts_what_it_leaves_out() {
         totals.started,
         "what is left out is no part of the tally"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_operation_leaves_a_rare_one_its_part_of_the_rate() {
+    let limits = Limits {
+        shadows_per_second: Some(10),
+        ..Limits::default()
+    };
+    let [gets, lists] = [Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0))];
+    let told = (Arc::clone(&gets), Arc::clone(&lists));
+    let (world, _) = recorded(|builder| {
+        builder
+            .limits(limits)
+            .report(move |compared: &Compared<'_>| {
+                let count = match compared.operation {
+                    "get" => &told.0,
+                    _ => &told.1,
+                };
+                count.fetch_add(1, Ordering::Relaxed);
+            })
+    });
+    world.both(1, 7);
+    // Some 330 reads by key a second and three lists, for a minute.
+    for read in 0..20_000 {
+        world.get(1).await;
+        tokio::time::sleep(STEP).await;
+        if read % 100 == 0 {
+            world.call(Call::List { tolerant: true }).await.unwrap();
+        }
+    }
+    rest().await;
+    let [gets, lists] = [gets, lists].map(|count| count.load(Ordering::Relaxed));
+    assert!(lists > 180, "{lists} of 200 lists");
+    assert!((300..550).contains(&gets), "{gets}");
 }
 
 #[tokio::test(start_paused = true)]
