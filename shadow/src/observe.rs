@@ -17,6 +17,10 @@ use crate::Value;
 /// call is [`Answer::Failed`](crate::Answer::Failed) and is not observed at all, or two failing
 /// stores would agree on absence.
 ///
+/// Two answers of `None`, or of an empty list, are no match ([`Verdict::Neither`](crate::Verdict::Neither)):
+/// nothing was compared. An observer that wraps its list, as in a record with a count, says `None` itself
+/// where the list is empty.
+///
 /// ```
 /// use changeover_shadow::{Json, Observe, Value};
 ///
