@@ -38,6 +38,7 @@ mod alike;
 mod alters;
 mod catalog;
 mod check;
+mod errors;
 mod key;
 mod load;
 mod names;

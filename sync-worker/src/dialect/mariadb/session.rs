@@ -5,16 +5,14 @@ use std::fmt::Write as _;
 use changeover_shadow::Value;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use sqlx::mysql::{
-    MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlRow,
-    MySqlTypeInfo,
-};
+use sqlx::mysql::{MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlRow, MySqlTypeInfo};
 use sqlx::{
     Arguments, AssertSqlSafe, Column as _, ConnectOptions, Either, Executor, Row, SqlSafeStr,
     Statement as _, TypeInfo, ValueRef,
 };
 
-use super::{COPY_ON_AUTHORITY, WRITE_ON_FOLLOWER, rows};
+use super::errors::error;
+use super::rows;
 use crate::dialect::session::{DbError, ErrorClass, Session};
 use crate::dialect::statement::{Arg, Statement};
 
@@ -315,160 +313,9 @@ fn fraction(text: &mut String, bytes: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// What a driver's error means. Codes: mariadb.com/kb/en/mariadb-error-codes.
-pub(super) fn error(source: sqlx::Error) -> DbError {
-    use sqlx::Error as E;
-    let (class, summary) = match &source {
-        E::Database(db) => {
-            let number = db
-                .try_downcast_ref::<MySqlDatabaseError>()
-                .map_or(0, MySqlDatabaseError::number);
-            let state = db.code().unwrap_or_default().into_owned();
-            let (class, what) = class_of(number, &state);
-            let class = match number == 1146 && db.message().contains(".changeover_") {
-                true => ErrorClass::NotInstalled,
-                false => class,
-            };
-            let detail = match shows(number) {
-                true => format!(": {}", db.message()),
-                false => String::new(),
-            };
-            (class, format!("{what} (error {number}{detail})"))
-        }
-        E::Io(_)
-        | E::Tls(_)
-        | E::Protocol(_)
-        | E::PoolClosed
-        | E::PoolTimedOut
-        | E::WorkerCrashed => (ErrorClass::Connection, "the connection failed".to_owned()),
-        E::ColumnDecode { .. } => (
-            ErrorClass::Data,
-            "a text is not valid in its encoding".to_owned(),
-        ),
-        E::Encode(_) => (
-            ErrorClass::Data,
-            "a list or record has no form in MariaDB".to_owned(),
-        ),
-        _ => (ErrorClass::Other, "the driver refused".to_owned()),
-    };
-    DbError {
-        class,
-        summary,
-        source,
-    }
-}
-
-fn class_of(number: u16, state: &str) -> (ErrorClass, &'static str) {
-    match number {
-        1062 | 1586 | 1859 => (ErrorClass::Unique, "a unique value is taken"),
-        1216 | 1217 | 1451 | 1452 => (ErrorClass::ForeignKey, "a referenced row is not there"),
-        1048 | 1364 => (ErrorClass::Data, "a column that must not be null is null"),
-        4025 => (ErrorClass::Data, "a check constraint refuses the row"),
-        1205 | 1213 | 1020 | 1317 | 1412 | 1615 | 1969 => {
-            (ErrorClass::Busy, "lost against other work")
-        }
-        1040 | 1203 | 1226 => (ErrorClass::Busy, "the server takes no more connections"),
-        1365 => (ErrorClass::Data, "a division by zero"),
-        1264 | 1690 | 1292 | 1411 | 1367 => {
-            (ErrorClass::Data, "a value is out of its type's range")
-        }
-        1242 => (ErrorClass::Data, "more than one row where one is expected"),
-        1139 | 1265 | 1366 | 1406 | 3140 | 4035..=4044 => {
-            (ErrorClass::Data, "the column's type refuses the value")
-        }
-        1118 | 1644 => (
-            ErrorClass::Data,
-            "a trigger or procedure of the database refuses the row",
-        ),
-        COPY_ON_AUTHORITY | WRITE_ON_FOLLOWER => (ErrorClass::Other, "a guard refused"),
-        1021 | 1114 => (ErrorClass::Connection, "the disk is full: make room on it"),
-        1053 | 1152..=1161 | 1927 | 4031 => (ErrorClass::Connection, "the connection failed"),
-        // Connections that break off while they are made count against their host.
-        1129 => (
-            ErrorClass::Connection,
-            "the server blocks this host after too many broken connections: FLUSH HOSTS",
-        ),
-        1045 | 1698 => (
-            ErrorClass::Other,
-            "the user or its password is refused: correct the URL's user and password",
-        ),
-        1049 => (
-            ErrorClass::Other,
-            "there is no such database: correct the URL, or create it",
-        ),
-        1044 | 1142 | 1143 | 1227 | 1370 | 1419 => (
-            ErrorClass::Rights,
-            "the user lacks a right: grant it, or connect as one that has it",
-        ),
-        1290 | 1792 | 1836 => (
-            ErrorClass::Other,
-            "the server takes no writes: connect to the primary",
-        ),
-        _ if state == "45000" => (
-            ErrorClass::Data,
-            "a trigger or procedure of the database refuses the row",
-        ),
-        _ if state.starts_with("08") => (ErrorClass::Connection, "the connection failed"),
-        _ if state.starts_with("22") || state.starts_with("23") => {
-            (ErrorClass::Data, "the column's type refuses the value")
-        }
-        _ => (ErrorClass::Other, "the database refused"),
-    }
-}
-
-/// Whether a message names objects alone, and no value of a row.
-fn shows(number: u16) -> bool {
-    matches!(
-        number,
-        1044 | 1045
-            | 1048
-            | 1049
-            | 1054
-            | 1059
-            | 1064
-            | 1072
-            | 1142
-            | 1143
-            | 1146
-            | 1227
-            | 1267
-            | 1305
-            | 1364
-            | 1370
-            | 1419
-            | 1698
-            | 4025
-            | 1235
-            | 1356
-            | 1442
-            | 1415
-            | COPY_ON_AUTHORITY
-            | WRITE_ON_FOLLOWER
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_server_that_goes_down_or_keeps_away_is_tried_again() {
-        for (number, state) in [
-            (1053, "08S01"),
-            (1927, "70100"),
-            (1129, "HY000"),
-            (1184, "08S01"),
-        ] {
-            assert_eq!(
-                class_of(number, state).0,
-                ErrorClass::Connection,
-                "{number}"
-            );
-        }
-        for number in [1040, 1205, 1213] {
-            assert_eq!(class_of(number, "HY000").0, ErrorClass::Busy, "{number}");
-        }
-    }
 
     #[test]
     fn numbers_keep_their_sign_and_all_their_digits() {

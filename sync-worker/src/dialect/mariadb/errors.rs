@@ -1,0 +1,200 @@
+//! What the server's and the driver's errors mean.
+
+use sqlx::mysql::MySqlDatabaseError;
+
+use super::{COPY_ON_AUTHORITY, WRITE_ON_FOLLOWER};
+use crate::dialect::session::{DbError, ErrorClass};
+
+/// What a driver's error means. Codes: mariadb.com/kb/en/mariadb-error-codes.
+pub(super) fn error(source: sqlx::Error) -> DbError {
+    use sqlx::Error as E;
+    let (class, summary) = match &source {
+        E::Database(db) => {
+            let number = db
+                .try_downcast_ref::<MySqlDatabaseError>()
+                .map_or(0, MySqlDatabaseError::number);
+            let state = db.code().unwrap_or_default().into_owned();
+            let (class, what) = class_of(number, &state);
+            let (class, what) = match number {
+                1146 if db.message().contains(".changeover_") => (ErrorClass::NotInstalled, what),
+                _ if is_full(number, db.message()) => FULL,
+                _ => (class, what),
+            };
+            let detail = match shows(number) {
+                true => format!(": {}", db.message()),
+                false => String::new(),
+            };
+            (class, format!("{what} (error {number}{detail})"))
+        }
+        E::Io(_)
+        | E::Tls(_)
+        | E::Protocol(_)
+        | E::PoolClosed
+        | E::PoolTimedOut
+        | E::WorkerCrashed => (ErrorClass::Connection, "the connection failed".to_owned()),
+        E::ColumnDecode { .. } => (
+            ErrorClass::Data,
+            "a text is not valid in its encoding".to_owned(),
+        ),
+        E::Encode(_) => (
+            ErrorClass::Data,
+            "a list or record has no form in MariaDB".to_owned(),
+        ),
+        _ => (ErrorClass::Other, "the driver refused".to_owned()),
+    };
+    DbError {
+        class,
+        summary,
+        source,
+    }
+}
+
+const FULL: (ErrorClass, &str) = (ErrorClass::Connection, "the disk is full: make room on it");
+
+/// A write that failed says why with the number of the operating system, 28 for a disk without room:
+/// `Errcode: 28 "No space left on device"`.
+fn is_full(number: u16, message: &str) -> bool {
+    matches!(number, 3 | 20 | 1026 | 1030) && message.contains(" 28 ")
+}
+
+fn class_of(number: u16, state: &str) -> (ErrorClass, &'static str) {
+    match number {
+        1062 | 1586 | 1859 => (ErrorClass::Unique, "a unique value is taken"),
+        1216 | 1217 | 1451 | 1452 => (ErrorClass::ForeignKey, "a referenced row is not there"),
+        1048 | 1364 => (ErrorClass::Data, "a column that must not be null is null"),
+        4025 => (ErrorClass::Data, "a check constraint refuses the row"),
+        1205 | 1213 | 1020 | 1317 | 1412 | 1615 | 1969 => {
+            (ErrorClass::Busy, "lost against other work")
+        }
+        1040 | 1203 | 1226 => (ErrorClass::Busy, "the server takes no more connections"),
+        1365 => (ErrorClass::Data, "a division by zero"),
+        1264 | 1690 | 1292 | 1411 | 1367 => {
+            (ErrorClass::Data, "a value is out of its type's range")
+        }
+        1242 => (ErrorClass::Data, "more than one row where one is expected"),
+        1139 | 1265 | 1366 | 1406 | 3140 | 4035..=4044 => {
+            (ErrorClass::Data, "the column's type refuses the value")
+        }
+        1118 | 1644 => (
+            ErrorClass::Data,
+            "a trigger or procedure of the database refuses the row",
+        ),
+        COPY_ON_AUTHORITY | WRITE_ON_FOLLOWER => (ErrorClass::Other, "a guard refused"),
+        1021 | 1114 => FULL,
+        1053 | 1152..=1161 | 1927 | 4031 => (ErrorClass::Connection, "the connection failed"),
+        // Connections that break off while they are made count against their host.
+        1129 => (
+            ErrorClass::Connection,
+            "the server blocks this host after too many broken connections: FLUSH HOSTS",
+        ),
+        1045 | 1698 => (
+            ErrorClass::Other,
+            "the user or its password is refused: correct the URL's user and password",
+        ),
+        1049 => (
+            ErrorClass::Other,
+            "there is no such database: correct the URL, or create it",
+        ),
+        1044 | 1142 | 1143 | 1227 | 1370 | 1419 => (
+            ErrorClass::Rights,
+            "the user lacks a right: grant it, or connect as one that has it",
+        ),
+        1290 | 1792 | 1836 => (
+            ErrorClass::Other,
+            "the server takes no writes: connect to the primary",
+        ),
+        _ if state == "45000" => (
+            ErrorClass::Data,
+            "a trigger or procedure of the database refuses the row",
+        ),
+        _ if state.starts_with("08") => (ErrorClass::Connection, "the connection failed"),
+        _ if state.starts_with("22") || state.starts_with("23") => {
+            (ErrorClass::Data, "the column's type refuses the value")
+        }
+        _ => (ErrorClass::Other, "the database refused"),
+    }
+}
+
+/// Whether a message names objects alone, and no value of a row.
+fn shows(number: u16) -> bool {
+    matches!(
+        number,
+        1044 | 1045
+            | 1048
+            | 1049
+            | 1054
+            | 1059
+            | 1064
+            | 1072
+            | 1142
+            | 1143
+            | 1146
+            | 1227
+            | 1267
+            | 1305
+            | 1364
+            | 1370
+            | 1419
+            | 1698
+            | 4025
+            | 1235
+            | 1356
+            | 1442
+            | 1415
+            | COPY_ON_AUTHORITY
+            | WRITE_ON_FOLLOWER
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_goes_down_or_keeps_away_is_tried_again() {
+        for (number, state) in [
+            (1053, "08S01"),
+            (1927, "70100"),
+            (1129, "HY000"),
+            (1184, "08S01"),
+        ] {
+            assert_eq!(
+                class_of(number, state).0,
+                ErrorClass::Connection,
+                "{number}"
+            );
+        }
+        for number in [1040, 1205, 1213] {
+            assert_eq!(class_of(number, "HY000").0, ErrorClass::Busy, "{number}");
+        }
+    }
+
+    #[test]
+    fn a_write_without_room_is_a_full_disk() {
+        let full = [
+            (
+                3,
+                "Error writing file './x/y.MAI' (Errcode: 28 \"No space left on device\")",
+            ),
+            (
+                1026,
+                "Error writing file 'x' (errno: 28 \"No space left on device\")",
+            ),
+            (
+                1030,
+                "Got error 28 \"No space left on device\" from storage engine InnoDB",
+            ),
+        ];
+        for (number, message) in full {
+            assert!(is_full(number, message), "{message}");
+        }
+        for number in [1021, 1114] {
+            assert_eq!(class_of(number, "HY000"), FULL);
+        }
+        assert!(!is_full(
+            1030,
+            "Got error 5 \"Input/output error\" from storage engine"
+        ));
+        assert!(!is_full(1062, "Duplicate entry ' 28 ' for key 'PRIMARY'"));
+    }
+}
