@@ -7,8 +7,7 @@ use changeover::worker::dialect::session::Database;
 use changeover::worker::migration::Migration;
 
 use super::command::forge;
-use crate::protocol::market::{Market, Plain, Topology, backfill, drain};
-use crate::support;
+use crate::protocol::market::{Engine, Market, Plain, Topology, backfill, drain};
 
 /// What each check says: `clean`, or what it found, or why it could not.
 async fn said(checks: &Checks) -> BTreeMap<String, String> {
@@ -39,12 +38,17 @@ fn map<const N: usize>(of: [(&str, &str); N]) -> BTreeMap<String, String> {
 
 /// Changes the new side past its guards and its foreign keys.
 async fn forge_without_keys(market: &Market, sql: &str) {
-    match market.new.is_postgres() {
-        true => {
+    match market.new.engine() {
+        Engine::Postgres => {
             let off = "SET LOCAL session_replication_role = 'replica'";
             forge(market, &format!("{off}; {sql}")).await;
         }
-        false => {
+        Engine::Mariadb => {
+            let forced = Engine::Mariadb.forced(sql);
+            let sql = format!("SET foreign_key_checks = 0; {forced}; SET foreign_key_checks = 1");
+            market.new.run(&sql).await;
+        }
+        Engine::Sqlite => {
             let sql = format!(
                 "PRAGMA foreign_keys = OFF; BEGIN IMMEDIATE; INSERT INTO changeover_copying VALUES ('x'); \
                  {sql}; DELETE FROM changeover_copying; COMMIT; PRAGMA foreign_keys = ON"
@@ -73,6 +77,16 @@ async fn built_in_checks_find_what_they_name_and_nothing_else_between_engines() 
     ] {
         built_in_checks_find_what_they_name_and_nothing_else(topology).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn built_in_checks_find_what_they_name_and_nothing_else_on_mariadb() {
+    built_in_checks_find_what_they_name_and_nothing_else(Topology::MariadbTwoDatabases).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn built_in_checks_find_what_they_name_and_nothing_else_to_mariadb() {
+    built_in_checks_find_what_they_name_and_nothing_else(Topology::PostgresToMariadb).await;
 }
 
 async fn built_in_checks_find_what_they_name_and_nothing_else(topology: Topology) {
@@ -173,17 +187,9 @@ columns = { legacy_id = "id", kind_id = { lookup = "kind", by = "kind" } }
 "#;
 
 /// A reference of the mapping without a foreign key, and ids that a sequence gives.
-async fn unkept(postgres: bool) {
-    let (_folder, legacy_url, new_url) = match postgres {
-        true => {
-            let (legacy, new) = support::postgres::fresh_pair().await;
-            (None, legacy, new)
-        }
-        false => {
-            let (folder, legacy, new) = support::sqlite_pair();
-            (Some(folder), legacy, new)
-        }
-    };
+async fn unkept(topology: Topology) {
+    let (_folder, legacy_url, new_url) = topology.databases().await;
+    let engine = topology.new_engine();
     let (legacy, new) = (Plain::open(&legacy_url).await, Plain::open(&new_url).await);
     legacy
         .run(
@@ -191,16 +197,17 @@ async fn unkept(postgres: bool) {
              INSERT INTO items VALUES (1, 'a'), (2, 'a'), (3, NULL), (4, 'b')",
         )
         .await;
-    let id = match postgres {
-        true => "serial PRIMARY KEY",
-        false => "INTEGER PRIMARY KEY AUTOINCREMENT",
+    let id = match engine {
+        Engine::Postgres => "serial PRIMARY KEY",
+        Engine::Sqlite => "INTEGER PRIMARY KEY AUTOINCREMENT",
+        Engine::Mariadb => "int AUTO_INCREMENT PRIMARY KEY",
     };
-    new.run(&format!(
-        "CREATE TABLE kinds (id bigint PRIMARY KEY NOT NULL, code text NOT NULL UNIQUE); \
+    new.run(&engine.schema(&format!(
+        "CREATE TABLE kinds (id bigint PRIMARY KEY NOT NULL, code {{exact}} NOT NULL UNIQUE); \
          CREATE TABLE goods (id {id}, legacy_id bigint NOT NULL UNIQUE, kind_id bigint); \
-         CREATE TABLE offers (number bigint NOT NULL, goods_id int REFERENCES goods); \
+         CREATE TABLE offers (number bigint NOT NULL, goods_id int REFERENCES goods (id)); \
          INSERT INTO kinds VALUES (11, 'a'), (12, 'b')"
-    ))
+    )))
     .await;
     let (old, to) = (Database::open(&legacy_url), Database::open(&new_url));
     let mapping = Market::mapping(UNKEPT);
@@ -212,35 +219,51 @@ async fn unkept(postgres: bool) {
     assert_eq!(unclean(&migration).await, map([]));
 
     let mut forged = "UPDATE goods SET kind_id = 13 WHERE legacy_id IN (1, 2)".to_owned();
-    forged = match postgres {
-        true => format!(
+    forged = match engine {
+        Engine::Mariadb => format!(
+            "SET foreign_key_checks = 0; SET @changeover_copy = 1; START TRANSACTION; {forged}; \
+             INSERT INTO offers VALUES (1, 77), (2, NULL); COMMIT; SET @changeover_copy = NULL; \
+             SET foreign_key_checks = 1"
+        ),
+        Engine::Postgres => format!(
             "BEGIN; SET LOCAL changeover.copy = 'on'; SET LOCAL session_replication_role = 'replica'; \
              {forged}; INSERT INTO offers VALUES (1, 77), (2, NULL); COMMIT; SELECT setval('goods_id_seq', 3)"
         ),
-        false => format!(
+        Engine::Sqlite => format!(
             "PRAGMA foreign_keys = OFF; BEGIN; INSERT INTO changeover_copying VALUES ('x'); {forged}; \
              INSERT INTO offers VALUES (1, 77), (2, NULL); DELETE FROM changeover_copying; COMMIT; \
              UPDATE sqlite_sequence SET seq = 3 WHERE name = 'goods'; PRAGMA foreign_keys = ON"
         ),
     };
     new.run(&forged).await;
-    let expected = map([
+    let mut expected = map([
         ("orphan:goods.kind_id", "2: 1, 2"),
         // The mapping does not name the table: what it refers to tells the row.
         ("orphan:offers.goods_id", "1: 77"),
         ("sequence:goods.id", "1: the next id is 4, and 4 is taken"),
     ]);
+    if engine == Engine::Mariadb {
+        // A column counts on from its greatest id, whatever it is told.
+        new.run("ALTER TABLE goods AUTO_INCREMENT = 1").await;
+        expected.remove("sequence:goods.id");
+    }
     assert_eq!(unclean(&migration).await, expected);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn references_without_a_foreign_key_and_sequences_are_looked_at_on_sqlite() {
-    unkept(false).await;
+    unkept(Topology::SqliteTwoFiles).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn references_without_a_foreign_key_and_sequences_are_looked_at_on_postgres() {
-    unkept(true).await;
+    unkept(Topology::PostgresTwoDatabases).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn references_without_a_foreign_key_are_looked_at_on_mariadb() {
+    unkept(Topology::MariadbTwoDatabases).await;
+    unkept(Topology::SqliteToMariadb).await;
 }
 
 /// A row may stand in any partition: the parts of such a foreign key are not looked at one by one.

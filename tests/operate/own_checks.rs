@@ -10,23 +10,34 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
 use super::command::Desk;
 use super::until;
-use crate::protocol::market::{Market, Topology, verify};
+use crate::protocol::market::{Engine, Market, Topology, verify};
 
 /// Checks of one's own: what they do wrong in many ways, and two that do not.
 async fn own_checks(market: &Market) -> String {
     let smuggled = "CREATE TABLE smuggled (n int); INSERT INTO smuggled VALUES (0)";
     market.new.run(smuggled).await;
-    if market.topology.is_postgres() {
-        let smuggle = "CREATE FUNCTION smuggle() RETURNS int LANGUAGE sql AS 'INSERT INTO smuggled VALUES (1) RETURNING n'";
-        market.new.run(smuggle).await;
-    }
-    let (hangs, writes, two) = match market.topology.is_postgres() {
-        true => (
+    let smuggle = match market.new.engine() {
+        Engine::Postgres => {
+            "CREATE FUNCTION smuggle() RETURNS int LANGUAGE sql AS 'INSERT INTO smuggled VALUES (1) RETURNING n'"
+        }
+        Engine::Mariadb => {
+            "CREATE FUNCTION smuggle() RETURNS int BEGIN INSERT INTO smuggled VALUES (1); RETURN 1; END"
+        }
+        Engine::Sqlite => "",
+    };
+    market.new.run(smuggle).await;
+    let (hangs, writes, two) = match market.new.engine() {
+        Engine::Mariadb => (
+            "SELECT count(*) FROM seq_1_to_100000 a, seq_1_to_100000 b, seq_1_to_100000 c WHERE a.seq + b.seq = -c.seq",
+            "SELECT smuggle()",
+            "SELECT 1) AS a; DELETE FROM smuggled; SELECT * FROM (SELECT 1",
+        ),
+        Engine::Postgres => (
             "SELECT pg_sleep(60)",
             "SELECT smuggle()",
             "SELECT 1) AS a(b); DELETE FROM smuggled; SELECT * FROM (SELECT 1",
         ),
-        false => (
+        Engine::Sqlite => (
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n",
             "SELECT 1); INSERT INTO smuggled VALUES (1); SELECT * FROM (SELECT 1",
             "SELECT 1); DELETE FROM smuggled; SELECT * FROM (SELECT 1",
@@ -95,13 +106,17 @@ async fn no_check_hides_another(topology: Topology) {
         named("hangs")
     );
     failed("writes", "may only read");
-    match topology.is_postgres() {
-        true => failed("two", "multiple commands"),
-        false => failed("two", "may only read"),
+    match topology.new_engine() {
+        Engine::Postgres => failed("two", "multiple commands"),
+        Engine::Sqlite => failed("two", "may only read"),
+        Engine::Mariadb => failed("two", "1064"),
     }
     failed("bad", "nothing");
     failed("quoted", "nothing");
-    failed("delete", "syntax error");
+    match topology.new_engine() {
+        Engine::Mariadb => failed("delete", "1064"),
+        _ => failed("delete", "syntax error"),
+    }
     let smuggled = "SELECT CAST(sum(n) + count(*) AS text) FROM smuggled";
     assert_eq!(market.new.text(smuggled).await, "1");
     for name in ["clean", "rows", "rows (2)", "sequence:pictures.id"] {
@@ -145,6 +160,70 @@ async fn no_check_hides_another_on_sqlite() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_check_hides_another_on_postgres() {
     no_check_hides_another(Topology::PostgresTwoDatabases).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_check_hides_another_on_mariadb() {
+    no_check_hides_another(Topology::MariadbTwoDatabases).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_check_hides_another_to_mariadb() {
+    no_check_hides_another(Topology::SqliteToMariadb).await;
+}
+
+/// By command: a line for each check, again after its time, until Ctrl-C, whatever it finds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn checks_follow_by_command() {
+    let market = Market::start(Topology::SqliteToMariadb).await;
+    market.fill(20).await;
+    let desk = Desk::of(&market);
+    desk.run("install").await.with(0);
+    desk.run("backfill").await.with(0);
+    let config = std::fs::read_to_string(desk.path("changeover.toml")).unwrap();
+    let own = "checks.every_seconds = 3600\n[[entity.listings.check]]\nname = 'dear'\nplace = 'new'\n\
+        every_seconds = 1\nsql = 'SELECT listing_id FROM variants WHERE price > 19'\n";
+    std::fs::write(desk.path("changeover.toml"), config + own).unwrap();
+    let mut follow = desk.begin("check --follow --json");
+    let out = follow.stdout.take().unwrap();
+    let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(out));
+    let mut next = async || {
+        let line = tokio::time::timeout(Duration::from_secs(30), lines.next_line()).await;
+        let line = line.expect("it says nothing").unwrap().unwrap();
+        let said: serde_json::Value = serde_json::from_str(&line).unwrap();
+        (said["check"].as_str().unwrap().to_owned(), said)
+    };
+    let mut seen = BTreeMap::new();
+    while seen.len() < 9 {
+        let (name, said) = next().await;
+        seen.insert(name, said);
+    }
+    assert_eq!(seen["dear"]["outcome"], "found", "{seen:?}");
+    assert_eq!(seen["dear"]["rows"], 2, "{seen:?}");
+    let (dear, rest): (Vec<_>, Vec<_>) = seen.iter().partition(|(name, _)| *name == "dear");
+    assert!(
+        rest.iter().all(|(_, said)| said["outcome"] == "clean"),
+        "{rest:?}"
+    );
+    assert_eq!(dear.len(), 1);
+    // The others are hourly.
+    market
+        .legacy
+        .run("UPDATE listings SET price = 1 WHERE id = 20")
+        .await;
+    desk.run("drain --within 30").await.with(0);
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        let (name, said) = next().await;
+        assert_eq!(name, "dear");
+        if said["rows"] == 1 {
+            break;
+        }
+        assert!(Instant::now() < until, "{said}");
+    }
+    crate::support::watchdog::signal("INT", &[follow.id().unwrap()]);
+    let ended = super::command::ended(follow).await.with(0);
+    assert_eq!(ended.err, "");
 }
 
 /// What the series of checks say, by name and check. Looking takes every one of them back to 0.

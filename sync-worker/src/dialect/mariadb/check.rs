@@ -12,6 +12,10 @@ use crate::dialect::catalog::{Column, Table};
 use crate::dialect::check::Checks;
 use crate::dialect::session::{DbError, Session};
 
+/// A snapshot in which nothing is written, by a function neither.
+const READING: &str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; \
+    START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
+
 impl Checks for Mariadb {
     fn connect_reading(&self, limit: Duration) -> BoxFuture<'_, Result<Box<dyn Session>, DbError>> {
         async move {
@@ -19,7 +23,7 @@ impl Checks for Mariadb {
             if let Some(limit) = self.statement_limit(limit) {
                 session.script(&limit).await?;
             }
-            session.script(self.begin_snapshot()).await?;
+            session.script(READING).await?;
             Ok(session)
         }
         .boxed()
