@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::stand::{Stand, rows};
+use super::stand::Stand;
 use super::writers::Tally;
 use crate::operate::command::Ended;
 
@@ -12,6 +12,7 @@ pub struct Verdict {
     /// Everything that was found wrong.
     pub problems: Vec<String>,
     landed: BTreeMap<&'static str, u64>,
+    killed: BTreeMap<&'static str, u64>,
     compared: u64,
     written: u64,
     report: String,
@@ -19,9 +20,14 @@ pub struct Verdict {
 
 impl Verdict {
     /// # Panics
-    /// When anything was wrong, when fewer than `strikes` landed, or when next to nothing happened.
-    pub fn expect_clean(self, strikes: u64) {
+    /// When anything was wrong, when fewer than `strikes` landed, when one of `struck` died less often than
+    /// `kills` times, or when next to nothing happened.
+    pub fn expect_clean(self, strikes: u64, struck: &[&'static str], kills: u64) {
         println!("{}", self.report);
+        // Past the capture of a passing test's output.
+        let test = std::thread::current().name().unwrap_or("test").to_owned();
+        let counts = format!("{test}: killed {:?} by {strikes} strikes\n", self.killed);
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), counts.as_bytes());
         let first = &self.problems[..self.problems.len().min(10)];
         assert!(
             self.problems.is_empty(),
@@ -31,6 +37,10 @@ impl Verdict {
         );
         let landed: u64 = self.landed.values().sum();
         assert_eq!(landed, strikes, "{}", self.report);
+        for one in struck {
+            let times = self.killed.get(one).copied().unwrap_or(0);
+            assert!(times >= kills, "{one} died {times} times: {}", self.report);
+        }
         let at_the_sweep = self.landed.get("sweep").copied().unwrap_or(0);
         assert!(
             at_the_sweep >= strikes / 4 && at_the_sweep < strikes,
@@ -95,6 +105,7 @@ impl Stand {
         Verdict {
             problems: self.problems,
             landed: self.figures.landed,
+            killed: self.figures.killed,
             compared: seen.compared,
             written: tally.confirmed(),
             report,
@@ -104,7 +115,7 @@ impl Stand {
     /// What the commands report is what can be.
     async fn sane(&mut self, swept: &Ended, verified: &Ended, tally: &Tally) {
         let at = self.place().await;
-        let rows = u64::try_from(rows()).unwrap();
+        let rows = u64::try_from(self.rows).unwrap();
         // A key is passed once, however often its page was; one that was deleted before may be missing,
         // one that was inserted meanwhile may be there.
         let possible = rows.saturating_sub(tally.deleted)..=rows + tally.inserted + 3;
@@ -143,7 +154,7 @@ impl Stand {
                 .cloned()
                 .collect::<Vec<_>>()
         };
-        if legacy != new || (legacy.len() as i64) < rows() / 2 {
+        if legacy != new || (legacy.len() as i64) < self.rows / 2 {
             let (lost, added) = (only(&legacy, &new), only(&new, &legacy));
             self.problems.push(format!(
                 "plain SQL: {problem}; in legacy alone {lost:?}, in new alone {added:?}"

@@ -4,21 +4,27 @@
 //! | file | what it is |
 //! | --- | --- |
 //! | [`stand`] | the marketplace, the processes, the strikes |
+//! | [`servers`] | PostgreSQL and MariaDB, to be killed, and the history on them |
+//! | [`victims`] | whom each strike kills |
 //! | [`judge`] | what must be so in the end |
 //! | [`writers`] | plain SQL on the legacy side, which knows of nothing |
 //!
-//! Half of the strikes fall while history is being swept, spread over the whole of it, the others while
-//! a burst of writes is being drained. A strike counts when it landed: the process was alive, had moved
-//! something in this life, and left something to do.
+//! Half of the strikes at servers fall while history is being swept, spread over the whole of it, the others
+//! while a burst of writes is being drained; at the worker two thirds. A strike counts when it landed: the
+//! process was alive, had moved something in this life, and left something to do. Each run counts who died,
+//! and says it: the sweep, or each engine's server, as often as `CHANGEOVER_STRIKES` says, else it fails.
 //!
 //! Every run prints its seed. Another way to sweep history is another [`Lines`](stand::Lines).
 
 mod judge;
+mod servers;
 mod stand;
+mod victims;
 mod writers;
 
 use crate::protocol::lifecycle::{everywhere, on_mariadb};
 use crate::protocol::market::Topology;
+use crate::protocol::plain::Engine;
 use stand::{BACKFILL, Lines, Stand, Struck};
 
 everywhere!(the_worker);
@@ -36,7 +42,13 @@ mod scenario {
 
     async fn on_parts(topology: Topology, sweep: &'static str) {
         let lines = Lines { sweep, ..BACKFILL };
-        struck(topology, Struck::Worker, lines).await;
+        struck(
+            topology,
+            Struck::Worker,
+            lines,
+            super::super::strikes(topology) / 2,
+        )
+        .await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -83,6 +95,11 @@ mod the_server {
     async fn mariadb_two_databases() {
         killed(Topology::MariadbTwoDatabases, Struck::Server).await;
     }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn postgres_to_mariadb() {
+        killed(Topology::PostgresToMariadb, Struck::Server).await;
+    }
 }
 
 async fn killed(topology: Topology, whom: Struck) {
@@ -94,18 +111,20 @@ async fn killed(topology: Topology, whom: Struck) {
         },
         Struck::Worker => BACKFILL,
     };
-    struck(topology, whom, lines).await;
+    struck(topology, whom, lines, super::strikes(topology)).await;
 }
 
-async fn struck(topology: Topology, whom: Struck, lines: Lines) {
-    let mut stand = Stand::new(topology, whom, lines).await;
-    let strikes = super::strikes(topology);
-    for strike in 0..strikes / 2 {
-        stand.strike_the_sweep(strike, strikes / 2).await;
-    }
-    stand.until_swept().await;
-    for _ in strikes / 2..strikes {
-        stand.strike_the_drain().await;
-    }
-    stand.judge().await.expect_clean(strikes);
+async fn struck(topology: Topology, whom: Struck, lines: Lines, kills: u64) {
+    let mut stand = Stand::new(topology, whom, lines, kills as usize).await;
+    let strikes = stand.strike_all().await;
+    let name = |engine| match engine {
+        Engine::Postgres => "PostgreSQL",
+        Engine::Mariadb => "MariaDB",
+        Engine::Sqlite => panic!("SQLite has no server"),
+    };
+    let die = match whom {
+        Struck::Worker => vec!["sweep"],
+        Struck::Server => vec![name(topology.legacy_engine()), name(topology.new_engine())],
+    };
+    stand.judge().await.expect_clean(strikes, &die, kills);
 }

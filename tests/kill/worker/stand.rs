@@ -9,13 +9,14 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::process::Child;
 use tokio::task::block_in_place;
 
+use super::servers::{Server, fill, on_servers};
+use super::victims::{Pair, Victims};
 use super::writers::Writers;
 use crate::kill::sample::{self, Seen};
 use crate::kill::strikes;
 use crate::operate::command::{Desk, Ended, ended};
-use crate::protocol::market::{Market, Topology};
-use crate::protocol::plain::Engine;
-use crate::support::{self, mariadb::Mariadb, postgres::Postgres};
+use crate::protocol::market::{MAPPING, Market, Topology};
+use crate::support;
 
 /// How the worker is run.
 #[derive(Clone, Copy)]
@@ -47,8 +48,10 @@ pub const TENANTS: i64 = 20;
 /// How long anything may take that is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(super) fn rows() -> i64 {
-    if support::fast() { 1_200 } else { 3_000 }
+/// So much history that each strike at the sweep has its own part of it.
+fn rows(strikes: usize) -> i64 {
+    let one = if support::fast() { 400 } else { 280 };
+    one * (strikes as i64).max(if support::fast() { 3 } else { 10 })
 }
 
 /// Where everything is, by plain SQL.
@@ -58,49 +61,6 @@ pub(super) struct Place {
     pub(super) passed: i64,
     pub(super) swept: bool,
     pub(super) dirty: i64,
-}
-
-/// A server of a run's own.
-pub(super) enum Server {
-    Postgres(Postgres),
-    Mariadb(Mariadb),
-}
-
-impl Server {
-    fn start(engine: Engine) -> Server {
-        match engine {
-            Engine::Postgres => Server::Postgres(Postgres::start()),
-            Engine::Mariadb => Server::Mariadb(Mariadb::start()),
-            Engine::Sqlite => panic!("SQLite has no server"),
-        }
-    }
-
-    async fn database(&self, name: &str) -> String {
-        match self {
-            Server::Postgres(server) => {
-                server.create_database(name).await;
-                server.url(name)
-            }
-            Server::Mariadb(server) => {
-                server.create_database(name).await;
-                server.url(name)
-            }
-        }
-    }
-
-    fn kill9(&self) {
-        match self {
-            Server::Postgres(server) => server.kill9(),
-            Server::Mariadb(server) => server.kill9(),
-        }
-    }
-
-    fn restart(&self) {
-        match self {
-            Server::Postgres(server) => server.restart(),
-            Server::Mariadb(server) => server.restart(),
-        }
-    }
 }
 
 /// One process, and what was so when it began.
@@ -113,7 +73,11 @@ pub(super) struct Life {
 pub(super) struct Figures {
     pub(super) lives: u64,
     pub(super) landed: BTreeMap<&'static str, u64>,
+    /// Who died by strikes that landed.
+    pub(super) killed: BTreeMap<&'static str, u64>,
     pub(super) missed: u64,
+    /// Sweeps of all history that were begun again.
+    pub(super) raised: u64,
     pub(super) ended: Vec<String>,
 }
 
@@ -121,6 +85,8 @@ pub struct Stand {
     pub(super) market: Market,
     pub(super) desk: Desk,
     pub(super) lines: Lines,
+    pub(super) rows: i64,
+    victims: Victims,
     pub(super) struck: Struck,
     pub(super) servers: Vec<Server>,
     pub(super) rng: SmallRng,
@@ -135,14 +101,22 @@ pub struct Stand {
 }
 
 impl Stand {
-    /// A marketplace with some thousand rows, installed, with writers at it and no worker yet.
-    pub async fn new(topology: Topology, struck: Struck, lines: Lines) -> Stand {
+    /// A marketplace with some thousand rows, installed, with writers at it and no worker yet. The sweep, or
+    /// each server, is to die `kills` times.
+    pub async fn new(topology: Topology, struck: Struck, lines: Lines, kills: usize) -> Stand {
         let seed = support::seed();
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let victims = match struck {
+            Struck::Worker => Victims::processes(kills, strikes(topology) as usize / 2, &mut rng),
+            Struck::Server if topology.is_one_database() => Victims::one_server(kills),
+            Struck::Server => Victims::servers(kills, &mut rng),
+        };
+        let rows = rows(victims.sweep.len());
         let (market, servers) = match struck {
             Struck::Worker => (Market::start(topology).await, Vec::new()),
             Struck::Server => on_servers(topology).await,
         };
-        fill(&market, rows()).await;
+        fill(&market, rows).await;
         let (legacy, new) = (&market.legacy_url, &market.new_url);
         let desk = Desk::with(&format!(
             "legacy.url = '{legacy}'\nnew.url = '{new}'\n[pace]\nduty_percent = 100\n\
@@ -150,14 +124,16 @@ impl Stand {
             lines.config
         ));
         desk.run("install").await.with(0);
-        let writers = Writers::begin(&market.legacy_url, rows(), seed).await;
+        let writers = Writers::begin(&market.legacy_url, rows, seed).await;
         Stand {
             market,
             desk,
             lines,
+            rows,
+            victims,
             struck,
             servers,
-            rng: SmallRng::seed_from_u64(seed),
+            rng,
             writers,
             sweep: None,
             drain: None,
@@ -169,32 +145,51 @@ impl Stand {
         }
     }
 
-    /// One strike that lands in the `part`th of `parts` of history; at the drain, where a slow machine
-    /// strikes after its end.
-    pub async fn strike_the_sweep(&mut self, part: u64, parts: u64) {
+    /// Every strike of the run, half of them spread over history. Answers how many they were.
+    pub async fn strike_all(&mut self) -> u64 {
+        let strikes = self.victims.strikes();
+        let at_the_sweep = std::mem::take(&mut self.victims.sweep);
+        for (part, victims) in at_the_sweep.iter().enumerate() {
+            let share = (part as f64, at_the_sweep.len() as f64);
+            self.strike_the_sweep(share, *victims).await;
+        }
+        self.until_swept().await;
+        for victims in std::mem::take(&mut self.victims.drain) {
+            self.strike_the_drain(victims).await;
+        }
+        strikes
+    }
+
+    /// One strike that lands in the `part`th of `parts` of history. Where a slow machine strikes after its
+    /// end, servers are struck at the drain, and the worker at another sweep.
+    async fn strike_the_sweep(&mut self, (part, parts): (f64, f64), victims: Pair) {
         loop {
             self.start_all().await;
             // Behind it there is time for a machine that is slow to strike.
-            let whole = rows() as f64 * 0.6;
-            let share = (part as f64 + self.rng.random_range(0.0..1.0)) / parts as f64;
+            let whole = self.rows as f64 * 0.6;
+            let share = (part + self.rng.random_range(0.0..1.0)) / parts;
             let target = (whole * share) as i64;
-            self.until(|at| at.swept || at.passed >= target).await;
-            self.pause().await;
-            let victims = match self.rng.random_range(0..5) {
-                0..3 => [true, false],
-                3 => [true, true],
-                _ => [false, true],
+            // One that dies has moved something before.
+            let moved = |life: &Option<Life>| life.as_ref().map_or(0, |life| life.began.passed);
+            let least = match victims {
+                [true, _] => target.max(moved(&self.sweep) + 1),
+                _ => target,
             };
-            let before = self.sweep.as_ref().map_or(0, |life| life.began.passed);
+            self.until(|at| at.swept || at.passed >= least).await;
+            self.pause().await;
+            let before = moved(&self.sweep);
             let alive = self.strike(victims).await;
             let at = self.look().await;
             if at.swept {
                 self.figures.missed += 1;
-                return self.strike_the_drain().await;
+                if self.struck == Struck::Server {
+                    return self.strike_the_drain(victims).await;
+                }
+                self.sweep_again().await;
+                continue;
             }
             if alive && (at.passed > before || victims == [false, true]) {
-                *self.figures.landed.entry("sweep").or_default() += 1;
-                return;
+                return self.landed("sweep", victims);
             }
             self.figures.missed += 1;
             self.patient();
@@ -202,7 +197,7 @@ impl Stand {
     }
 
     /// One strike that lands while what a burst of writes left is being copied.
-    pub async fn strike_the_drain(&mut self) {
+    async fn strike_the_drain(&mut self, victims: Pair) {
         loop {
             self.start_all().await;
             let burst = format!(
@@ -221,10 +216,9 @@ impl Stand {
             let target = (dirty * self.rng.random_range(0.2..0.9)) as i64;
             self.until(|at| at.dirty <= target).await;
             self.pause().await;
-            let alive = self.strike([false, true]).await;
+            let alive = self.strike(victims).await;
             if alive && self.look().await.dirty > 0 {
-                *self.figures.landed.entry("drain").or_default() += 1;
-                return;
+                return self.landed("drain", victims);
             }
             self.figures.missed += 1;
             self.patient();
@@ -240,8 +234,40 @@ impl Stand {
         }
     }
 
+    /// All of history once more, at a raised base.
+    async fn sweep_again(&mut self) {
+        self.figures.raised += 1;
+        for life in [&mut self.sweep, &mut self.drain] {
+            if let Some(mut life) = life.take() {
+                life.process.kill().await.unwrap();
+            }
+        }
+        let next = format!("revision = {}", 1 + self.figures.raised);
+        let mapping = MAPPING.replace("revision = 1", &next);
+        std::fs::write(self.desk.path("listings.toml"), mapping).unwrap();
+        self.desk.run("install --raise").await.with(0);
+        self.last = Place::default();
+        self.figures.lives += 1;
+        self.sweep = Some(Life {
+            process: self.desk.begin(self.lines.sweep),
+            began: Place::default(),
+        });
+        self.until(|at| !at.swept).await;
+    }
+
+    fn landed(&mut self, at: &'static str, victims: Pair) {
+        *self.figures.landed.entry(at).or_default() += 1;
+        let named: Vec<_> = match self.struck {
+            Struck::Worker => vec!["sweep", "drain"],
+            Struck::Server => self.servers.iter().map(Server::engine).collect(),
+        };
+        for (name, _) in named.iter().zip(victims).filter(|(_, dies)| *dies) {
+            *self.figures.killed.entry(name).or_default() += 1;
+        }
+    }
+
     /// Lets the sweep come to its end.
-    pub async fn until_swept(&mut self) {
+    async fn until_swept(&mut self) {
         loop {
             self.start_all().await;
             if self.place().await.swept && self.sweep.is_none() {
@@ -258,15 +284,17 @@ impl Stand {
     }
 
     /// Kills the worker's processes (sweep, drain), or servers. False where nobody was there.
-    async fn strike(&mut self, victims: [bool; 2]) -> bool {
+    async fn strike(&mut self, victims: Pair) -> bool {
         if self.struck == Struck::Server {
-            let all = self.rng.random_ratio(1, 3);
-            let one = self.rng.random_range(0..self.servers.len());
-            let chosen = |(n, _): &(usize, &Server)| all || *n == one;
-            let down: Vec<_> = self.servers.iter().enumerate().filter(chosen).collect();
+            let dies = self.servers.iter().zip(victims);
+            let down: Vec<_> = dies.filter(|(_, dies)| *dies).collect();
             block_in_place(|| {
-                down.iter().for_each(|(_, server)| server.kill9());
-                down.iter().for_each(|(_, server)| server.restart());
+                down.iter().for_each(|(server, _)| server.kill9());
+                std::thread::scope(|scope| {
+                    for (server, _) in &down {
+                        scope.spawn(|| server.restart());
+                    }
+                });
             });
             return true;
         }
@@ -396,49 +424,4 @@ impl Stand {
         sample::look(&self.market.legacy, &self.market.new, &mut self.seen).await;
         at
     }
-}
-
-/// A marketplace on servers of its own, one for each database.
-async fn on_servers(topology: Topology) -> (Market, Vec<Server>) {
-    let mut engines = vec![topology.legacy_engine()];
-    if !topology.is_one_database() {
-        engines.push(topology.new_engine());
-    }
-    let servers: Vec<_> = engines
-        .into_iter()
-        .map(|engine| block_in_place(|| Server::start(engine)))
-        .collect();
-    let mut urls = Vec::new();
-    for server in &servers {
-        urls.push(server.database("market").await);
-    }
-    let (legacy, new) = (urls[0].clone(), urls[urls.len() - 1].clone());
-    (Market::on(topology, legacy, new, None).await, servers)
-}
-
-/// Some thousand rows of history, with children.
-async fn fill(market: &Market, rows: i64) {
-    let upto = |n: i64| {
-        format!("WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {n})")
-    };
-    let tenants = upto(TENANTS);
-    let more = "SELECT n, 'Tenant ' || n FROM n WHERE n > 2";
-    market
-        .legacy
-        .run(&format!("INSERT INTO tenants {tenants} {more}"))
-        .await;
-    let more = "SELECT n + 100, n FROM n WHERE n > 2";
-    market
-        .new
-        .run(&format!("INSERT INTO providers {tenants} {more}"))
-        .await;
-    let rows = upto(rows);
-    let listings = format!(
-        "INSERT INTO listings (id, tenant_id, title, status, house, price, stock, sku) {rows} \
-         SELECT n, 1 + n % {TENANTS}, CASE WHEN n % 5 > 0 THEN 'Título ' || n END, 'ACTIVE ', \
-         CASE WHEN n % 3 > 0 THEN ' House ' || (n % 17) || ' ' END, n + 0.25, n, 'sku-' || n FROM n"
-    );
-    let photos = "INSERT INTO photos SELECT id * 2, id, 'u' || id FROM listings WHERE id % 4 = 0; \
-                  INSERT INTO photos SELECT id * 2 + 1, id, 'w' || id FROM listings WHERE id % 8 = 0";
-    market.legacy.run(&format!("{listings}; {photos}")).await;
 }
