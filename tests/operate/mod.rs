@@ -4,6 +4,7 @@ mod canary;
 mod checks;
 mod client;
 pub mod command;
+mod disk;
 mod edits;
 mod file;
 mod listed;

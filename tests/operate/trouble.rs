@@ -1,7 +1,6 @@
 //! What goes wrong under a command at work: it says what, or tries again, and when it is mended the same
 //! command line goes on. No row is lost, and none is wrong.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -23,12 +22,29 @@ macro_rules! both {
     })* };
 }
 
+/// Runs a scenario from MariaDB, and to it.
+macro_rules! with_mariadb {
+    ($($name:ident),* $(,)?) => { mod with_mariadb { $(mod $name {
+        use super::super::{Topology, scenario};
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn mariadb_to_postgres() { scenario::$name(Topology::MariadbToPostgres).await }
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn postgres_to_mariadb() { scenario::$name(Topology::PostgresToMariadb).await }
+    })* } };
+}
+
+with_mariadb!(
+    a_table_that_vanishes_is_named,
+    a_column_that_vanishes_is_named,
+    a_drain_waits_for_a_table,
+    several_workers_on_one_range,
+);
+
 both!(
     a_table_that_vanishes_is_named,
     a_column_that_vanishes_is_named,
     a_drain_waits_for_a_table,
     several_workers_on_one_range,
-    a_full_disk_is_waited_for,
 );
 
 /// How long anything may take that is waited for. A drain that has failed pauses for 10 s at most.
@@ -44,7 +60,7 @@ async fn ready(topology: Topology) -> (Market, Desk) {
 }
 
 /// The same command lines as ever bring everything over.
-async fn goes_on(market: &Market, desk: &Desk) {
+pub(super) async fn goes_on(market: &Market, desk: &Desk) {
     desk.run("backfill").await.with(0);
     desk.run("drain --within 30").await.with(0);
     desk.run("verify").await.with(0);
@@ -52,7 +68,7 @@ async fn goes_on(market: &Market, desk: &Desk) {
 }
 
 #[track_caller]
-fn says(ended: &Ended, words: &[&str]) {
+pub(super) fn says(ended: &Ended, words: &[&str]) {
     for word in words {
         assert!(
             ended.err.contains(word),
@@ -62,13 +78,13 @@ fn says(ended: &Ended, words: &[&str]) {
 }
 
 /// A drain that never ends, and what it has said so far.
-struct Following {
+pub(super) struct Following {
     drain: Child,
     said: Arc<Mutex<String>>,
 }
 
 impl Following {
-    fn begin(desk: &Desk) -> Following {
+    pub(super) fn begin(desk: &Desk) -> Following {
         let mut drain = desk.begin("drain --follow");
         let said: Arc<Mutex<String>> = Arc::default();
         let (mut err, told) = (drain.stderr.take().unwrap(), Arc::clone(&said));
@@ -87,7 +103,7 @@ impl Following {
     }
 
     /// Waits until it has said all of these words.
-    async fn until(&self, words: &[&str]) {
+    pub(super) async fn until(&self, words: &[&str]) {
         let began = Instant::now();
         while !words.iter().all(|word| self.said().contains(word)) {
             let said = self.said();
@@ -100,13 +116,13 @@ impl Following {
     }
 
     /// Ctrl-C.
-    async fn end(self) {
+    pub(super) async fn end(self) {
         signal("INT", &[self.drain.id().unwrap()]);
         ended(self.drain).await.with(0);
     }
 }
 
-async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
+pub(super) async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
     while !done().await {
         assert!(began.elapsed() < PATIENCE, "waited in vain until {what}");
@@ -130,6 +146,27 @@ async fn a_refused_password_is_said_by_every_verb() {
     let new = server
         .url("postgres")
         .replace("postgres@", "locked:wrong-secret@");
+    every_verb_says(&legacy, &new, "the role or its password is refused").await;
+}
+
+/// On MariaDB as well, on either side.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_password_is_said_by_every_verb_on_mariadb() {
+    let url = support::mariadb::fresh_one().await;
+    let plain = Plain::open(&url).await;
+    plain
+        .run("CREATE USER IF NOT EXISTS locked@'%' IDENTIFIED BY 'right', locked@localhost IDENTIFIED BY 'right'")
+        .await;
+    let locked = url.replace("root@", "locked:wrong-secret@");
+    assert_ne!(locked, url);
+    let (_folder, other, _) = support::sqlite_pair();
+    drop(Plain::open(&other).await);
+    let said = "the user or its password is refused";
+    every_verb_says(&other, &locked, said).await;
+    every_verb_says(&locked, &other, said).await;
+}
+
+async fn every_verb_says(legacy: &str, new: &str, said: &str) {
     let desk = Desk::with(&format!(
         "legacy.url = '{legacy}'\nnew.url = '{new}'\n[entity.listings]\nmapping = 'listings.toml'\n"
     ));
@@ -147,10 +184,7 @@ async fn a_refused_password_is_said_by_every_verb() {
     ];
     for verb in verbs {
         let refused = desk.run(verb).await.with(3);
-        says(
-            &refused,
-            &["error: ", "the role or its password is refused"],
-        );
+        says(&refused, &["error: ", said]);
         assert!(!refused.err.contains("wrong-secret"), "{refused:#?}");
     }
 }
@@ -284,125 +318,5 @@ mod scenario {
         }
         assert_eq!(desk.status().await["backfill_passed"], 200);
         goes_on(&market, &desk).await;
-    }
-
-    /// The new side's disk is full in the middle of a sweep: it is tried again, and then said. When there
-    /// is room, a drain that never ended goes on, and so does the sweep.
-    pub(super) async fn a_full_disk_is_waited_for(topology: Topology) {
-        let Some(disk) = Disk::mount() else {
-            let test = "operate::trouble::a_full_disk_is_waited_for";
-            return support::skipped(test, "a file system of its own needs root and mount");
-        };
-        let (market, _server) = disk.market(topology).await;
-        market.fill(3_000).await;
-        let desk = Desk::with(&format!(
-            "legacy.url = '{}'\nnew.url = '{}'\n[pace]\nduty_percent = 100\n[entity.listings]\n\
-             mapping = 'listings.toml'\nbackfill.attempts = 3\nbackfill.page = 100\n\
-             # Beside a load nothing would be copied.\nbackfill.load = false\n",
-            market.legacy_url, market.new_url
-        ));
-        desk.run("install").await.with(0);
-        disk.fill_up();
-        let failed = desk.run("backfill").await.with(3);
-        says(&failed, &["error: ", "the disk is full"]);
-        let passed = desk.status().await["backfill_passed"].as_u64();
-        assert!(passed < Some(3_000), "it was not full: {passed:?}");
-        let following = Following::begin(&desk);
-        let sql = "UPDATE listings SET title = 'while full', stock = stock + 1";
-        market.legacy.run(sql).await;
-        following
-            .until(&["trying again: ", "the disk is full"])
-            .await;
-        disk.make_room();
-        following.until(&["goes on"]).await;
-        until("nothing is dirty", async || market.dirty().await.is_empty()).await;
-        following.end().await;
-        goes_on(&market, &desk).await;
-    }
-}
-
-/// A small file system, which goes with this value.
-struct Disk {
-    folder: tempfile::TempDir,
-}
-
-impl Disk {
-    /// `None` where nothing may be mounted.
-    fn mount() -> Option<Disk> {
-        let folder = tempfile::Builder::new()
-            .prefix("changeover-disk-")
-            .tempdir_in("/tmp")
-            .ok()?;
-        let mounted = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=64m,mode=777", "tmpfs"])
-            .arg(folder.path())
-            .output();
-        mounted
-            .is_ok_and(|mounted| mounted.status.success())
-            .then_some(Disk { folder })
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.folder.path().join("ballast")
-    }
-
-    /// Leaves next to nothing.
-    fn fill_up(&self) {
-        use std::io::Write as _;
-        let mut ballast = std::fs::File::create(self.ballast()).unwrap();
-        while ballast.write_all(&[1; 4096]).is_ok() {}
-        let length = ballast.metadata().unwrap().len();
-        ballast.set_len(length.saturating_sub(400_000)).unwrap();
-    }
-
-    fn make_room(&self) {
-        std::fs::remove_file(self.ballast()).unwrap();
-    }
-
-    /// A market whose new side stands on this disk, and the server that it needs.
-    async fn market(&self, topology: Topology) -> (Market, Option<Postgres>) {
-        if !topology.is_postgres() {
-            let url = |folder: &std::path::Path, name: &str| {
-                format!("sqlite://{}?mode=rwc", folder.join(name).display())
-            };
-            let legacy = tempfile::tempdir().unwrap();
-            let urls = (
-                url(legacy.path(), "legacy.db"),
-                url(self.folder.path(), "new.db"),
-            );
-            return (
-                Market::on(topology, urls.0, urls.1, Some(legacy)).await,
-                None,
-            );
-        }
-        // Its log is elsewhere: a server without room for that stops.
-        let server = Postgres::start();
-        server.create_database("legacy").await;
-        let plain = Plain::open(&server.url("postgres")).await;
-        let room = self.folder.path().join("space");
-        std::fs::create_dir(&room).unwrap();
-        let owner =
-            std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(server.folder()).unwrap());
-        std::os::unix::fs::chown(&room, Some(owner), None).unwrap();
-        let space = format!("CREATE TABLESPACE small LOCATION '{}'", room.display());
-        plain.run(&space).await;
-        plain
-            .run("CREATE DATABASE new TEMPLATE template0 TABLESPACE small")
-            .await;
-        let urls = (server.url("legacy"), server.url("new"));
-        (
-            Market::on(topology, urls.0, urls.1, None).await,
-            Some(server),
-        )
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Whoever still has a file open here does not keep it from going.
-        let _ = std::process::Command::new("umount")
-            .arg("-l")
-            .arg(self.folder.path())
-            .output();
     }
 }
