@@ -26,6 +26,10 @@ use crate::support;
 
 everywhere_and_on_pairs!(the_new_side_is_what_the_map_says);
 
+/// How many chance lives each pair of engines has, unless `CHANGEOVER_SEEDS` says so.
+const RUNS: u64 = 3;
+const STEPS: usize = 60;
+
 /// What a key is: the lines that both sides' SQL answers for it, in order. Nothing where it has no row.
 type State = Vec<String>;
 
@@ -351,14 +355,22 @@ mod scenario {
     use super::*;
 
     pub(super) async fn the_new_side_is_what_the_map_says(topology: Topology) {
-        let seed = support::seed();
+        for seed in support::seeds(RUNS) {
+            let run = std::panic::AssertUnwindSafe(run(topology, seed));
+            if let Err(why) = futures_util::FutureExt::catch_unwind(run).await {
+                eprintln!("{topology:?}: CHANGEOVER_SEED={seed} replays this");
+                std::panic::resume_unwind(why);
+            }
+        }
+    }
+
+    async fn run(topology: Topology, seed: u64) {
         let mut map = Map::new(seed);
         let market = Market::start(topology).await;
-        let steps = if support::fast() { 60 } else { 120 };
-        let begun = map.random.random_range(0..steps / 4);
-        let swept = map.random.random_range(begun..steps / 2);
+        let begun = map.random.random_range(0..STEPS / 4);
+        let swept = map.random.random_range(begun..STEPS / 2);
         let mut migration = None;
-        for step in 0..steps {
+        for step in 0..STEPS {
             if step == begun {
                 // What history is before that is nobody's to have seen.
                 migration = Some(market.installed().await);

@@ -40,6 +40,18 @@ pub fn seed() -> u64 {
     seed
 }
 
+/// The seeds of a random run that is made several times: each prints its own. `CHANGEOVER_SEEDS` says how
+/// many, `CHANGEOVER_SEED` replays one.
+pub fn seeds(usually: u64) -> impl Iterator<Item = u64> {
+    let many = match std::env::var("CHANGEOVER_SEEDS") {
+        _ if std::env::var_os("CHANGEOVER_SEED").is_some() => 1,
+        Ok(many) => many.trim().parse().expect("CHANGEOVER_SEEDS is a number"),
+        Err(_) if fast() => 1,
+        Err(_) => usually,
+    };
+    (0..many).map(|_| seed())
+}
+
 /// True in the short run, `scripts/test --fast`: long random runs take fewer rounds.
 pub fn fast() -> bool {
     std::env::var("CHANGEOVER_FAST").is_ok_and(|value| value != "0" && !value.is_empty())
