@@ -15,6 +15,7 @@ use crate::protocol::market::{MAPPING, Market, Plain, Topology, backfill, drain,
 use crate::protocol::plain::on_pool;
 
 mod dialect;
+mod mariadb;
 mod rewrites;
 mod sums;
 

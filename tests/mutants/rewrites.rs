@@ -6,12 +6,25 @@ pub fn no_change(sql: &str) -> String {
     sql.to_owned()
 }
 
+/// On MariaDB, which asks for the older rows and then raises them.
+const JOINED: &str = " AND c.key = r.key AND c.version < r.version";
+
 pub fn fence_removed(sql: &str) -> String {
     sql.replace(FENCE, " RETURNING key")
+        .replace(JOINED, " AND c.key = r.key")
 }
 
 pub fn fence_takes_equal_versions(sql: &str) -> String {
     sql.replace(FENCE, " WHERE c.version <= excluded.version RETURNING key")
+        .replace(JOINED, " AND c.key = r.key AND c.version <= r.version")
+}
+
+/// The rows are locked and asked for, and none is raised.
+pub fn fence_not_raised(sql: &str) -> String {
+    match sql.starts_with("UPDATE") {
+        true => sql.replace(JOINED, &format!("{JOINED} AND 1 = 0")),
+        false => sql.to_owned(),
+    }
 }
 
 pub fn fence_row_deleted_with_its_row(sql: &str) -> String {
@@ -24,6 +37,12 @@ pub fn fence_row_deleted_with_its_row(sql: &str) -> String {
              (SELECT 1 FROM service_listings s WHERE CAST(s.legacy_id AS text) = key)"
         );
     }
+    if sql.starts_with("SET @changeover_copy = 1; START TRANSACTION;") {
+        return format!(
+            "{sql}; DELETE FROM changeover_key WHERE place = 'new' AND NOT EXISTS \
+             (SELECT 1 FROM service_listings s WHERE CAST(s.legacy_id AS char) = changeover_key.\"key\")"
+        );
+    }
     sql.to_owned()
 }
 
@@ -31,6 +50,11 @@ pub fn mark_without_version(sql: &str) -> String {
     if sql.contains("SET synced = r.version") {
         return sql
             .replace("SET synced = r.version", "SET synced = c.version")
+            .replace(" AND c.synced < r.version AND r.version <= ", " AND 0 <= ");
+    }
+    if sql.contains("SET c.synced = r.version WHERE free.key") {
+        return sql
+            .replace("SET c.synced = r.version", "SET c.synced = c.version")
             .replace(" AND c.synced < r.version AND r.version <= ", " AND 0 <= ");
     }
     sql.to_owned()
@@ -59,6 +83,11 @@ pub fn stamp_dropped(sql: &str) -> String {
         // One that is not there is missed before anything is copied.
         return sql.replacen(" BEGIN", " WHEN 0 BEGIN", 1);
     }
+    if sql.starts_with("CREATE OR REPLACE TRIGGER changeover_stamp")
+        && sql.contains(" AFTER delete ON ")
+    {
+        return sql.replace("IF changeover_base IS NOT NULL THEN", "IF 1 = 0 THEN");
+    }
     sql
 }
 
@@ -70,7 +99,10 @@ pub fn version_restarts(sql: &str) -> String {
             "SET version = min(1, ",
         );
     }
-    sql
+    sql.replace(
+        "UPDATE version = greatest(changeover_key.version, changeover_base) + 1",
+        "UPDATE version = changeover_base + 1",
+    )
 }
 
 pub fn not_looked_at_again(sql: &str) -> String {
@@ -89,6 +121,36 @@ pub fn stamps_below_the_base_forgotten(sql: &str) -> String {
 
 pub fn settled_without_looking(sql: &str) -> String {
     sql.replace(" WHERE version < ", " WHERE 1 = 0 AND version < ")
+}
+
+/// How MariaDB begins to read.
+const SNAPSHOT: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT";
+
+/// Between MariaDB's versions and its images there is time for a write.
+pub fn slow_versions(sql: &str) -> String {
+    match sql.starts_with("SELECT r.key, (SELECT e.incarnation") {
+        true => sql.replacen(" FROM (SELECT j.c0", ", SLEEP(1) FROM (SELECT j.c0", 1),
+        false => sql.to_owned(),
+    }
+}
+
+/// Each statement has a snapshot of its own.
+pub fn slow_versions_without_a_snapshot(sql: &str) -> String {
+    let sql = slow_versions(sql);
+    match sql.contains(SNAPSHOT) {
+        true => sql
+            .replace(SNAPSHOT, "START TRANSACTION")
+            .replace("REPEATABLE READ", "READ COMMITTED"),
+        false => sql,
+    }
+}
+
+/// MariaDB's guard row read without a lock: as it was when the writer's transaction began.
+pub fn base_of_the_snapshot(sql: &str) -> String {
+    match sql.starts_with("CREATE OR REPLACE TRIGGER changeover_stamp") {
+        true => sql.replace(" LOCK IN SHARE MODE;", ";"),
+        false => sql.to_owned(),
+    }
 }
 
 pub fn base_in_a_table(sql: &str) -> String {
@@ -113,6 +175,8 @@ pub fn read_inside_the_write(sql: &str) -> String {
         "ROLLBACK".to_owned()
     } else if let Some(rest) = sql.strip_prefix(read) {
         format!("BEGIN; {WRITE};{rest}")
+    } else if sql.contains(SNAPSHOT) {
+        sql.replace(SNAPSHOT, &format!("START TRANSACTION; {WRITE}"))
     } else if let Some(rest) = sql.strip_prefix("BEGIN;") {
         format!("BEGIN IMMEDIATE; {WRITE};{rest}")
     } else {
