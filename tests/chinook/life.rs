@@ -150,4 +150,6 @@ in_every_topology!(
     sqlite_to_postgres: SqliteToPostgres,
     mariadb_to_postgres: MariadbToPostgres,
     mariadb_to_sqlite: MariadbToSqlite,
+    postgres_to_mariadb: PostgresToMariadb,
+    mariadb_two_databases: MariadbTwoDatabases,
 );

@@ -219,7 +219,12 @@ impl Shop {
             let lines: Vec<&str> = script.lines().filter(|line| !elsewhere(line)).collect();
             legacy.run(&lines.join("\n")).await;
         }
-        new.run(&new.engine().schema(NEW)).await;
+        // A moment without a time zone, as in the old tables.
+        let schema = match new.engine() {
+            Engine::Mariadb => NEW.replace(" timestamp ", " datetime "),
+            _ => NEW.to_owned(),
+        };
+        new.run(&new.engine().schema(&schema)).await;
         let mut migrations = Vec::new();
         for (name, mapping) in ENTITIES {
             let mapping: TomlMapping = names(legacy.engine(), mapping)
