@@ -17,6 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::Wiring;
+use crate::causes::Causes;
 
 /// How the worker goes about it.
 #[derive(Debug, Clone)]
@@ -176,7 +177,7 @@ impl Wiring {
                     Ok(true) => verified = Instant::now(),
                     Ok(false) => pause = options.retry_after,
                     Err(error) => {
-                        tracing::warn!(%error, source = ?std::error::Error::source(&error), "backfill and verify will be tried again");
+                        tracing::warn!(error = %Causes(&error), "backfill and verify will be tried again");
                         pause = options.retry_after;
                     }
                 }

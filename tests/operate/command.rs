@@ -57,15 +57,30 @@ impl Desk {
     }
 
     pub fn begin(&self, line: &str) -> Child {
-        Command::new(Path::new(env!("CARGO_BIN_EXE_changeover")))
+        self.command(line).spawn().unwrap()
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_changeover")));
+        command
             .args(line.split_whitespace())
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap()
+            .kill_on_drop(true);
+        command
+    }
+
+    /// The same with a log on stderr.
+    pub async fn logged(&self, line: &str, log: &str) -> Ended {
+        ended(
+            self.command(line)
+                .env("CHANGEOVER_LOG", log)
+                .spawn()
+                .unwrap(),
+        )
+        .await
     }
 
     pub async fn run(&self, line: &str) -> Ended {

@@ -5,6 +5,7 @@
 //! the work on it is dropped half-way, so no transaction is ever left open by a cancelled call.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -88,19 +89,62 @@ pub enum ErrorClass {
 }
 
 /// An error of a database.
-#[derive(Debug, thiserror::Error)]
-#[error("{summary}")]
+///
+/// Neither its text, nor its `Debug`, nor its cause shows a value of a row, which the database's own
+/// words may quote: of those, [`summary`](DbError::summary) has what may be seen.
 pub struct DbError {
     /// What it means.
     pub class: ErrorClass,
     /// The constraint, SQLSTATE or code by name; never a value of a row.
     pub summary: String,
-    /// The driver's error.
-    #[source]
+    /// The driver's error. **Its text may quote values of rows**: not to be shown.
     pub source: sqlx::Error,
 }
 
+impl fmt::Display for DbError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.summary)
+    }
+}
+
+impl fmt::Debug for DbError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("DbError");
+        debug
+            .field("class", &self.class)
+            .field("summary", &self.summary);
+        if let Some(cause) = self.cause() {
+            debug.field("source", cause);
+        }
+        debug.finish_non_exhaustive()
+    }
+}
+
+impl std::error::Error for DbError {
+    /// What the driver says of the connection; nothing that it says of rows.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause()
+            .map(|cause| cause as &(dyn std::error::Error + 'static))
+    }
+}
+
 impl DbError {
+    /// The driver's error, where the driver itself speaks and not the database.
+    fn cause(&self) -> Option<&sqlx::Error> {
+        use sqlx::Error as E;
+        let own = matches!(
+            &self.source,
+            E::Configuration(_)
+                | E::Io(_)
+                | E::Tls(_)
+                | E::Protocol(_)
+                | E::PoolTimedOut
+                | E::PoolClosed
+                | E::WorkerCrashed
+        );
+        own.then_some(&self.source)
+    }
+
     /// An answer that no database gives.
     pub(super) fn odd(why: &str) -> DbError {
         DbError {
@@ -147,8 +191,8 @@ pub struct Database {
     asked_every: Duration,
 }
 
-impl std::fmt::Debug for Database {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Database")
             .field("dialect", &self.dialect)
             .finish_non_exhaustive()
@@ -358,3 +402,40 @@ macro_rules! on_session {
     };
 }
 pub(super) use on_session;
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    fn failed(source: sqlx::Error) -> StoreError {
+        let error = DbError {
+            class: ErrorClass::Data,
+            summary: "the column's type refuses the value (SQLSTATE 22P02)".into(),
+            source,
+        };
+        error.at("the follower", "applying copies")
+    }
+
+    #[test]
+    fn what_a_database_says_of_a_row_is_in_no_text_of_an_error() {
+        let error = failed(sqlx::Error::Decode("no number: canary".into()));
+        let cause = error.source().expect("the error of the database");
+        assert!(cause.source().is_none());
+        let shown = format!("{error} {error:?} {error:#?} {cause}");
+        assert!(
+            !shown.contains("canary") && shown.contains("22P02"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn what_a_driver_says_of_its_connection_is_kept() {
+        let refused = std::io::Error::other("connection refused");
+        let error = failed(sqlx::Error::Io(refused));
+        let cause = error.source().and_then(|cause| cause.source());
+        let shown = format!("{error:?} {}", cause.expect("the driver's error"));
+        assert_eq!(shown.matches("connection refused").count(), 2, "{shown}");
+    }
+}

@@ -4,7 +4,8 @@
 use changeover_shadow::Value;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt as _};
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
+use sqlx::error::DatabaseError;
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgDatabaseError, PgRow};
 use sqlx::{
     Arguments, AssertSqlSafe, Column as _, ConnectOptions, Either, Executor, Row, SqlSafeStr,
     Statement as _, TypeInfo, ValueRef,
@@ -212,7 +213,14 @@ pub(super) fn error(source: sqlx::Error) -> DbError {
             let (class, what) = if code == "42501" && db.message().contains("row-level security") {
                 (ErrorClass::Rights, HIDDEN)
             } else {
-                class_of(&code)
+                match class_of(&code) {
+                    (ErrorClass::Other | ErrorClass::Rights | ErrorClass::Connection, _)
+                        if raised(&**db) =>
+                    {
+                        (ErrorClass::Data, RAISED)
+                    }
+                    known => known,
+                }
             };
             let class = match is_ours(&code, db.message()) {
                 true => ErrorClass::NotInstalled,
@@ -220,10 +228,7 @@ pub(super) fn error(source: sqlx::Error) -> DbError {
             };
             (
                 class,
-                format!(
-                    "{what}{constraint} (SQLSTATE {code}{})",
-                    hint(&code, db.message())
-                ),
+                format!("{what}{constraint} (SQLSTATE {code}{})", hint(&code, &**db)),
             )
         }
         E::Io(_)
@@ -255,6 +260,15 @@ fn is_ours(code: &str, message: &str) -> bool {
 const HIDDEN: &str =
     "a policy hides rows of it from the role: connect as one with BYPASSRLS, or exempt it";
 
+const RAISED: &str = "a function or trigger of the database refuses the row";
+
+/// Whether a function of the application's raised it, which may have chosen any code but ours.
+fn raised(db: &dyn DatabaseError) -> bool {
+    let postgres = db.try_downcast_ref::<PgDatabaseError>();
+    postgres
+        .is_some_and(|db| db.routine() == Some("exec_stmt_raise") && !db.code().starts_with("CO"))
+}
+
 fn class_of(code: &str) -> (ErrorClass, &'static str) {
     match code {
         "23505" | "23P01" => (ErrorClass::Unique, "a unique value is taken"),
@@ -270,10 +284,7 @@ fn class_of(code: &str) -> (ErrorClass, &'static str) {
         "21000" => (ErrorClass::Data, "more than one row where one is expected"),
         // Row or index entry too large, a function or trigger of the application's that raises.
         "54000" => (ErrorClass::Data, "the row exceeds a limit of the server"),
-        "P0001" | "P0002" | "P0003" | "P0004" => (
-            ErrorClass::Data,
-            "a function or trigger of the database refuses the row",
-        ),
+        "P0001" | "P0002" | "P0003" | "P0004" => (ErrorClass::Data, RAISED),
         _ if code.starts_with("22") || code.starts_with("23") => {
             (ErrorClass::Data, "the column's type refuses the value")
         }
@@ -300,17 +311,15 @@ fn class_of(code: &str) -> (ErrorClass, &'static str) {
     }
 }
 
-/// Messages of classes that carry no row values are worth showing.
-fn hint(code: &str, message: &str) -> String {
-    if code == "23502"
-        || ["42", "3F", "28", "3D", "25"]
-            .iter()
-            .any(|class| code.starts_with(class))
-        || code.starts_with("CO")
-    {
-        format!(": {message}")
-    } else {
-        String::new()
+/// Messages that name objects, rights and the server's state, and carry no row values, are worth
+/// showing. What a function of the application's raises may quote its row under any code.
+fn hint(code: &str, db: &dyn DatabaseError) -> String {
+    const SHOWN: [&str; 13] = [
+        "08", "0A", "23502", "25", "28", "3D", "3F", "42", "53", "55", "57", "58", "CO",
+    ];
+    match SHOWN.iter().any(|class| code.starts_with(class)) && !raised(db) {
+        true => format!(": {}", db.message()),
+        false => String::new(),
     }
 }
 
