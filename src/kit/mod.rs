@@ -77,11 +77,14 @@
 //! [stamps] not tried: photos.id: a unique value is taken (SQLite code 1555)
 //! ```
 //!
-//! Values of rows are not shown unless [`Options::redaction`] says so; keys are.
+//! Values of rows are not shown unless [`Options::redaction`] says so; keys are. The text of an error
+//! that a closure answers may quote a row, so it counts as a value, of the field `error`:
+//! `Redaction::new().show("error")` shows it. Its class ([`Kit::error_class`]) is always shown.
 //!
 //! What could not be tried is listed as *not tried* and counts for nothing: a column whose constraints
 //! refuse every other value, a table without rows, a check that you gave no closure for. Look at the
-//! list once; [`Report::not_tried`] lets a test insist.
+//! list once; [`Report::not_tried`] lets a test insist. A read or a write that was given and answered
+//! nothing but errors breaks its rule: nothing was compared.
 //!
 //! # Not promised
 //!
@@ -89,6 +92,8 @@
 //! - A clock that moves by the day looks the same in two readings. Where the mapping's SQL names one
 //!   (`current_date`), the report says that it was not tried; in a mapping in Rust nobody sees it.
 //! - A lookup on the new side is asked as it is; what happens when its rows come later is not tried.
+//! - Writes are tried on at most 3 keys: the first, the middle and the last of those that were copied. A
+//!   write that breaks a rule on one is not tried on the next.
 //! - SQLite does not tell of a transaction that stays open without having written.
 //! - The checks of writes show an order of events by suspending your closures between polls; what
 //!   happens inside one database call is the database's.
@@ -113,6 +118,7 @@ use crate::causes::Causes;
 use crate::wiring::Wiring;
 
 mod answers;
+mod failed;
 mod overlap;
 mod reads;
 mod writes;
@@ -122,8 +128,9 @@ pub use changeover_flags::Key;
 pub use changeover_sync_worker::contract::{
     ContractOptions as Options, Finding, NotTried, Report, Rule,
 };
+use failed::Errors;
 use reads::Read;
-use writes::Write;
+use writes::{Given, Write};
 
 /// The contract test of one entity, in two scratch databases.
 pub struct Kit {
@@ -131,6 +138,7 @@ pub struct Kit {
     options: Options,
     reads: Vec<Read>,
     writes: Vec<Write>,
+    errors: Errors,
     answers: LostAnswers,
 }
 
@@ -219,6 +227,7 @@ impl Kit {
             options: Options::default(),
             reads: Vec::new(),
             writes: Vec::new(),
+            errors: Errors::default(),
             answers: LostAnswers::default(),
         })
     }
@@ -278,6 +287,19 @@ impl Kit {
     {
         let read = Read::new(name, observe, rules, legacy, new);
         self.reads.push(read);
+        self
+    }
+
+    /// Names the class of an error that the data call for (`sold_out`), as
+    /// [the layer's](crate::proxy::ChangeoverBuilder::error_class): a read that fails alike on both
+    /// sides agrees, and two classes are a difference. `None` for a side in trouble, which says
+    /// nothing of the data. May be called once for each type of errors.
+    #[must_use]
+    pub fn error_class<E: 'static>(
+        mut self,
+        class: impl Fn(&E) -> Option<&'static str> + Send + Sync + 'static,
+    ) -> Kit {
+        self.errors.classed(class);
         self
     }
 
@@ -366,29 +388,22 @@ impl Kit {
             let why = "no key could be made that no row has";
             report.add_not_tried(Rule::Reads, "keys that do not exist", why);
         }
+        let keys: Vec<&Key> = copied.iter().chain(&absent).collect();
         for read in &self.reads {
-            for key in copied.iter().chain(&absent) {
-                read.check(key, &self.options.redaction, report).await;
-            }
+            let redaction = &self.options.redaction;
+            read.check(&keys, &self.errors, redaction, report).await;
         }
     }
 
     async fn check_writes(&self, contract: &Contract, copied: &[Key], report: &mut Report) {
-        let rules = [Rule::Cancelled, Rule::Interleaved, Rule::LostAnswers];
-        let why = match (self.writes.is_empty(), copied.first()) {
-            (true, _) => "none was given (Kit::writes)",
-            (false, None) => "there is no key on both sides",
-            (false, Some(key)) => {
-                let checked =
-                    writes::check(contract, &self.writes, key, &self.answers, report).await;
-                if let Err(error) = checked {
-                    unanswered(report, Rule::Cancelled, &error);
-                }
-                return;
-            }
+        let given = Given {
+            writes: &self.writes,
+            answers: &self.answers,
+            errors: &self.errors,
+            redaction: &self.options.redaction,
         };
-        for rule in rules {
-            report.add_not_tried(rule, "writes", why);
+        if let Err(error) = writes::check(contract, &given, copied, report).await {
+            unanswered(report, Rule::Cancelled, &error);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Writes of one key: dropped half-way, two at once, their answers lost.
+//! Writes of a key: dropped half-way, two at once, their answers lost.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,15 +7,19 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use changeover_flags::Key;
-use changeover_shadow::{Rules, Value, diff};
+use changeover_shadow::{Redaction, Rules, Value, diff};
 use changeover_sync_worker::contract::Contract;
 use changeover_sync_worker::store::StoreError;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::failed::{Errors, Failed};
 use super::overlap::{Order, Overlap, at_most, overlap};
 use super::{Finding, LostAnswers, Report, Rule};
+
+/// The most keys that writes are tried on.
+const KEYS: usize = 3;
 
 /// The most polls after which a write is dropped.
 const POLLS: u32 = 64;
@@ -33,7 +37,7 @@ const LOOK: Duration = Duration::from_millis(25);
 const ONE_WRITE: Duration = Duration::from_secs(60);
 
 /// What becomes of one call, later.
-type Written = BoxFuture<'static, Result<(), String>>;
+type Written = BoxFuture<'static, Result<(), Failed>>;
 
 /// A write of the team's, through its layer.
 pub(super) struct Write {
@@ -57,8 +61,8 @@ impl Write {
                 // A panic is an answer like any other: what it left behind is what counts.
                 match AssertUnwindSafe(written).catch_unwind().await {
                     Ok(Ok(_)) => Ok(()),
-                    Ok(Err(error)) => Err(error.to_string()),
-                    Err(_) => Err("it panicked".to_owned()),
+                    Ok(Err(error)) => Err(Failed::of(error)),
+                    Err(_) => Err(Failed::Kit("it panicked")),
                 }
             })
         };
@@ -69,50 +73,110 @@ impl Write {
     }
 }
 
-/// Every check of writes, on one key.
+/// What the team gave, and how its errors are told.
+pub(super) struct Given<'a> {
+    pub(super) writes: &'a [Write],
+    pub(super) answers: &'a LostAnswers,
+    pub(super) errors: &'a Errors,
+    pub(super) redaction: &'a Redaction,
+}
+
+/// Every check of writes, on some of `keys`: what holds on the first may fail on a key of another kind.
 pub(super) async fn check(
     contract: &Contract,
-    writes: &[Write],
-    key: &Key,
-    answers: &LostAnswers,
+    given: &Given<'_>,
+    keys: &[Key],
     report: &mut Report,
 ) -> Result<(), StoreError> {
-    // Keys that are held already say nothing about the writes.
-    let held = contract.drain().await?.dirty;
-    let mut trial = Trial {
-        contract,
-        key,
-        held,
-        number: 0,
-        report,
-    };
-    let mut sound = Vec::new();
-    for write in writes {
-        if trial.cancelled(write).await? {
-            sound.push(write);
+    if given.writes.is_empty() || keys.is_empty() {
+        let why = match given.writes.is_empty() {
+            true => "none was given (Kit::writes)",
+            false => "there is no key on both sides",
+        };
+        not_tried(report, "writes", why);
+        return Ok(());
+    }
+    let mut accepted = BTreeSet::new();
+    for key in some(keys) {
+        let before = report.findings().len();
+        // Keys that are held already say nothing about the writes.
+        let held = contract.drain().await?.dirty;
+        let mut trial = Trial {
+            contract,
+            given,
+            key,
+            held,
+            number: 0,
+            accepted: &mut accepted,
+            report,
+        };
+        trial.all().await?;
+        if report.findings().len() > before {
+            return Ok(());
         }
     }
-    for (index, first) in sound.iter().enumerate() {
-        for second in sound.iter().skip(index) {
-            trial.interleaved(first, second).await?;
-            if index > 0 || !std::ptr::eq(*first, *second) {
-                trial.interleaved(second, first).await?;
-            }
+    for write in given.writes {
+        if !accepted.contains(&write.name) {
+            report.add(Finding {
+                rule: Rule::Cancelled,
+                key: None,
+                found: format!("{} answers an error for every key that it was tried on, so none of the rules of writes was tried", write.name),
+                remedy: "mend the closure, or what it needs: the report says under `not tried` what it answers".into(),
+            });
         }
-        trial.lost(first, answers).await?;
     }
     Ok(())
 }
 
+/// The first, the last, and as many between them as make [`KEYS`].
+fn some(keys: &[Key]) -> BTreeSet<&Key> {
+    let last = keys.len().saturating_sub(1);
+    let at = (0..KEYS).map(|n| last * n / (KEYS - 1));
+    at.filter_map(|at| keys.get(at)).collect()
+}
+
+fn not_tried(report: &mut Report, what: &str, why: &str) {
+    for rule in [Rule::Cancelled, Rule::Interleaved, Rule::LostAnswers] {
+        report.add_not_tried(rule, what, why);
+    }
+}
+
 struct Trial<'a> {
     contract: &'a Contract,
+    given: &'a Given<'a>,
     key: &'a Key,
     held: u64,
     number: u32,
+    /// Names of the writes that were carried out undisturbed, on any key.
+    accepted: &'a mut BTreeSet<String>,
     report: &'a mut Report,
 }
 
 impl Trial<'_> {
+    /// Every check on this key.
+    async fn all(&mut self) -> Result<(), StoreError> {
+        let mut sound = Vec::new();
+        for write in self.given.writes {
+            if self.cancelled(write).await? {
+                sound.push(write);
+            }
+        }
+        for (index, first) in sound.iter().enumerate() {
+            for second in sound.iter().skip(index) {
+                self.interleaved(first, second).await?;
+                if index > 0 || !std::ptr::eq(*first, *second) {
+                    self.interleaved(second, first).await?;
+                }
+            }
+            self.lost(first).await?;
+        }
+        Ok(())
+    }
+
+    fn told(&self, failed: &Failed) -> String {
+        self.given.errors.told(failed, self.given.redaction)
+    }
+
     fn call(&mut self, write: &Write) -> Written {
         self.number += 1;
         (write.call)(self.key.clone(), self.number)
@@ -126,10 +190,16 @@ impl Trial<'_> {
         for _ in 0..2 {
             let before = self.contract.image(self.key).await?;
             let answer = timeout(ONE_WRITE, self.call(write)).await;
-            if let Err(why) = answer.unwrap_or_else(|_| Err("it did not end".to_owned())) {
-                self.refused(name, &why);
+            if let Err(why) = answer.unwrap_or(Err(Failed::Kit("it did not end"))) {
+                let why = format!(
+                    "undisturbed, on key {}, it answers an error: {}",
+                    self.key,
+                    self.told(&why)
+                );
+                not_tried(self.report, name, &why);
                 return Ok(false);
             }
+            self.accepted.insert(name.clone());
             let doing = format!("{name}, undisturbed");
             if !self.settled(Rule::Cancelled, &doing).await? {
                 return Ok(false);
@@ -158,7 +228,7 @@ impl Trial<'_> {
                     return self.settled(Rule::Cancelled, &doing).await;
                 }
                 Some(Err(why)) => {
-                    let found = format!("fails: {why}");
+                    let found = format!("fails: {}", self.told(&why));
                     let doing = format!("{name}, after others were dropped");
                     self.broken(Rule::Cancelled, &doing, &found);
                     return Ok(false);
@@ -179,16 +249,6 @@ impl Trial<'_> {
         self.report
             .add_not_tried(Rule::Cancelled, what, "the kit stops there");
         Ok(true)
-    }
-
-    fn refused(&mut self, name: &str, why: &str) {
-        let why = format!(
-            "undisturbed, on key {}, it answers an error: {why}",
-            self.key
-        );
-        for rule in [Rule::Cancelled, Rule::Interleaved, Rule::LostAnswers] {
-            self.report.add_not_tried(rule, name, why.as_str());
-        }
     }
 
     fn torn(&mut self, doing: &str, part: &BTreeSet<String>, whole: &BTreeSet<String>) {
@@ -242,7 +302,8 @@ impl Trial<'_> {
         Ok(())
     }
 
-    async fn lost(&mut self, write: &Write, answers: &LostAnswers) -> Result<(), StoreError> {
+    async fn lost(&mut self, write: &Write) -> Result<(), StoreError> {
+        let answers = self.given.answers;
         answers.arm();
         let answer = timeout(ONE_WRITE, self.call(write)).await;
         let name = &write.name;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use changeover::closures::Closures;
-use changeover::kit::Rule;
-use changeover::shadow::{Rules, Value};
+use changeover::kit::{Options, Rule};
+use changeover::shadow::{Redaction, Rules, Value};
 use changeover::worker::guard;
 use futures_util::FutureExt as _;
 use sqlx::postgres::PgPoolOptions;
@@ -162,8 +162,13 @@ async fn a_transaction_that_stays_open_is_named() {
             }
             Plain::Mariadb(_) => Plain::open(&market.legacy_url).await,
         };
+        let options = Options {
+            redaction: Redaction::new().show("error"),
+            ..Options::default()
+        };
         let kit = open(&market, MAPPING)
             .await
+            .options(options)
             .writes("retitle", move |key, n| {
                 let (pool, id) = (pool.clone(), id(&key));
                 async move {

@@ -15,6 +15,8 @@ use crate::protocol::plain::on_pool;
 
 /// Repositories and writes that are wrong.
 mod calls;
+/// Errors, and keys that differ.
+mod errors;
 /// Mappings that are wrong.
 mod mappings;
 
