@@ -11,7 +11,7 @@
 //!    its work in the future it returns.
 //! 2. A write brings both closures too, though only the authority's is called: which side that is
 //!    changes at the cutover, in all instances at once, and not in the application's code.
-//! 3. Answers are [`Serialize`]: that is how two of them are compared. One that serialises to
+//! 3. Answers are [`Serialize`](serde::Serialize): that is how two of them are compared. One that serialises to
 //!    `null` (`None`) was *not found*.
 //! 4. The name of a call is its metric label when the builder was told of it
 //!    ([`Builder::operations`]), else `other`.
@@ -58,18 +58,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use changeover_flags::{Key, Place};
-use changeover_proxy::{Builder, Handle, Incomplete, Operation, Refused, Served};
+use changeover_proxy::{Builder, Handle, Incomplete, Operation, Served};
 use futures_util::future::BoxFuture;
-use serde::Serialize;
 
-use crate::repository::{Answer, Call, Layered};
+use crate::repository::{Answer, Call, CallError, Comparable, Layered};
 
 /// The layer around closures; see the [module page](self). A clone shares everything.
 pub struct Closures<E>(Layered<Place, E>);
 
 impl<E> Closures<E>
 where
-    E: From<Refused> + Send + 'static,
+    E: CallError,
 {
     /// The layer that `builder` describes. What a call is and how an answer is observed are set
     /// here; everything else is the builder's.
@@ -89,7 +88,7 @@ where
     ///
     /// # Errors
     ///
-    /// The authority's own error, or the layer's: [`Refused`].
+    /// The authority's own error, or the layer's: [`Refused`](changeover_proxy::Refused).
     pub fn read<T>(
         &self,
         name: &'static str,
@@ -98,7 +97,7 @@ where
         new: impl Way<T, E>,
     ) -> BoxFuture<'static, Result<T, E>>
     where
-        T: Serialize + Send + 'static,
+        T: Comparable,
     {
         self.call(Operation::read(name, key), legacy, new)
     }
@@ -109,7 +108,7 @@ where
     ///
     /// # Errors
     ///
-    /// The authority's own error, or the layer's: [`Refused`].
+    /// The authority's own error, or the layer's: [`Refused`](changeover_proxy::Refused).
     pub fn write<T, K>(
         &self,
         name: &'static str,
@@ -119,7 +118,7 @@ where
     ) -> BoxFuture<'static, Result<T, E>>
     where
         K: Into<Key>,
-        T: Serialize + Send + 'static,
+        T: Comparable,
     {
         self.call(Operation::write(name, keys), legacy, new)
     }
@@ -136,7 +135,7 @@ where
     ) -> BoxFuture<'static, Result<T, E>>
     where
         K: Into<Key>,
-        T: Serialize + Send + 'static,
+        T: Comparable,
     {
         let either = either(legacy, new);
         self.0
@@ -153,7 +152,7 @@ where
         new: impl Way<T, E>,
     ) -> BoxFuture<'static, Result<T, E>>
     where
-        T: Serialize + Send + 'static,
+        T: Comparable,
     {
         let either = either(legacy, new);
         self.0.call(operation, move |place| either(*place))
@@ -169,7 +168,7 @@ where
         new: impl Way<T, E>,
     ) -> BoxFuture<'static, Result<(T, Served), E>>
     where
-        T: Serialize + Send + 'static,
+        T: Comparable,
     {
         let either = either(legacy, new);
         self.0.served(operation, move |place| either(*place))

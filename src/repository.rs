@@ -11,7 +11,7 @@
 //! 1. Both repositories implement one trait, whose methods answer boxed futures (`BoxFuture`, or
 //!    what `async-trait` writes), take `&self`, and have one error type `E: From<Refused>`.
 //! 2. Arguments are owned and `Clone`: a read may be asked twice, of either side.
-//! 3. Answers are [`Serialize`]: that is how two of them are compared. One that serialises to
+//! 3. Answers are [`Serialize`](serde::Serialize): that is how two of them are compared. One that serialises to
 //!    `null` (`None`) was *not found*.
 //! 4. Nothing else changes: handlers call the same methods and get the same answers and errors.
 //!
@@ -90,12 +90,17 @@ use std::task::{Context, Poll};
 
 use changeover_flags::Key;
 use changeover_proxy::{
-    Builder, Changeover, Classify, Handle, Incomplete, Operation, Refused, Served, Touched,
+    Builder, Changeover, Classify, Handle, Incomplete, Operation, Served, Touched,
 };
 use changeover_shadow::{Json, Observe, Value};
 pub use futures_util::future::BoxFuture;
-use serde::Serialize;
 use tower::{Layer as _, Service, ServiceExt as _};
+
+mod bounds;
+
+#[doc(hidden)]
+pub use bounds::again;
+pub use bounds::{Argument, CallError, Comparable};
 
 /// A method with its arguments, to be run on either repository, maybe twice.
 type Method<R, E> =
@@ -133,7 +138,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn new<T: Serialize + Send + 'static>(value: T, shown: Option<Touched>) -> Answer {
+    fn new<T: Comparable>(value: T, shown: Option<Touched>) -> Answer {
         Answer {
             value: Box::new(value),
             observe: |value| Json.observe(value.downcast_ref::<T>()?),
@@ -215,7 +220,7 @@ pub struct Layered<R: ?Sized, E> {
 impl<R, E> Layered<R, E>
 where
     R: Send + Sync + ?Sized + 'static,
-    E: From<Refused> + Send + 'static,
+    E: 'static,
 {
     /// The layer that `builder` describes, around `legacy` and `new`. What a call is and how an
     /// answer is observed are set here; everything else is the builder's.
@@ -227,7 +232,10 @@ where
         builder: Builder<(), Call<R, E>, Answer, E>,
         legacy: Arc<R>,
         new: Arc<R>,
-    ) -> Result<Layered<R, E>, Incomplete> {
+    ) -> Result<Layered<R, E>, Incomplete>
+    where
+        E: CallError,
+    {
         let layer = builder
             .classify(AsCalled)
             .observe(|answer: &Answer| (answer.observe)(&*answer.value))
@@ -245,7 +253,8 @@ where
     pub fn call<T, F>(&self, operation: Operation, method: F) -> BoxFuture<'static, Result<T, E>>
     where
         F: for<'a> Fn(&'a R) -> BoxFuture<'a, Result<T, E>> + Send + Sync + 'static,
-        T: Serialize + Send + 'static,
+        E: CallError,
+        T: Comparable,
     {
         let answer = self.send(operation, method, |_| None);
         Box::pin(async move { answer.await.map(|(value, _served)| value) })
@@ -259,7 +268,8 @@ where
     ) -> BoxFuture<'static, Result<(T, Served), E>>
     where
         F: for<'a> Fn(&'a R) -> BoxFuture<'a, Result<T, E>> + Send + Sync + 'static,
-        T: Serialize + Send + 'static,
+        E: CallError,
+        T: Comparable,
     {
         Box::pin(self.send(operation, method, |_| None))
     }
@@ -273,7 +283,8 @@ where
     ) -> BoxFuture<'static, Result<T, E>>
     where
         F: for<'a> Fn(&'a R) -> BoxFuture<'a, Result<T, E>> + Send + Sync + 'static,
-        T: Serialize + Send + 'static,
+        E: CallError,
+        T: Comparable,
         K: Into<Key>,
     {
         let answer = self.send(operation, method, move |answer| {
@@ -297,7 +308,8 @@ where
     where
         F: for<'a> Fn(&'a R) -> BoxFuture<'a, Result<T, E>> + Send + Sync + 'static,
         S: Fn(&T) -> Option<Touched> + Send + Sync + 'static,
-        T: Serialize + Send + 'static,
+        E: CallError,
+        T: Comparable,
     {
         let shown = Arc::new(shown);
         let method = erased(move |on: &R| {
@@ -333,7 +345,7 @@ impl<L, N, E> Layered<Either<L, N>, E>
 where
     L: Send + Sync + 'static,
     N: Send + Sync + 'static,
-    E: From<Refused> + Send + 'static,
+    E: CallError,
 {
     /// As [`around`](Layered::around), for repositories of two types.
     ///
@@ -431,7 +443,7 @@ macro_rules! repository {
                         stringify!($method) $(, $what)*
                     )$( .$more($($with),*) )*;
                     $crate::repository!(@send self, operation, $answer,
-                        move |on| on.$method($(::std::clone::Clone::clone(&$arg)),*)
+                        move |on| on.$method($($crate::repository::again::<$type>(&$arg)),*)
                         $(, $shown)?)
                 }
             )*

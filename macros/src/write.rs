@@ -1,8 +1,9 @@
 //! What the attribute writes: the trait, and the type that sends its methods through the layer.
 
-use proc_macro2::{TokenStream, TokenTree};
-use quote::{format_ident, quote};
+use proc_macro2::{Span, TokenStream, TokenTree};
+use quote::{format_ident, quote, quote_spanned};
 use syn::Ident;
+use syn::spanned::Spanned;
 
 use crate::repository::{Method, Repository};
 
@@ -88,19 +89,24 @@ fn body(of: &Ident, method: &Method) -> TokenStream {
     let used = arguments
         .iter()
         .filter(|one| mentions(operation.clone(), one));
+    // What the layer refuses of a type is told where the type stands.
     let send = match shown {
-        Some(_) => format_ident!("insert"),
-        None => format_ident!("call"),
+        Some(_) => format_ident!("insert", span = at(answer)),
+        None => format_ident!("call", span = at(answer)),
     };
+    let again = arguments.iter().map(|one| {
+        let again = quote_spanned!(at(one)=> ::changeover::repository::again(&#one));
+        quote!(let #one = #again;)
+    });
     let shown = shown.iter();
     quote! {
         #signature {
             let __operation = {
-                #(let #used = ::core::clone::Clone::clone(&#used);)*
+                #(let #used = ::changeover::repository::again(&#used);)*
                 #operation
             };
             self.0.#send(__operation, move |__on| {
-                #(let #arguments = ::core::clone::Clone::clone(&#arguments);)*
+                #(#again)*
                 ::std::boxed::Box::pin(async move {
                     let __answer: ::core::result::Result<#answer, _> = match __on {
                         ::changeover::repository::Either::Legacy(__on) => {
@@ -115,6 +121,11 @@ fn body(of: &Ident, method: &Method) -> TokenStream {
             } #(, #shown)*).await
         }
     }
+}
+
+/// The place of what the trait says, for a name of ours.
+fn at(said: impl Spanned) -> Span {
+    Span::call_site().located_at(said.span())
 }
 
 /// Whether a name stands anywhere in these tokens.
