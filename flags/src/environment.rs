@@ -20,10 +20,14 @@
 //!    to be ready it is 0, and [`Flags::troubles`](crate::Flags::troubles) says so. If the new side
 //!    stops being ready afterwards, the percentage falls to 0 and stays there until the next start.
 //!    So does the list of keys that are always read from new.
-//! 5. A percentage stands above those of single operations, too: they do not count while it is set.
+//! 5. A name that begins as an entity's and is none of the five is refused: a flag that somebody
+//!    misspelt would fix nothing, and say nothing. What ends as one of the five belongs to an entity of a
+//!    longer name (`CHANGEOVER_LISTINGS_OLD_KILL` to `listings_old`), and what Kubernetes sets for a
+//!    service of that name (`…_SERVICE_HOST`, `…_PORT_80_TCP`) to nobody.
+//! 6. A percentage stands above those of single operations, too: they do not count while it is set.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -35,8 +39,7 @@ use crate::{Entity, Exceptions, KeyList, Kill, Percent, Shares};
 /// ```
 /// use changeover_flags::{Entity, Environment, Flags};
 /// let listings = Entity::new("listings")?;
-/// let variables = |name: &str| (name == "CHANGEOVER_LISTINGS_SAMPLE").then(|| "2.5".into());
-/// let environment = Environment::read_from(&listings, variables)?;
+/// let environment = Environment::read_from(&listings, [("CHANGEOVER_LISTINGS_SAMPLE", "2.5")])?;
 /// let flags = Flags::memory(listings).fixed_by(environment);
 /// assert_eq!(flags.load().sample.to_string(), "2.5%");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -71,27 +74,53 @@ pub enum Fixable {
 }
 
 impl Fixable {
+    const ALL: [Fixable; 5] = [
+        Fixable::ReadNew,
+        Fixable::Sample,
+        Fixable::Kill,
+        Fixable::AlwaysNew,
+        Fixable::NeverNew,
+    ];
+
     /// The name of its variable.
     #[must_use]
     pub fn variable(self, entity: &Entity) -> String {
-        let flag = match self {
+        prefix(entity) + self.suffix()
+    }
+
+    const fn suffix(self) -> &'static str {
+        match self {
             Fixable::ReadNew => "READ_NEW",
             Fixable::Sample => "SAMPLE",
             Fixable::Kill => "KILL",
             Fixable::AlwaysNew => "ALWAYS_NEW",
             Fixable::NeverNew => "NEVER_NEW",
-        };
-        format!("CHANGEOVER_{}_{flag}", entity.as_str().to_ascii_uppercase())
+        }
     }
 }
 
-/// A variable whose value cannot be used.
+/// How the names of an entity's variables begin.
+fn prefix(entity: &Entity) -> String {
+    format!("CHANGEOVER_{}_", entity.as_str().to_ascii_uppercase())
+}
+
+/// A variable that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("the environment variable {variable} is {found:?}: set it to {expected}, or unset it")]
+#[error("the environment variable {variable} {problem}, or unset it")]
 pub struct BadVariable {
     variable: String,
-    found: OsString,
-    expected: &'static str,
+    problem: Problem,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+enum Problem {
+    #[error("is {found:?}: set it to {expected}")]
+    Value {
+        found: OsString,
+        expected: &'static str,
+    },
+    #[error("fixes no flag of {entity}: {nearest} does, if that is meant")]
+    Unknown { entity: Entity, nearest: String },
 }
 
 impl Environment {
@@ -99,23 +128,37 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// [`BadVariable`] names the variable and what it may be.
+    /// [`BadVariable`] names the variable, and what it may be, or the nearest name that there is.
     pub fn read(entity: &Entity) -> Result<Environment, BadVariable> {
-        Environment::read_from(entity, |name| std::env::var_os(name))
+        Environment::read_from(entity, std::env::vars_os())
     }
 
-    /// The same from variables that `value` looks up.
+    /// The same from `variables`, names and values. Of two with one name the last counts.
     ///
     /// # Errors
     ///
     /// As [`read`](Environment::read).
-    pub fn read_from(
+    pub fn read_from<N, V>(
         entity: &Entity,
-        value: impl Fn(&str) -> Option<OsString>,
-    ) -> Result<Environment, BadVariable> {
+        variables: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<Environment, BadVariable>
+    where
+        N: AsRef<OsStr>,
+        V: Into<OsString>,
+    {
+        let mut set = BTreeMap::new();
+        for (name, value) in variables {
+            // What is not UTF-8 begins as no entity does, or goes on as no flag.
+            let name = name.as_ref().to_string_lossy().into_owned();
+            if let Some(rest) = name.strip_prefix(&prefix(entity)) {
+                known(entity, &name, rest)?;
+                set.insert(name, value.into());
+            }
+        }
         let found = |flag: Fixable| {
             let variable = flag.variable(entity);
-            value(&variable).map(|found| Variable { variable, found })
+            let found = set.get(&variable).cloned();
+            found.map(|found| Variable { variable, found })
         };
         let percent = |flag| found(flag).map(Variable::percent).transpose();
         let list = |flag| found(flag).map(Variable::list).transpose();
@@ -155,6 +198,53 @@ impl Environment {
             operations.retain(|_, shares| *shares != Shares::default());
         }
     }
+}
+
+/// Refuses what begins as `entity`'s variables do and belongs to nobody; `rest` is what follows.
+fn known(entity: &Entity, name: &str, rest: &str) -> Result<(), BadVariable> {
+    // What the tests of this product are told begins as the variables of some entities would.
+    const OTHERS: [&str; 5] = [
+        "CHANGEOVER_KILL_ORDERS",
+        "CHANGEOVER_MARIADB_BIN",
+        "CHANGEOVER_PG_BIN",
+        "CHANGEOVER_SERVERS_IN",
+        "CHANGEOVER_SIGNAL_CHILD",
+    ];
+    let ours = |flag: Fixable| {
+        let longer = rest.strip_suffix(flag.suffix());
+        longer.is_some_and(|longer| longer.is_empty() || longer.ends_with('_'))
+    };
+    let service = rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_");
+    if Fixable::ALL.into_iter().any(ours) || service || OTHERS.contains(&name) {
+        return Ok(());
+    }
+    let away = |flag: Fixable| distance(&rest.to_ascii_uppercase(), flag.suffix());
+    let least = Fixable::ALL.into_iter().map(away).min();
+    let nearest = Fixable::ALL
+        .into_iter()
+        .filter(|flag| Some(away(*flag)) == least)
+        .map(|flag| flag.variable(entity));
+    Err(BadVariable {
+        variable: name.to_owned(),
+        problem: Problem::Unknown {
+            entity: entity.clone(),
+            nearest: nearest.collect::<Vec<_>>().join(" or "),
+        },
+    })
+}
+
+/// How many letters have to be added, left out or changed.
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (n, letter) in one.bytes().enumerate() {
+        let mut before = std::iter::once(n + 1).collect::<Vec<_>>();
+        for (m, counterpart) in other.bytes().enumerate() {
+            let changed = row[m] + usize::from(letter != counterpart);
+            before.push(changed.min(row[m + 1] + 1).min(before[m] + 1));
+        }
+        row = before;
+    }
+    row[other.len()]
 }
 
 const LIST: &str =
@@ -203,8 +293,10 @@ impl Variable {
     fn bad(self, expected: &'static str) -> BadVariable {
         BadVariable {
             variable: self.variable,
-            found: self.found,
-            expected,
+            problem: Problem::Value {
+                found: self.found,
+                expected,
+            },
         }
     }
 }
@@ -215,16 +307,14 @@ mod tests {
 
     fn read(name: &str, value: &str) -> Result<Environment, BadVariable> {
         let entity = Entity::new("order_lines").expect("valid");
-        Environment::read_from(&entity, |asked| {
-            (asked == format!("CHANGEOVER_ORDER_LINES_{name}")).then(|| value.into())
-        })
+        Environment::read_from(&entity, [(format!("CHANGEOVER_ORDER_LINES_{name}"), value)])
     }
 
     #[test]
     fn each_variable_fixes_its_flag() {
         let percent = |percent| Percent::new(percent).ok();
         let none = Environment::default();
-        assert_eq!(read("OTHER", "1"), Ok(none.clone()));
+        assert_eq!(read("OLD_KILL", "1"), Ok(none.clone()));
         for (text, number) in [("25", 25.0), (" 12.5 ", 12.5), ("0", 0.0), ("1e2", 100.0)] {
             let fixed = read("READ_NEW", text).expect("valid");
             assert_eq!(fixed.read_new, percent(number), "{text}");
@@ -277,6 +367,48 @@ mod tests {
                 error.contains("set it to") && error.contains("or unset it"),
                 "{error}"
             );
+        }
+    }
+
+    #[test]
+    fn a_misspelt_name_is_refused_with_the_nearest_one() {
+        for (name, nearest) in [
+            ("READNEW", "CHANGEOVER_ORDER_LINES_READ_NEW does"),
+            ("read_new", "CHANGEOVER_ORDER_LINES_READ_NEW does"),
+            ("SAMPLES", "CHANGEOVER_ORDER_LINES_SAMPLE does"),
+            ("KILLED", "CHANGEOVER_ORDER_LINES_KILL does"),
+            ("ALWAYSNEW", "CHANGEOVER_ORDER_LINES_ALWAYS_NEW does"),
+            ("EVER_NEW", "CHANGEOVER_ORDER_LINES_NEVER_NEW does"),
+            ("UNKILL", "CHANGEOVER_ORDER_LINES_KILL does"),
+            ("", "CHANGEOVER_ORDER_LINES_KILL does"),
+        ] {
+            let error = read(name, "25").expect_err(name).to_string();
+            let variable = format!("CHANGEOVER_ORDER_LINES_{name} fixes no flag of order_lines");
+            assert!(
+                error.contains(&variable) && error.contains(nearest),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_others_is_none_of_an_entitys_business() {
+        for (entity, name) in [
+            // Of order_lines, order_lines_old and orders.
+            ("order", "CHANGEOVER_ORDER_LINES_READ_NEW"),
+            ("order_lines", "CHANGEOVER_ORDER_LINES_OLD_ALWAYS_NEW"),
+            ("order", "CHANGEOVER_ORDERS_READNEW"),
+            ("order", "CHANGEOVER_SEED"),
+            ("order", "OTHER_CHANGEOVER_ORDER_READNEW"),
+            // Kubernetes' and the tests' own.
+            ("order", "CHANGEOVER_ORDER_SERVICE_PORT_HTTP"),
+            ("order", "CHANGEOVER_ORDER_PORT"),
+            ("order", "CHANGEOVER_ORDER_PORT_80_TCP_ADDR"),
+            ("pg", "CHANGEOVER_PG_BIN"),
+        ] {
+            let entity = Entity::new(entity).expect("valid");
+            let read = Environment::read_from(&entity, [(name, "1")]);
+            assert_eq!(read, Ok(Environment::default()), "{name}");
         }
     }
 }

@@ -3,11 +3,10 @@
 use super::*;
 
 fn environment(variables: &[(&str, &str)]) -> Environment {
-    Environment::read_from(&listings(), |asked| {
-        let set = |(name, _): &&(&str, &str)| asked == format!("CHANGEOVER_LISTINGS_{name}");
-        variables.iter().find(set).map(|(_, value)| (*value).into())
-    })
-    .expect("valid")
+    let named = variables
+        .iter()
+        .map(|(name, value)| (format!("CHANGEOVER_LISTINGS_{name}"), value));
+    Environment::read_from(&listings(), named).expect("valid")
 }
 
 fn refused(done: Result<(), Refused>) -> String {
