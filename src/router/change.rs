@@ -34,6 +34,12 @@ struct PercentBody {
     read_new: Percent,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SampleBody {
+    sample: Percent,
+}
+
 /// What is in force now.
 #[derive(Serialize)]
 pub(super) struct Changed {
@@ -41,6 +47,7 @@ pub(super) struct Changed {
     /// Who answers reads now, in words.
     reads: String,
     read_new: Percent,
+    sample: Percent,
     #[serde(flatten)]
     exceptions: Exceptions,
     kill: Option<String>,
@@ -65,6 +72,7 @@ impl Changed {
             entity: flags.entity().to_string(),
             reads: reads(&now, &exceptions),
             read_new: now.read_new,
+            sample: now.sample,
             exceptions,
             kill: flags.killed().map(|kill| kill.reason),
             stored,
@@ -118,6 +126,18 @@ pub(super) async fn percent(
     let PercentBody { read_new } = parsed(&bytes(body)?, r#"{"read_new": 25.0}"#)?;
     let answer = changed(flags, move |flags| flags.set_read_new(read_new)).await?;
     tracing::warn!(entity = %flags.entity(), %read_new, "read percentage set over HTTP");
+    Ok(answer)
+}
+
+pub(super) async fn sample(
+    State(shared): State<Arc<Shared>>,
+    entity: Name,
+    body: Body,
+) -> Result<Json<Changed>, Problem> {
+    let flags = shared.subject(&entity)?.handle.flags();
+    let SampleBody { sample } = parsed(&bytes(body)?, r#"{"sample": 1.0}"#)?;
+    let answer = changed(flags, move |flags| flags.set_sample(sample)).await?;
+    tracing::warn!(entity = %flags.entity(), %sample, "sampling set over HTTP");
     Ok(answer)
 }
 

@@ -27,6 +27,7 @@
 //! | `POST /entities/{entity}/kill` | throws one |
 //! | `POST /entities/{entity}/unkill` | clears it |
 //! | `POST /entities/{entity}/percent` | `{"read_new": 25.0}` |
+//! | `POST /entities/{entity}/sample` | the share of reads that are also compared, in percent: `{"sample": 1.0}` |
 //! | `POST /entities/{entity}/operations/{operation}` | percentages of one operation: `{"read_new": 25.0, "sample": 1.0}`; what is left out is the entity's again |
 //! | `POST /entities/{entity}/always_new`, `…/never_new` | the whole list of keys that are always, or never, read from new: `{"keys": ["42"], "routed_by": ["test-tenant"]}` |
 //! | `GET /entities/{entity}/lists` | both lists; takes the token, as a change does |
@@ -228,6 +229,7 @@ impl Console {
         let changes = Router::new()
             .route("/entities/{entity}/unkill", post(change::unkill))
             .route("/entities/{entity}/percent", post(change::percent))
+            .route("/entities/{entity}/sample", post(change::sample))
             .route(
                 "/entities/{entity}/operations/{operation}",
                 post(change::operation),

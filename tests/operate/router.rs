@@ -18,7 +18,7 @@ use crate::protocol::market::{Market, Topology, backfill};
 use crate::support::postgres::Postgres;
 
 /// Everything that changes flags.
-pub const CHANGES: [(&str, &str); 7] = [
+pub const CHANGES: [(&str, &str); 8] = [
     ("/kill", ""),
     ("/entities/listings/kill", ""),
     ("/entities/listings/unkill", ""),
@@ -26,6 +26,7 @@ pub const CHANGES: [(&str, &str); 7] = [
     ("/entities/listings/operations/get", r#"{"read_new": 60}"#),
     ("/entities/listings/always_new", r#"{"keys": ["7"]}"#),
     ("/entities/listings/never_new", r#"{"routed_by": ["8"]}"#),
+    ("/entities/listings/sample", r#"{"sample": 5}"#),
 ];
 
 pub fn console(instance: &Instance) -> Console {
@@ -220,6 +221,14 @@ async fn a_percentage_waits_for_evidence() {
         "{message}"
     );
     assert_eq!(instance.wiring.flags().load().read_new, Percent::ZERO);
+    // To compare is to answer nobody: it waits for nothing.
+    let sample = "/entities/listings/sample";
+    let changed = server.post(sample, r#"{"sample": 2.5}"#).await.changed();
+    assert_eq!(
+        (&changed["sample"], &changed["read_new"]),
+        (&json!(2.5), &json!(0.0))
+    );
+    assert_eq!(instance.wiring.flags().load().sample.to_string(), "2.5%");
     let status = server.get("/entities/listings").await.json();
     assert_eq!(
         (&status["ready"], &status["verified"]),
@@ -317,6 +326,22 @@ async fn what_cannot_be_answered_says_why() {
             400,
             "bad_body",
             "sample",
+        ),
+        (
+            "POST",
+            "/entities/listings/sample",
+            r#"{"sample": 101}"#,
+            400,
+            "bad_body",
+            "0 to 100",
+        ),
+        (
+            "POST",
+            "/entities/listings/sample",
+            r#"{"read_new": 1}"#,
+            400,
+            "bad_body",
+            r#"{"sample": 1.0}"#,
         ),
         (
             "POST",
