@@ -464,6 +464,8 @@ mod tests {
     use changeover_flags::{Entity, Epoch, Flags, Percent};
     use metrics_util::debugging::DebuggingRecorder;
 
+    use changeover_proxy::Refused;
+
     use super::*;
 
     #[derive(Debug, PartialEq)]

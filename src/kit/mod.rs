@@ -291,7 +291,7 @@ impl Kit {
     }
 
     /// Names the class of an error that the data call for (`sold_out`), as
-    /// [the layer's](crate::proxy::ChangeoverBuilder::error_class): a read that fails alike on both
+    /// [the layer's](crate::proxy::Builder::error_class): a read that fails alike on both
     /// sides agrees, and two classes are a difference. `None` for a side in trouble, which says
     /// nothing of the data. May be called once for each type of errors.
     #[must_use]
