@@ -97,10 +97,12 @@ pub use futures_util::future::BoxFuture;
 use tower::{Layer as _, Service, ServiceExt as _};
 
 mod bounds;
+mod either;
 
 #[doc(hidden)]
 pub use bounds::again;
 pub use bounds::{Argument, CallError, Comparable};
+pub use either::Either;
 
 /// A method with its arguments, to be run on either repository, maybe twice.
 type Method<R, E> =
@@ -332,39 +334,6 @@ where
     }
 }
 
-/// One of two repositories of different types: what [`layered`](macro@crate::layered) layers.
-#[derive(Debug, Clone, Copy)]
-pub enum Either<L, N> {
-    /// The repository over the legacy tables.
-    Legacy(L),
-    /// The repository over the new ones.
-    New(N),
-}
-
-impl<L, N, E> Layered<Either<L, N>, E>
-where
-    L: Send + Sync + 'static,
-    N: Send + Sync + 'static,
-    E: CallError,
-{
-    /// As [`around`](Layered::around), for repositories of two types.
-    ///
-    /// # Errors
-    ///
-    /// As [`around`](Layered::around).
-    pub fn either(
-        builder: Builder<(), Call<Either<L, N>, E>, Answer, E>,
-        legacy: L,
-        new: N,
-    ) -> Result<Layered<Either<L, N>, E>, Incomplete> {
-        Layered::around(
-            builder,
-            Arc::new(Either::Legacy(legacy)),
-            Arc::new(Either::New(new)),
-        )
-    }
-}
-
 /// Tells the compiler that a closure is a method for every lifetime.
 fn erased<R, E, F>(method: F) -> Method<R, E>
 where
@@ -462,9 +431,8 @@ mod tests {
     use std::sync::Mutex;
 
     use changeover_flags::{Entity, Epoch, Flags, Percent};
-    use metrics_util::debugging::DebuggingRecorder;
-
     use changeover_proxy::Refused;
+    use metrics_util::debugging::DebuggingRecorder;
 
     use super::*;
 
