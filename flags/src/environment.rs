@@ -23,7 +23,8 @@
 //! 5. A name that begins as an entity's and is none of the five is refused: a flag that somebody
 //!    misspelt would fix nothing, and say nothing. What ends as one of the five belongs to an entity of a
 //!    longer name (`CHANGEOVER_LISTINGS_OLD_KILL` to `listings_old`), and what Kubernetes sets for a
-//!    service of that name (`…_SERVICE_HOST`, `…_PORT_80_TCP`) to nobody.
+//!    service of that name (`…_SERVICE_HOST`, `…_PORT_80_TCP`) to nobody; nor does what ends as `url_from`'s
+//!    variables mostly do (`…_URL`).
 //! 6. A percentage stands above those of single operations, too: they do not count while it is set.
 
 use std::collections::BTreeMap;
@@ -215,7 +216,8 @@ fn known(entity: &Entity, name: &str, rest: &str) -> Result<(), BadVariable> {
         longer.is_some_and(|longer| longer.is_empty() || longer.ends_with('_'))
     };
     let service = rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_");
-    if Fixable::ALL.into_iter().any(ours) || service || OTHERS.contains(&name) {
+    let url = rest.ends_with("URL");
+    if Fixable::ALL.into_iter().any(ours) || service || url || OTHERS.contains(&name) {
         return Ok(());
     }
     let away = |flag: Fixable| distance(&rest.to_ascii_uppercase(), flag.suffix());
@@ -403,6 +405,7 @@ mod tests {
             // Kubernetes' and the tests' own.
             ("order", "CHANGEOVER_ORDER_SERVICE_PORT_HTTP"),
             ("order", "CHANGEOVER_ORDER_PORT"),
+            ("order", "CHANGEOVER_ORDER_LEGACY_URL"),
             ("order", "CHANGEOVER_ORDER_PORT_80_TCP_ADDR"),
             ("pg", "CHANGEOVER_PG_BIN"),
         ] {
