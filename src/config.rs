@@ -68,7 +68,7 @@ pub struct Config {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Side {
-    /// `postgres://…`, `mysql://…` (MariaDB, on the legacy side) or `sqlite:path`, the path from the working
+    /// `postgres://…`, `mysql://…` (MariaDB) or `sqlite:path`, the path from the working
     /// directory.
     pub url: Option<String>,
     /// The environment variable that holds the URL.
