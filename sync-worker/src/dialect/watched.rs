@@ -1,4 +1,4 @@
-//! [`Watched`]: a connection that does not wait for a server which has forgotten it.
+//! A connection that does not wait for a server which has forgotten it.
 //!
 //! A connection that a firewall dropped, or whose server lost its network, is never closed: what waits
 //! for its answer would wait for ever. How long a statement may take is no help, since a scan of a large
