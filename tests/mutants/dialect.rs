@@ -9,15 +9,14 @@ use changeover::worker::dialect::bulk::Bulk;
 use changeover::worker::dialect::catalog::{Column, Table};
 use changeover::worker::dialect::check::Checks;
 use changeover::worker::dialect::install::{Reject, Stamp};
-use changeover::worker::dialect::load::{Load, Question};
 use changeover::worker::dialect::mariadb::Mariadb;
 use changeover::worker::dialect::postgres::Postgres;
 use changeover::worker::dialect::probe::Probe;
+use changeover::worker::dialect::server::Server;
 use changeover::worker::dialect::session::{Database, DbError, Session};
 use changeover::worker::dialect::sqlite::Sqlite;
 use changeover::worker::dialect::statement::Arg;
 use changeover::worker::dialect::sums::Summing;
-use changeover::worker::dialect::watched::Presence;
 use changeover::worker::dialect::{BadSetting, Dialect, RowColumn, Statement};
 use futures_util::future::BoxFuture;
 
@@ -179,20 +178,8 @@ impl Dialect for Mutant {
         self.shipped.few_keys()
     }
 
-    fn known_rows(&self, table: &str) -> Option<Statement<'_>> {
-        self.shipped.known_rows(table)
-    }
-
-    fn presence(&self) -> Option<Presence> {
-        self.shipped.presence()
-    }
-
-    fn load(&self, load: Load) -> Option<Question> {
-        self.shipped.load(load)
-    }
-
-    fn statement_limit(&self, within: Duration) -> Option<String> {
-        self.shipped.statement_limit(within)
+    fn server(&self) -> Option<&dyn Server> {
+        self.shipped.server()
     }
 
     fn engine(&self) -> &'static str {

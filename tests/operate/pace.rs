@@ -11,6 +11,7 @@ use changeover::worker::dialect::load::{Load, LoadQuery};
 use changeover::worker::dialect::session::Database;
 use changeover::worker::pace::{Limit, Pacing, RowsPerSecond, Signal, Signals};
 use serde_json::Value as Json;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use super::command::{Desk, ended};
 use super::until;
@@ -123,7 +124,8 @@ async fn verifies_and_drains_stop_too(market: &Market, desk: &Desk) {
     let drained = desk.run("drain --within 2").await.with(1);
     let said = format!("3 keys are still dirty: {why}");
     assert!(drained.err.contains(&said), "{drained:?}");
-    let follow = desk.begin("drain --follow");
+    let mut follow = desk.begin("drain --follow");
+    let mut said_by_it = BufReader::new(follow.stderr.take().unwrap()).lines();
     let verify = desk.begin("verify --json");
     // Both start and ask within this time; one that did not says so below.
     tokio::time::sleep(SECOND * 3).await;
@@ -138,11 +140,19 @@ async fn verifies_and_drains_stop_too(market: &Market, desk: &Desk) {
         assert!(begun.elapsed() < SECOND * 60, "the drain does not go on");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let pid = follow.id().unwrap();
-    crate::support::watchdog::signal("INT", &[pid]);
-    let followed = ended(follow).await.with(0);
-    assert!(followed.err.contains(why), "{followed:?}");
-    assert!(followed.err.contains("listings: goes on"), "{followed:?}");
+    // It says so when its pass has ended, which is later than its last mark.
+    let mut followed = String::new();
+    while !followed.contains("listings: goes on") {
+        let line = tokio::time::timeout(SECOND * 60, said_by_it.next_line());
+        let line = line.await.unwrap_or_else(|_| panic!("only {followed}"));
+        let line = line
+            .unwrap()
+            .unwrap_or_else(|| panic!("it ended: {followed}"));
+        followed += &format!("{line}\n");
+    }
+    assert!(followed.contains(why), "{followed}");
+    crate::support::watchdog::signal("INT", &[follow.id().unwrap()]);
+    ended(follow).await.with(0);
     // 200 keys, of which the first page has a second's.
     let began = Instant::now();
     desk.run("verify --rate 50").await.with(0);

@@ -202,10 +202,10 @@ async fn statistics_know_rows_of_partitions_and_of_mariadb() {
     for (market, table) in [(&postgres, "parted"), (&mariadb, "listings")] {
         let database = Database::open(&market.legacy_url).unwrap();
         let mut lease = database.session().await.unwrap();
-        let known = database.dialect().known_rows(table).unwrap();
+        let known = database.dialect().server().unwrap().known_rows(table);
         let known = lease.session().fetch(known).await.unwrap();
         assert_eq!(known, [[Value::Integer(100)]], "{table}");
-        let none = database.dialect().known_rows("nowhere").unwrap();
+        let none = database.dialect().server().unwrap().known_rows("nowhere");
         let none = lease.session().fetch(none).await.unwrap();
         assert!(none.is_empty() || none == [[Value::Null]], "{none:?}");
     }

@@ -1,3 +1,5 @@
+use changeover_flags::Key;
+
 use super::*;
 use crate::memory::{Fault, Memory, Op, key};
 use crate::pace::{Limit, Pacing, RowsPerSecond};

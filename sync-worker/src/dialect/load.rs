@@ -109,7 +109,7 @@ impl LoadQuery {
     /// A query that is built in; `None` where the engine has no such thing.
     #[must_use]
     pub fn built_in(database: &Database, load: Load, within: Duration) -> Option<LoadQuery> {
-        Some(match database.dialect().load(load)? {
+        Some(match database.dialect().server()?.load(load)? {
             Question::Select(sql) => LoadQuery::new(database, sql, within),
             Question::Show { sql, column, fold } => LoadQuery {
                 database: database.aside(),
@@ -124,7 +124,8 @@ impl LoadQuery {
         let mut lease = self.database.session().await?;
         let dialect = self.database.dialect();
         // Dropped here, it would go on over there, and more of them with each try.
-        if let Some(limit) = dialect.statement_limit(self.within) {
+        if let Some(server) = dialect.server() {
+            let limit = server.statement_limit(self.within);
             lease.session().script(&limit).await?;
         }
         let (index, fold) = match self.shown {

@@ -36,6 +36,7 @@ mod pair;
 pub mod postgres;
 pub mod probe;
 pub mod raise;
+pub mod server;
 pub mod session;
 mod span;
 pub mod sqlite;
@@ -121,21 +122,13 @@ pub trait Dialect: Send + Sync + Debug + 'static {
     /// A new connection of the worker's own, set up for exact text.
     fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Session>, DbError>>;
 
-    /// How many rows a table has, as its statistics know without reading it; `None` where there are none.
-    fn known_rows(&self, table: &str) -> Option<Statement<'_>>;
-
-    /// How the server is asked what it does for a connection; `None` where there is no server.
-    fn presence(&self) -> Option<watched::Presence>;
+    /// What can be asked of it, if it is a server.
+    fn server(&self) -> Option<&dyn server::Server> {
+        None
+    }
 
     /// What to set on a connection whose statements are about few keys each; `None` for nothing.
     fn few_keys(&self) -> Option<&'static str>;
-
-    /// What tells how loaded the database is. `None` where there is no such thing.
-    fn load(&self, load: load::Load) -> Option<load::Question>;
-
-    /// What makes the server end each statement of a connection that takes longer than this; `None`
-    /// where nobody else would wait for it.
-    fn statement_limit(&self, within: std::time::Duration) -> Option<String>;
 
     /// `name` quoted as an identifier.
     fn quote(&self, name: &str) -> String;

@@ -73,7 +73,7 @@ impl Watched {
         dialect: &Arc<dyn Dialect>,
         every: Duration,
     ) -> Result<Box<dyn Session>, DbError> {
-        let Some(presence) = dialect.presence() else {
+        let Some(presence) = dialect.server().map(|server| server.presence()) else {
             return Ok(session);
         };
         let own = session.fetch(Statement::of(&**dialect, presence.own));

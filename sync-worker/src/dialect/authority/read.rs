@@ -358,7 +358,8 @@ impl SqlAuthority {
     /// How many rows the root table has: counted where they are few, else what statistics know, since a count
     /// reads all of them.
     pub(super) async fn estimate_in(&self, session: &mut dyn Session) -> Result<u64, DbError> {
-        if let Some(known) = self.dialect().known_rows(&self.root) {
+        if let Some(server) = self.dialect().server() {
+            let known = server.known_rows(&self.root);
             let known = number(&session.fetch(known).await?);
             if known >= COUNTED {
                 return Ok(known);

@@ -10,6 +10,7 @@ use super::Mariadb;
 use crate::dialect::Dialect;
 use crate::dialect::catalog::{Column, Table};
 use crate::dialect::check::Checks;
+use crate::dialect::server::Server as _;
 use crate::dialect::session::{DbError, Session};
 
 /// A snapshot in which nothing is written, by a function neither.
@@ -20,9 +21,7 @@ impl Checks for Mariadb {
     fn connect_reading(&self, limit: Duration) -> BoxFuture<'_, Result<Box<dyn Session>, DbError>> {
         async move {
             let mut session = self.connect().await?;
-            if let Some(limit) = self.statement_limit(limit) {
-                session.script(&limit).await?;
-            }
+            session.script(&self.statement_limit(limit)).await?;
             session.script(READING).await?;
             Ok(session)
         }

@@ -26,12 +26,11 @@ use sqlx::mysql::MySqlConnectOptions;
 use super::catalog::{Column, Table};
 use super::check::Checks;
 use super::install::{Reject, Stamp};
-use super::load::{Load, Question};
 use super::probe::Probe;
+use super::server::Server;
 use super::session::{DbError, Session};
 use super::statement::{Arg, RowColumn, Statement};
 use super::sums::Summing;
-use super::watched::Presence;
 use super::{BadSetting, Dialect};
 
 mod alike;
@@ -47,6 +46,7 @@ mod notes;
 mod probe;
 mod rejects;
 mod rows;
+mod server;
 mod session;
 mod sums;
 mod triggers;
@@ -141,30 +141,8 @@ impl Dialect for Mariadb {
         None
     }
 
-    fn known_rows(&self, table: &str) -> Option<Statement<'_>> {
-        let rows = Statement::of(
-            self,
-            "SELECT CAST(table_rows AS SIGNED) FROM information_schema.tables \
-             WHERE table_schema = database() AND table_name = ",
-        );
-        Some(rows.text(table))
-    }
-
-    fn presence(&self) -> Option<Presence> {
-        Some(Presence {
-            own: "SELECT CAST(connection_id() AS CHAR)",
-            at_work: "SELECT '1' FROM information_schema.processlist WHERE id = {} \
-                      AND command <> 'Sleep' AND coalesce(state, '') <> 'Writing to net'",
-        })
-    }
-
-    fn load(&self, load: Load) -> Option<Question> {
-        load::question(load)
-    }
-
-    fn statement_limit(&self, within: Duration) -> Option<String> {
-        let seconds = within.as_secs_f64().max(0.001);
-        Some(format!("SET SESSION max_statement_time = {seconds}"))
+    fn server(&self) -> Option<&dyn Server> {
+        Some(self)
     }
 
     fn quote(&self, name: &str) -> String {

@@ -10,6 +10,7 @@ use super::Postgres;
 use crate::dialect::Dialect;
 use crate::dialect::catalog::{Column, Table};
 use crate::dialect::check::Checks;
+use crate::dialect::server::Server as _;
 use crate::dialect::session::{DbError, ErrorClass, Session};
 use crate::dialect::statement::Statement;
 
@@ -17,9 +18,7 @@ impl Checks for Postgres {
     fn connect_reading(&self, limit: Duration) -> BoxFuture<'_, Result<Box<dyn Session>, DbError>> {
         async move {
             let mut session = self.connect().await?;
-            if let Some(limit) = self.statement_limit(limit) {
-                session.script(&limit).await?;
-            }
+            session.script(&self.statement_limit(limit)).await?;
             session.script(self.begin_snapshot()).await?;
             Ok(session)
         }

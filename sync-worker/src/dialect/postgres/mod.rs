@@ -15,12 +15,11 @@ use super::bulk::Bulk;
 use super::catalog::{Column, Table};
 use super::check::Checks;
 use super::install::{Reject, Stamp};
-use super::load::{Load, Question};
 use super::probe::Probe;
+use super::server::Server;
 use super::session::{DbError, Session};
 use super::statement::{Arg, RowColumn, Statement};
 use super::sums::Summing;
-use super::watched::Presence;
 use super::{BadSetting, Dialect, tables};
 
 mod alike;
@@ -33,6 +32,7 @@ mod load;
 mod normalise;
 mod notes;
 mod probe;
+mod server;
 mod session;
 mod stamps;
 mod sums;
@@ -126,32 +126,8 @@ impl Dialect for Postgres {
         )
     }
 
-    fn known_rows(&self, table: &str) -> Option<Statement<'_>> {
-        // A partitioned table's own statistics are nobody's who does not ask for them.
-        let rows = Statement::of(
-            self,
-            "SELECT coalesce((SELECT sum(greatest(c.reltuples, 0)) FROM pg_partition_tree(t.it) p \
-             JOIN pg_class c ON c.oid = p.relid WHERE p.isleaf), \
-             (SELECT greatest(c.reltuples, 0) FROM pg_class c WHERE c.oid = t.it))::bigint \
-             FROM (SELECT to_regclass(",
-        );
-        Some(rows.text(&self.table(table)).sql(") AS it) t"))
-    }
-
-    fn presence(&self) -> Option<Presence> {
-        Some(Presence {
-            own: "SELECT pg_backend_pid()",
-            at_work: "SELECT 1 FROM pg_stat_activity WHERE pid = {} AND wait_event_type IS DISTINCT FROM 'Client'",
-        })
-    }
-
-    fn load(&self, load: Load) -> Option<Question> {
-        Some(Question::Select(load::query(load)))
-    }
-
-    fn statement_limit(&self, within: Duration) -> Option<String> {
-        let millis = within.as_millis().clamp(1, i32::MAX as u128);
-        Some(format!("SET statement_timeout = {millis}"))
+    fn server(&self) -> Option<&dyn Server> {
+        Some(self)
     }
 
     fn quote(&self, name: &str) -> String {

@@ -14,12 +14,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteSynchronous};
 use super::catalog::{Column, Table};
 use super::check::Checks;
 use super::install::{Reject, Stamp};
-use super::load::{Load, Question};
 use super::probe::Probe;
 use super::session::{DbError, Session};
 use super::statement::{Arg, RowColumn, Statement};
 use super::sums::Summing;
-use super::watched::Presence;
 use super::{BadSetting, Dialect, tables};
 
 mod affinity;
@@ -115,22 +113,6 @@ impl Dialect for Sqlite {
     }
 
     fn few_keys(&self) -> Option<&'static str> {
-        None
-    }
-
-    fn known_rows(&self, _: &str) -> Option<Statement<'_>> {
-        None
-    }
-
-    fn presence(&self) -> Option<Presence> {
-        None
-    }
-
-    fn load(&self, _load: Load) -> Option<Question> {
-        None
-    }
-
-    fn statement_limit(&self, _within: Duration) -> Option<String> {
         None
     }
 
