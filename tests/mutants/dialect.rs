@@ -146,8 +146,8 @@ impl Dialect for Mutant {
         self.shipped.lift_base(entity, place, base)
     }
 
-    fn unwaited<'a>(&'a self, session: &'a mut dyn Session) -> BoxFuture<'a, Result<(), DbError>> {
-        self.shipped.unwaited(session)
+    fn unwaited(&self) -> BoxFuture<'_, Result<(), DbError>> {
+        self.shipped.unwaited()
     }
 
     fn key_length_problem(&self, columns: &[&Column]) -> Option<String> {

@@ -303,7 +303,7 @@ impl Side<'_> {
         for sql in dialect.create_tables() {
             session.script(&sql).await?;
         }
-        dialect.unwaited(session).await?;
+        dialect.unwaited().await?;
         // Before the script, where it is not taken back with the rest.
         if !dialect.transactional_ddl() {
             if self.stands_at(session, base).await? == Some(false) {

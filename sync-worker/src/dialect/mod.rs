@@ -251,8 +251,7 @@ pub trait Dialect: Send + Sync + Debug + 'static {
     }
 
     /// Fails as busy while a writer may be in flight for which creating a trigger does not wait.
-    fn unwaited<'a>(&'a self, session: &'a mut dyn Session) -> BoxFuture<'a, Result<(), DbError>> {
-        let _ = session;
+    fn unwaited(&self) -> BoxFuture<'_, Result<(), DbError>> {
         async { Ok(()) }.boxed()
     }
 

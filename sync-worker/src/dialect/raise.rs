@@ -362,7 +362,7 @@ impl Side<'_> {
         if let Some(lift) = dialect.lift_base(entity, place, base) {
             session.script(&lift).await?;
         }
-        dialect.unwaited(session).await
+        dialect.unwaited().await
     }
 }
 
@@ -400,7 +400,7 @@ async fn raise_authority(
     } else {
         side.drop_strays(session).await?;
     }
-    dialect.unwaited(session).await?;
+    dialect.unwaited().await?;
     for sql in &script {
         session.script(sql).await?;
     }

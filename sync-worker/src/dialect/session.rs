@@ -238,12 +238,13 @@ impl Database {
 
     /// While a statement has no answer, the server is asked so often whether it is at work on it; a
     /// connection that it has forgotten is given up after two such looks ([`watched`]). For connections
-    /// that are opened from now on.
+    /// that are opened from now on. It is also the time that opening one may take, up to ten seconds; less
+    /// than 100 ms is taken as 100 ms.
     ///
     /// [`watched`]: super::watched
     #[must_use]
     pub fn asked_every(mut self, every: Duration) -> Database {
-        self.asked_every = every;
+        self.asked_every = every.max(Duration::from_millis(100));
         self
     }
 

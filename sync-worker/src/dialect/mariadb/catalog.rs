@@ -1,24 +1,16 @@
 //! What MariaDB's `information_schema` says about a table, and about the server.
 
-use std::time::Duration;
-
 use changeover_shadow::Value;
 
 use super::Mariadb;
 use crate::dialect::BadSetting;
 use crate::dialect::authority::integer;
 use crate::dialect::catalog::{Column, Reference, Table, Unique, text};
-use crate::dialect::probe::texts;
 use crate::dialect::session::{DbError, ErrorClass, Session};
 use crate::dialect::statement::Statement;
 
 /// The oldest server whose `JSON_TABLE` and `SKIP LOCKED` the statements use.
 const OLDEST: (u32, u32) = (10, 6);
-
-/// How often a transaction without a connection is looked for again, and after how long: the server's list
-/// is a tenth of a second old.
-const AGAIN: usize = 3;
-const FRESH: Duration = Duration::from_millis(150);
 
 /// Refuses a server that the statements were not tried on.
 pub(super) async fn known_version(
@@ -302,31 +294,6 @@ pub(super) async fn durability(
         .collect())
 }
 
-/// A transaction that was prepared for two phases and whose connection is gone holds no lock of a table's
-/// definition: creating a trigger does not wait for it, and what it wrote has no stamp when it commits.
-pub(super) async fn unwaited(dialect: &Mariadb, session: &mut dyn Session) -> Result<(), DbError> {
-    let sql = "SELECT CAST(trx_id AS char) FROM information_schema.innodb_trx WHERE trx_mysql_thread_id = 0 AND trx_rows_modified > 0";
-    let mut there = texts(dialect, session, sql).await?;
-    // InnoDB's own, for the statistics of a table, look the same and are over at once.
-    for _ in 0..AGAIN {
-        if there.is_empty() {
-            return Ok(());
-        }
-        tokio::time::sleep(FRESH).await;
-        let still = texts(dialect, session, sql).await?;
-        there.retain(|one| still.contains(one));
-    }
-    if there.is_empty() {
-        return Ok(());
-    }
-    let why = "a prepared XA transaction waits for its end: XA RECOVER lists it; commit it or roll it back";
-    Err(DbError {
-        class: ErrorClass::Busy,
-        summary: why.to_owned(),
-        source: sqlx::Error::Protocol(why.to_owned()),
-    })
-}
-
 /// One server process and one database: two names of a host are one server.
 pub(super) async fn identity(
     dialect: &Mariadb,
@@ -338,16 +305,4 @@ pub(super) async fn identity(
         .first()
         .and_then(|row| text(row, 0))
         .unwrap_or_default())
-}
-
-/// Who has a transaction open. Statements are not shown: they hold values.
-pub(super) async fn blockers(
-    dialect: &Mariadb,
-    session: &mut dyn Session,
-) -> Result<Vec<String>, DbError> {
-    let sql = "SELECT concat('connection ', p.id, ' (user ', p.user, ', ', lower(p.command), ', its transaction began ', \
-                 timestampdiff(SECOND, t.trx_started, now()), ' s ago); to end it: KILL ', p.id) \
-               FROM information_schema.innodb_trx t JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id \
-               WHERE p.id <> connection_id() ORDER BY t.trx_started LIMIT 10";
-    texts(dialect, session, sql).await
 }

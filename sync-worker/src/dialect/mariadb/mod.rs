@@ -49,6 +49,7 @@ mod rows;
 mod server;
 mod session;
 mod sums;
+mod transactions;
 mod triggers;
 
 use session::MariadbSession;
@@ -275,8 +276,8 @@ impl Dialect for Mariadb {
         Some(triggers::lift(entity, place, base))
     }
 
-    fn unwaited<'a>(&'a self, session: &'a mut dyn Session) -> BoxFuture<'a, Result<(), DbError>> {
-        catalog::unwaited(self, session).boxed()
+    fn unwaited(&self) -> BoxFuture<'_, Result<(), DbError>> {
+        transactions::unwaited(self).boxed()
     }
 
     fn key_length_problem(&self, columns: &[&Column]) -> Option<String> {
@@ -418,10 +419,10 @@ impl Dialect for Mariadb {
 
     fn blockers<'a>(
         &'a self,
-        session: &'a mut dyn Session,
+        _session: &'a mut dyn Session,
         _tables: &'a [&'a str],
     ) -> BoxFuture<'a, Result<Vec<String>, DbError>> {
-        catalog::blockers(self, session).boxed()
+        transactions::blockers(self).boxed()
     }
 
     fn expand<'a>(

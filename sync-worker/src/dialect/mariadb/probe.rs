@@ -3,7 +3,7 @@
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::Mariadb;
+use super::{Mariadb, transactions};
 use crate::dialect::catalog::Column;
 use crate::dialect::probe::{Probe, texts};
 use crate::dialect::session::{DbError, Session};
@@ -53,13 +53,8 @@ impl Probe for Mariadb {
 
     fn open_transactions<'a>(
         &'a self,
-        session: &'a mut dyn Session,
+        _session: &'a mut dyn Session,
     ) -> BoxFuture<'a, Result<Vec<String>, DbError>> {
-        // The worker's own connections have its SQL mode, which no list of the server shows: what is
-        // listed is whoever holds a lock or has written.
-        let sql = "SELECT concat('connection ', p.id, ' (user ', p.user, ', ', lower(p.command), ')') \
-             FROM information_schema.innodb_trx t JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id \
-             WHERE p.id <> connection_id() AND p.db = database() AND t.trx_is_read_only = 0 ORDER BY p.id";
-        texts(self, session, sql).boxed()
+        transactions::in_database(self).boxed()
     }
 }
