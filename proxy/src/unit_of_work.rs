@@ -88,9 +88,11 @@ impl UnitOfWork {
                     runtime: tokio::runtime::Handle::try_current().ok(),
                     tracker: TaskTracker::new(),
                     limit: Limits::default().write_time,
+                    room: Arc::new(Semaphore::new(1)),
                     abandoned: Counter::noop(),
                 };
-                (home, Room::of(&Arc::new(Semaphore::new(1))))
+                let room = Room::of(&home.room);
+                (home, room)
             }
         };
         let inner = async move {

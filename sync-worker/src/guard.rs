@@ -7,9 +7,10 @@
 //! is lost. Two guards, each of which is enough for the calls it covers:
 //!
 //! 1. Writes through the layers run in a unit of work that their caller cannot cancel, so no
-//!    `begin` is dropped half-way.
+//!    `begin` is dropped half-way, as long as there is room for writes (`Limits::writes`, `write_time`).
 //! 2. These hooks roll back whatever a connection was left in before the pool hands it out again.
-//!    They cost one round trip per release (none on SQLite), and cover calls that bypass the layers.
+//!    They cost one round trip per release (none on SQLite), and cover calls that bypass the layers, and reads
+//!    that open a transaction: a read is dropped with its caller, and when its time is over.
 //!
 //! ```no_run
 //! # async fn f() -> Result<(), sqlx::Error> {

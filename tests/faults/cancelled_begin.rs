@@ -8,17 +8,18 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use changeover::flags::{Entity, Epoch, Flags, Place, Version};
-use changeover::proxy::{Changeover, Operation, Refused};
+use changeover::proxy::{Changeover, Limits, Operation, Refused};
 use changeover::shadow::Value;
 use changeover::worker::guard;
 use sqlx::PgPool;
 use sqlx::mysql::MySqlPoolOptions;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::SqlitePoolOptions;
+use tower::util::BoxCloneService;
 use tower::{Layer, ServiceExt, service_fn};
 
 use crate::protocol::plain::{Engine, Plain, on_pool};
-use crate::support;
+use crate::support::{self, postgres::Postgres};
 
 /// SQLite's pool has a test of its own.
 const ENGINES: [Engine; 2] = [Engine::Postgres, Engine::Mariadb];
@@ -189,10 +190,12 @@ async fn the_pool_guard_ends_a_transaction_on_sqlite() {
     assert_eq!(seen, 1);
 }
 
-/// The layer's guard: its caller is dropped while the service is inside `begin`.
-#[tokio::test]
-async fn the_layer_contains_it() {
-    let (pool, witness) = pools(false).await;
+/// The layer around inserts in a transaction of their own, on a pool without a guard.
+fn layered(
+    pool: &PgPool,
+    limits: Limits,
+) -> (BoxCloneService<i64, (), Refused>, changeover::proxy::Handle) {
+    let pool = pool.clone();
     let flags = Flags::memory(Entity::new("t").unwrap());
     flags
         .learn(&Epoch {
@@ -227,11 +230,19 @@ async fn the_layer_contains_it() {
     let layer = Changeover::builder(flags)
         .classify(|id: &i64| Operation::write("put", [*id]))
         .observe(|(): &()| Some(Value::Null))
+        .limits(limits)
         .new_service(service.clone())
         .build()
         .unwrap();
     let handle = layer.handle();
-    let service = layer.layer(service);
+    (BoxCloneService::new(layer.layer(service)), handle)
+}
+
+/// The layer's guard: its caller is dropped while the service is inside `begin`.
+#[tokio::test]
+async fn the_layer_contains_it() {
+    let (pool, witness) = pools(false).await;
+    let (service, handle) = layered(&pool, Limits::default());
     for id in 0..24i64 {
         drop_after(1 + (id as u32) % 8, service.clone().oneshot(id)).await;
     }
@@ -247,4 +258,41 @@ async fn the_layer_contains_it() {
         .await
         .unwrap();
     assert_eq!(seen, 24);
+}
+
+/// A database that is stopped for longer than a write goes on without its caller: it is not dropped inside
+/// `begin` even then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_layer_contains_it_past_its_time() {
+    const TIME: Duration = Duration::from_millis(100);
+    let server = tokio::task::block_in_place(Postgres::start);
+    server.create_database("shop").await;
+    let options = PgPoolOptions::new().max_connections(1);
+    let witness = options.connect(&server.url("shop")).await.unwrap();
+    sqlx::raw_sql("CREATE TABLE t (id bigint PRIMARY KEY)")
+        .execute(&witness)
+        .await
+        .unwrap();
+    let options = PgPoolOptions::new().max_connections(1);
+    // Nothing is asked before the `BEGIN`.
+    let options = options.test_before_acquire(false);
+    let pool = options.connect(&server.url("shop")).await.unwrap();
+    let limits = Limits {
+        write_time: TIME,
+        ..Limits::default()
+    };
+    let (service, handle) = layered(&pool, limits);
+    tokio::task::block_in_place(|| server.freeze());
+    drop_after(2, service.oneshot(1)).await;
+    tokio::time::sleep(4 * TIME).await;
+    tokio::task::block_in_place(|| server.thaw());
+    sqlx::raw_sql("INSERT INTO t VALUES (2)")
+        .execute(&pool)
+        .await
+        .unwrap();
+    let drained = handle.close_and_wait(Duration::from_secs(20)).await;
+    assert!(drained.is_complete());
+    let seen = sqlx::query_scalar("SELECT id FROM t ORDER BY id");
+    let seen: Vec<i64> = seen.fetch_all(&witness).await.unwrap();
+    assert_eq!(seen, [1, 2], "acknowledged, and begun");
 }

@@ -270,6 +270,7 @@ impl Desk {
             runtime: tokio::runtime::Handle::try_current().ok(),
             tracker: self.writes.clone(),
             limit: self.limits.write_time,
+            room: Arc::clone(&self.write_room),
             abandoned: self.metrics.abandoned.clone(),
         };
         (home, Room::of(&self.write_room))

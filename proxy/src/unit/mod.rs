@@ -3,7 +3,9 @@
 //! 1. While its caller polls it, the inner future is polled inline: no task, no switch.
 //! 2. Dropped before the first poll, nothing was started and nothing happens.
 //! 3. Dropped after it, the unfinished inner future moves to the runtime of the call and goes on
-//!    there, counted, tracked, and for a limited time.
+//!    there, counted and tracked. A future that is dropped half-way may leave the driver's pool a connection inside a
+//!    transaction (see `guard` of the worker), so after [`Limits::write_time`](crate::Limits::write_time) it is given
+//!    up only where all room is taken.
 //! 4. Units are counted, those without a caller among them; where there is no room a unit waits
 //!    before it begins.
 //! 5. A panic inside reaches whoever polls.

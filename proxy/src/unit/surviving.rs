@@ -18,8 +18,16 @@ pub(crate) struct Home {
     /// The runtime of the call, else that of the first poll.
     pub(crate) runtime: Option<Handle>,
     pub(crate) tracker: TaskTracker,
+    /// How long it goes on there, whoever waits for its room.
     pub(crate) limit: Duration,
+    /// Of all units.
+    pub(crate) room: Arc<Semaphore>,
     pub(crate) abandoned: Counter,
+}
+
+impl Home {
+    /// The least time between two looks whether somebody waits for room.
+    const LOOK: Duration = Duration::from_millis(100);
 }
 
 /// A unit's place in the count of units, with or without a caller.
@@ -106,13 +114,24 @@ impl<T: Send + 'static> Drop for Surviving<T> {
             return;
         };
         self.home.abandoned.increment(1);
-        let (room, limit) = (self.room.take(), self.home.limit);
+        let (room, rooms, mut limit) = (
+            self.room.take(),
+            Arc::clone(&self.home.room),
+            self.home.limit,
+        );
         let Some(runtime) = &self.home.runtime else {
             return;
         };
         // The timer is made inside the task: this drop may run outside of any runtime.
         let rest = async move {
-            let _ = tokio::time::timeout(limit, inner).await;
+            let mut inner = inner;
+            // Dropped half-way, it may leave its pool a connection inside a transaction: never without need.
+            while tokio::time::timeout(limit, &mut inner).await.is_err()
+                && rooms.available_permits() > 0
+            {
+                limit = limit.max(Home::LOOK);
+            }
+            drop(inner);
             drop(room);
         };
         drop(self.home.tracker.spawn_on(rest, runtime));
@@ -141,6 +160,7 @@ mod tests {
             runtime: Some(Handle::current()),
             tracker: TaskTracker::new(),
             limit: Duration::from_secs(60),
+            room: Arc::new(Semaphore::new(1)),
             abandoned: Counter::noop(),
         }
     }
@@ -157,13 +177,13 @@ mod tests {
     }
 
     fn unit<T: Send>(inner: BoxFuture<'static, T>, home: &Home) -> Surviving<T> {
-        Surviving::new(inner, home.clone(), Room::of(&Arc::new(Semaphore::new(1))))
+        Surviving::new(inner, home.clone(), Room::of(&home.room))
     }
 
     #[tokio::test(start_paused = true)]
     async fn without_room_it_waits_and_has_not_begun() {
         let (home, done) = (home(), Arc::new(AtomicU32::new(0)));
-        let room = Arc::new(Semaphore::new(1));
+        let room = Arc::clone(&home.room);
         let new = || Surviving::new(steps(&done), home.clone(), Room::of(&room));
         let mut first = new();
         assert_eq!((&mut first).now_or_never(), None);
@@ -208,6 +228,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn is_not_given_up_while_there_is_room_for_others() {
+        let home = Home {
+            room: Arc::new(Semaphore::new(2)),
+            ..home()
+        };
+        let mut late = unit(Box::pin(std::future::pending::<()>()), &home);
+        assert_eq!((&mut late).now_or_never(), None);
+        drop(late);
+        let before = tokio::time::Instant::now();
+        tokio::time::sleep(Duration::from_secs(150)).await;
+        assert_eq!(home.tracker.len(), 1);
+        let other = Arc::clone(&home.room).acquire_owned().await;
+        wait(&home).await;
+        assert_eq!(before.elapsed().as_secs(), 180);
+        drop(other);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_panic_reaches_the_caller_and_moves_nothing() {
         let home = home();
         let broken: BoxFuture<'static, ()> =
@@ -224,14 +262,11 @@ mod tests {
             runtime: None,
             tracker: TaskTracker::new(),
             limit: Duration::ZERO,
+            room: Arc::new(Semaphore::new(1)),
             abandoned: Counter::noop(),
         };
-        let room = Arc::new(Semaphore::new(1));
-        let mut unit = Surviving::new(
-            Box::pin(std::future::pending::<()>()),
-            homeless,
-            Room::of(&room),
-        );
+        let room = Room::of(&homeless.room);
+        let mut unit = Surviving::new(Box::pin(std::future::pending::<()>()), homeless, room);
         assert_eq!((&mut unit).now_or_never(), None);
     }
 }

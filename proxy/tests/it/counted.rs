@@ -129,7 +129,8 @@ async fn the_counters_sum_to_the_calls() {
         Fault::None,
         Fault::Refuses,
         Fault::Panics,
-        Fault::Hangs,
+        // Longer than every limit.
+        Fault::Slow(Duration::from_secs(200)),
         Fault::AppliesAndLosesTheAnswer,
         Fault::NeverReady,
     ];
