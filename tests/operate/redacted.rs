@@ -41,7 +41,7 @@ async fn quoting(side: &Plain, table: &str, event: &str, quoted: &str, when: &st
         Engine::Mariadb => format!(
             "CREATE TRIGGER quoting_{table} BEFORE {event} ON {table} FOR EACH ROW BEGIN \
              DECLARE words text; IF {when} THEN SET words = concat('no ', {quoted}); \
-             SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = words; END IF; END"
+             SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 1142, MESSAGE_TEXT = words; END IF; END"
         ),
     };
     side.run(&sql).await;
@@ -180,7 +180,7 @@ fn held(new: Engine) -> [&'static str; 4] {
         Engine::Mariadb => [
             "error 1366",
             "error 4025",
-            "error 1644",
+            "error 1142",
             "a unique value of its image",
         ],
     }

@@ -20,7 +20,7 @@ pub(super) fn error(source: sqlx::Error) -> DbError {
                 _ if is_full(number, db.message()) => FULL,
                 _ => (class, what),
             };
-            let detail = match shows(number) {
+            let detail = match shows(number) && !is_theirs(number, &state) {
                 true => format!(": {}", db.message()),
                 false => String::new(),
             };
@@ -57,7 +57,19 @@ fn is_full(number: u16, message: &str) -> bool {
     matches!(number, 3 | 20 | 1026 | 1030) && message.contains(" 28 ")
 }
 
+/// A trigger or procedure of the application's, whose `SIGNAL` may have any number and quote any value.
+fn is_theirs(number: u16, state: &str) -> bool {
+    let ours = matches!(number, COPY_ON_AUTHORITY | WRITE_ON_FOLLOWER);
+    number == 1644 || (state == "45000" && !ours)
+}
+
 fn class_of(number: u16, state: &str) -> (ErrorClass, &'static str) {
+    if is_theirs(number, state) {
+        return (
+            ErrorClass::Data,
+            "a trigger or procedure of the database refuses the row",
+        );
+    }
     match number {
         1062 | 1586 | 1859 => (ErrorClass::Unique, "a unique value is taken"),
         1216 | 1217 | 1451 | 1452 => (ErrorClass::ForeignKey, "a referenced row is not there"),
@@ -75,10 +87,7 @@ fn class_of(number: u16, state: &str) -> (ErrorClass, &'static str) {
         1139 | 1265 | 1366 | 1406 | 3140 | 4035..=4044 => {
             (ErrorClass::Data, "the column's type refuses the value")
         }
-        1118 | 1644 => (
-            ErrorClass::Data,
-            "a trigger or procedure of the database refuses the row",
-        ),
+        1118 => (ErrorClass::Data, "the row is too long for the table"),
         COPY_ON_AUTHORITY | WRITE_ON_FOLLOWER => (ErrorClass::Other, "a guard refused"),
         1021 | 1114 => FULL,
         1053 | 1152..=1161 | 1927 | 4031 => (ErrorClass::Connection, "the connection failed"),
@@ -102,10 +111,6 @@ fn class_of(number: u16, state: &str) -> (ErrorClass, &'static str) {
         1290 | 1792 | 1836 => (
             ErrorClass::Other,
             "the server takes no writes: connect to the primary",
-        ),
-        _ if state == "45000" => (
-            ErrorClass::Data,
-            "a trigger or procedure of the database refuses the row",
         ),
         _ if state.starts_with("08") => (ErrorClass::Connection, "the connection failed"),
         _ if state.starts_with("22") || state.starts_with("23") => {
@@ -167,6 +172,16 @@ mod tests {
         for number in [1040, 1205, 1213] {
             assert_eq!(class_of(number, "HY000").0, ErrorClass::Busy, "{number}");
         }
+    }
+
+    #[test]
+    fn what_the_application_signals_is_of_the_row_under_any_number() {
+        for number in [1048, 1142, 1205, 1213, 1644, 4025] {
+            assert_eq!(class_of(number, "45000").0, ErrorClass::Data, "{number}");
+            assert!(is_theirs(number, "45000"), "{number}");
+        }
+        assert_eq!(class_of(WRITE_ON_FOLLOWER, "45000").0, ErrorClass::Other);
+        assert_eq!(class_of(1142, "42000").0, ErrorClass::Rights);
     }
 
     #[test]
