@@ -314,6 +314,8 @@ impl Side<'_> {
         for sql in script {
             session.script(sql).await?;
         }
+        // Again, for one that was prepared meanwhile. Before the row that every writer reads is locked.
+        dialect.unwaited().await?;
         let no = dialect.boolean(false);
         let epoch = Statement::of(dialect, "INSERT INTO ")
             .table(tables::EPOCH)

@@ -362,7 +362,7 @@ impl Side<'_> {
         if let Some(lift) = dialect.lift_base(entity, place, base) {
             session.script(&lift).await?;
         }
-        dialect.unwaited().await
+        Ok(())
     }
 }
 
@@ -404,6 +404,8 @@ async fn raise_authority(
     for sql in &script {
         session.script(sql).await?;
     }
+    // Again, for one that was prepared meanwhile. Before the row that every writer reads is locked.
+    dialect.unwaited().await?;
     if session
         .execute(risen(side, revision, incarnation, &forget))
         .await?

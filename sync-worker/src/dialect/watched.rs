@@ -67,7 +67,7 @@ impl Watched {
     ///
     /// # Errors
     ///
-    /// The error of asking for the connection's number.
+    /// The error of asking for the connection's number, for as long as opening one may take.
     pub(super) async fn over(
         mut session: Box<dyn Session>,
         dialect: &Arc<dyn Dialect>,
@@ -76,8 +76,14 @@ impl Watched {
         let Some(presence) = dialect.server().map(|server| server.presence()) else {
             return Ok(session);
         };
-        let own = session.fetch(Statement::of(&**dialect, presence.own));
-        let number = match own.await?.first().and_then(|row| row.first()) {
+        let own = timeout(
+            CONNECTED_WITHIN.min(every),
+            session.fetch(Statement::of(&**dialect, presence.own)),
+        );
+        let own = own
+            .await
+            .unwrap_or_else(|_| Err(silent("no answer on a new connection")))?;
+        let number = match own.first().and_then(|row| row.first()) {
             Some(Value::Integer(number)) => number.to_string(),
             Some(Value::Text(number)) if number.bytes().all(|b| b.is_ascii_digit()) => {
                 number.clone()
@@ -131,7 +137,8 @@ impl Watch {
     }
 }
 
-fn silent(what: &str) -> DbError {
+/// What did not answer in time.
+pub(super) fn silent(what: &str) -> DbError {
     DbError {
         class: ErrorClass::Connection,
         summary: what.to_owned(),

@@ -12,6 +12,7 @@ use super::Mariadb;
 use crate::dialect::Dialect as _;
 use crate::dialect::probe::texts;
 use crate::dialect::session::{DbError, ErrorClass};
+use crate::dialect::watched::silent;
 
 /// How long nobody may have asked for the list to be made anew, and a little more.
 const IDLE: Duration = Duration::from_millis(110);
@@ -19,6 +20,9 @@ const IDLE: Duration = Duration::from_millis(110);
 /// The longest pause between two questions, and how often is asked: about ten seconds.
 const PAUSE: Duration = Duration::from_secs(1);
 const QUESTIONS: usize = 15;
+
+/// How long all of it may take.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 
 /// How often a transaction without a connection is looked for again.
 const AGAIN: usize = 3;
@@ -67,6 +71,13 @@ pub(super) async fn unwaited(dialect: &Mariadb) -> Result<(), DbError> {
 
 /// `line` of each transaction of others for which `wanted` holds, on a connection of its own.
 async fn open(dialect: &Mariadb, line: &str, wanted: &str) -> Result<Vec<String>, DbError> {
+    let asked = tokio::time::timeout(ANSWERED_WITHIN, ask(dialect, line, wanted));
+    asked
+        .await
+        .unwrap_or_else(|_| Err(silent("no answer about open transactions")))
+}
+
+async fn ask(dialect: &Mariadb, line: &str, wanted: &str) -> Result<Vec<String>, DbError> {
     let sql = format!(
         "SELECT if(t.trx_mysql_thread_id = connection_id(), '', {line}) \
          FROM information_schema.innodb_trx t LEFT JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id \
