@@ -18,6 +18,9 @@ use crate::causes::Causes;
 use crate::config::Work;
 use crate::screen::Trouble;
 
+/// How long an end that somebody asked for may wait for what is left.
+const TOLD_WITHIN: Duration = Duration::from_secs(5);
+
 /// Copy what is dirty, until nothing is
 ///
 /// Any number of drains may run at once, beside applications and backfills. Ends with exit code 1 when
@@ -131,7 +134,11 @@ impl Drain {
         }
         if self.follow {
             follow(&opened.name, &drain).await?;
-            return self.told(opened).await.map(drop);
+            // Whoever ends it may do so because a database is away.
+            return match tokio::time::timeout(TOLD_WITHIN, self.told(opened)).await {
+                Ok(Err(failure)) if !failure.is_environment() => Err(failure),
+                _ => Ok(()),
+            };
         }
         let within = Duration::from_secs(self.within);
         unless_interrupted("what is dirty stays dirty, and loses nothing", async {

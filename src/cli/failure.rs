@@ -53,6 +53,11 @@ impl Failure {
         self.code == INTERRUPTED
     }
 
+    /// Whether a database or the machine is in the way, which may pass.
+    pub(super) const fn is_environment(&self) -> bool {
+        self.code == ENVIRONMENT
+    }
+
     /// What went wrong, with every cause.
     pub(super) fn causes(&self) -> String {
         Causes(&*self.error).to_string()

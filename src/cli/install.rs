@@ -186,8 +186,22 @@ impl Uninstall {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let opened = self.which.open().await?;
         if self.dry_run {
+            let copies = opened.migration.epoch().await?.stage() != Stage::Legacy;
+            let said = [
+                (
+                    copies,
+                    "before: copying stops, and every instance hears of it",
+                ),
+                (true, "the new side first, then the legacy one"),
+                (
+                    true,
+                    "where both are in one database, its tables of the product go with the second, once nothing else is left in them",
+                ),
+                (true, "one row per side stays, in the table changeover_past"),
+            ];
+            let said = said.into_iter().filter(|(is_so, _)| *is_so);
             return self.which.file.answer(&Plan {
-                also: vec!["one row per side stays, in the table changeover_past"],
+                also: said.map(|(_, what)| what).collect(),
                 statements: opened
                     .migration
                     .uninstall_plan()

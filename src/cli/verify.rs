@@ -25,8 +25,8 @@ use crate::screen::Screen;
 ///
 /// Writes go on meanwhile: what differs is looked at again until it is certain. A clean one, after a
 /// backfill, is what lets the read percentage rise; one that is not clean takes that away. Ends with
-/// exit code 1 when it found a difference, compared nothing, or could not be recorded; with --every, when
-/// that is so of the last one.
+/// exit code 1 when it found a difference, compared nothing, or could not be recorded; with --every, as the
+/// last one that came to an end would.
 #[derive(Debug, Args)]
 pub(super) struct Verify {
     #[command(flatten)]
@@ -148,7 +148,7 @@ impl Verify {
         let screen = Screen::new();
         let mut at = tokio::time::interval(every);
         at.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut last = None;
+        let mut last = Ok(());
         loop {
             tokio::select! {
                 _ = at.tick() => {}
@@ -157,15 +157,18 @@ impl Verify {
             match self.once(&opened).await {
                 Ok(verified) => {
                     verified.say(self.which.file.json)?;
-                    last = Some(verified);
+                    last = verified.judged();
                 }
                 Err(failure) if failure.is_interrupted() => break,
+                // This process has one mapping, and installs nothing.
+                Err(failure) if !failure.is_environment() => return Err(failure),
                 Err(failure) => {
                     screen.say(format!("verify will be tried again: {}", failure.causes()));
+                    last = Err(failure);
                 }
             }
         }
-        last.map_or(Ok(()), |last| last.judged())
+        last
     }
 
     async fn once(&self, opened: &Opened) -> Result<Verified, Failure> {

@@ -158,13 +158,18 @@ impl Backfill {
 
     /// Counts a page that has passed, and answers where its part stands now.
     fn passed<F: FnMut(Progress) + Send>(&self, page: Passed, run: &Run<F>) -> Cursor {
+        self.recovered(run);
+        run.passed(page)
+    }
+
+    /// No failure holds it back any more.
+    fn recovered<F: FnMut(Progress) + Send>(&self, run: &Run<F>) {
         if self
             .failed
             .send_if_modified(|failed| failed.take().is_some())
         {
             run.held_back(None);
         }
-        run.passed(page)
     }
 
     /// Sweeps from where the follower's cursor stands to the end, and tells `report` after each
@@ -227,15 +232,23 @@ impl Backfill {
         begin: bool,
         run: &Run<F>,
     ) -> Result<Vec<Cursor>, StoreError> {
+        let mut failed = false;
         loop {
             let parts = match begin {
                 true => self.begin().await,
                 false => self.copier.follower().cursors().await,
             };
             match parts {
-                Ok(parts) => return Ok(parts),
+                Ok(parts) => {
+                    // Of a failure of another worker this says nothing.
+                    if failed {
+                        self.recovered(run);
+                    }
+                    return Ok(parts);
+                }
                 Err(error) => self.wait(backoff, error, run).await?,
             }
+            failed = true;
         }
     }
 

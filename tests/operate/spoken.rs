@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use super::command::{Desk, ended, forge};
 use crate::protocol::market::{Market, Topology};
-use crate::support::watchdog::signal;
+use crate::support::{postgres::Postgres, watchdog::signal};
 
 /// A marketplace whose history was copied, and compared.
 async fn copied(topology: Topology) -> (Market, Desk) {
@@ -209,4 +209,46 @@ async fn statistics_know_rows_of_partitions_and_of_mariadb() {
         let none = lease.session().fetch(none).await.unwrap();
         assert!(none.is_empty() || none == [[Value::Null]], "{none:?}");
     }
+}
+
+/// Somebody ends them because the database is away: it is not waited for, and what was last known counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_goes_on_for_ever_ends_without_its_database() {
+    let server = tokio::task::block_in_place(Postgres::start);
+    server.create_database("shop").await;
+    let (folder, _, new) = Topology::SqliteTwoFiles.databases().await;
+    let topology = Topology::PostgresToSqlite;
+    let market = Market::on(topology, server.url("shop"), new, folder).await;
+    market.fill(10).await;
+    let desk = Desk::of(&market);
+    for verb in ["install", "backfill"] {
+        desk.run(verb).await.with(0);
+    }
+    let mut following = desk.begin("drain --follow");
+    let mut verifying = desk.begin("verify --every 1s --json");
+    let mut reports = BufReader::new(verifying.stdout.take().unwrap()).lines();
+    let first = reports.next_line().await.unwrap().unwrap();
+    assert!(first.contains("\"clean\":true"), "{first}");
+    tokio::task::block_in_place(|| server.kill9());
+    for (child, words) in [
+        (&mut following, "trying again"),
+        (&mut verifying, "will be tried again"),
+    ] {
+        let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+        loop {
+            let line = said.next_line().await.unwrap();
+            if line
+                .unwrap_or_else(|| panic!("it never said {words:?}"))
+                .contains(words)
+            {
+                break;
+            }
+        }
+        // Nothing that it has yet to say may block it.
+        tokio::spawn(async move { while let Ok(Some(_)) = said.next_line().await {} });
+        signal("TERM", &[child.id().unwrap()]);
+    }
+    ended(following).await.with(0);
+    // Its last report was clean, and is not what it came to last.
+    ended(verifying).await.with(3);
 }

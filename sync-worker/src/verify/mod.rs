@@ -111,8 +111,8 @@ pub struct VerifyOptions {
     pub pacing: Pacing,
     /// What holds it back too. They are read while it runs.
     pub signals: Signals,
-    /// Whether it is recorded that both sides agree, or that they do not. Where it is not, nothing at all is
-    /// written.
+    /// Whether it is recorded that both sides agree, or that they do not. The verdict is the same. Which keys
+    /// are dirty is asked all the same, and marks in the product's own tables what a written row reaches.
     pub record: bool,
 }
 
