@@ -21,10 +21,13 @@
 //!    stops being ready afterwards, the percentage falls to 0 and stays there until the next start.
 //!    So does the list of keys that are always read from new.
 //! 5. A name that begins as an entity's and is none of the five is refused: a flag that somebody
-//!    misspelt would fix nothing, and say nothing. What ends as one of the five belongs to an entity of a
-//!    longer name (`CHANGEOVER_LISTINGS_OLD_KILL` to `listings_old`), and what Kubernetes sets for a
-//!    service of that name (`…_SERVICE_HOST`, `…_PORT_80_TCP`) to nobody; nor does what ends as `url_from`'s
-//!    variables mostly do (`…_URL`).
+//!    misspelt would fix nothing, and say nothing. But for three kinds:
+//!    - What ends as one of the five is taken for an entity of a longer name (`CHANGEOVER_LISTINGS_OLD_KILL` for
+//!      `listings_old`). Nobody here knows whether there is one, so the log says so, as a warning.
+//!    - What Kubernetes sets for a service whose name begins like that (`changeover-listings`,
+//!      `changeover-listings-api`) is nobody's: `…_SERVICE_HOST`, `…_SERVICE_PORT`, `…_SERVICE_PORT_HTTP`, `…_PORT`,
+//!      `…_PORT_80_TCP`, `…_PORT_80_TCP_ADDR`.
+//!    - So is what ends as `url_from`'s variables mostly do (`…_URL`).
 //! 6. A percentage stands above those of single operations, too: they do not count while it is set.
 
 use std::collections::BTreeMap;
@@ -152,7 +155,9 @@ impl Environment {
             // What is not UTF-8 begins as no entity does, or goes on as no flag.
             let name = name.as_ref().to_string_lossy().into_owned();
             if let Some(rest) = name.strip_prefix(&prefix(entity)) {
-                known(entity, &name, rest)?;
+                if let Some((longer, meant)) = known(entity, &name, rest)? {
+                    tracing::warn!(%entity, variable = name, "a variable is taken for one of the entity {longer}: if that is none of yours, it fixes nothing; then unset it, or call it {meant}");
+                }
                 set.insert(name, value.into());
             }
         }
@@ -201,8 +206,9 @@ impl Environment {
     }
 }
 
-/// Refuses what begins as `entity`'s variables do and belongs to nobody; `rest` is what follows.
-fn known(entity: &Entity, name: &str, rest: &str) -> Result<(), BadVariable> {
+/// Refuses what begins as `entity`'s variables do and belongs to nobody; `rest` is what follows. Of what may
+/// belong to an entity of a longer name: that name, and the variable of `entity` that ends so.
+fn known(entity: &Entity, name: &str, rest: &str) -> Result<Option<(String, String)>, BadVariable> {
     // What the tests of this product are told begins as the variables of some entities would.
     const OTHERS: [&str; 5] = [
         "CHANGEOVER_KILL_ORDERS",
@@ -211,14 +217,18 @@ fn known(entity: &Entity, name: &str, rest: &str) -> Result<(), BadVariable> {
         "CHANGEOVER_SERVERS_IN",
         "CHANGEOVER_SIGNAL_CHILD",
     ];
-    let ours = |flag: Fixable| {
-        let longer = rest.strip_suffix(flag.suffix());
-        longer.is_some_and(|longer| longer.is_empty() || longer.ends_with('_'))
-    };
-    let service = rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_");
-    let url = rest.ends_with("URL");
-    if Fixable::ALL.into_iter().any(ours) || service || url || OTHERS.contains(&name) {
-        return Ok(());
+    if OTHERS.contains(&name) || rest.ends_with("URL") || of_a_service(rest) {
+        return Ok(None);
+    }
+    for flag in Fixable::ALL {
+        match rest.strip_suffix(flag.suffix()) {
+            Some("") => return Ok(None),
+            Some(more) if more.ends_with('_') => {
+                let longer = format!("{entity}_{}", more.trim_end_matches('_'));
+                return Ok(Some((longer.to_ascii_lowercase(), flag.variable(entity))));
+            }
+            _ => {}
+        }
     }
     let away = |flag: Fixable| distance(&rest.to_ascii_uppercase(), flag.suffix());
     let least = Fixable::ALL.into_iter().map(away).min();
@@ -232,6 +242,18 @@ fn known(entity: &Entity, name: &str, rest: &str) -> Result<(), BadVariable> {
             entity: entity.clone(),
             nearest: nearest.collect::<Vec<_>>().join(" or "),
         },
+    })
+}
+
+/// Whether Kubernetes names variables of a service so, whose own name may go on in `rest`.
+fn of_a_service(rest: &str) -> bool {
+    let behind = rest.match_indices('_').map(|(at, mark)| at + mark.len());
+    let ends = std::iter::once(0).chain(behind);
+    ends.filter_map(|at| rest.get(at..)).any(|end| {
+        let port = end.strip_prefix("PORT_").unwrap_or_default();
+        matches!(end, "SERVICE_HOST" | "SERVICE_PORT" | "PORT")
+            || end.starts_with("SERVICE_PORT_")
+            || port.starts_with(|first: char| first.is_ascii_digit())
     })
 }
 
@@ -382,6 +404,10 @@ mod tests {
             ("ALWAYSNEW", "CHANGEOVER_ORDER_LINES_ALWAYS_NEW does"),
             ("EVER_NEW", "CHANGEOVER_ORDER_LINES_NEVER_NEW does"),
             ("UNKILL", "CHANGEOVER_ORDER_LINES_KILL does"),
+            // Nearly a service's.
+            ("READ_NEW_SERVICE", "CHANGEOVER_ORDER_LINES_READ_NEW does"),
+            ("KILL_PORTS", "CHANGEOVER_ORDER_LINES_KILL does"),
+            ("KILL_PORT_ON", "CHANGEOVER_ORDER_LINES_KILL does"),
             ("", "CHANGEOVER_ORDER_LINES_KILL does"),
         ] {
             let error = read(name, "25").expect_err(name).to_string();
@@ -407,11 +433,43 @@ mod tests {
             ("order", "CHANGEOVER_ORDER_PORT"),
             ("order", "CHANGEOVER_ORDER_LEGACY_URL"),
             ("order", "CHANGEOVER_ORDER_PORT_80_TCP_ADDR"),
+            // Of changeover-order-api, and of changeover-order-service.
+            ("order", "CHANGEOVER_ORDER_API_SERVICE_HOST"),
+            ("order", "CHANGEOVER_ORDER_API_SERVICE_PORT"),
+            ("order", "CHANGEOVER_ORDER_API_SERVICE_PORT_HTTP"),
+            ("order", "CHANGEOVER_ORDER_API_PORT"),
+            ("order", "CHANGEOVER_ORDER_API_PORT_8080_TCP"),
+            ("order", "CHANGEOVER_ORDER_API_PORT_8080_TCP_ADDR"),
+            ("order", "CHANGEOVER_ORDER_API_PORT_8080_TCP_PORT"),
+            ("order", "CHANGEOVER_ORDER_API_PORT_8080_TCP_PROTO"),
+            ("order", "CHANGEOVER_ORDER_SERVICE_SERVICE_HOST"),
+            ("order", "CHANGEOVER_ORDER_SERVICE_PORT_80_TCP"),
             ("pg", "CHANGEOVER_PG_BIN"),
         ] {
             let entity = Entity::new(entity).expect("valid");
             let read = Environment::read_from(&entity, [(name, "1")]);
             assert_eq!(read, Ok(Environment::default()), "{name}");
+        }
+    }
+
+    /// It may be a flag that somebody misspelt, so the log says whose it is taken for.
+    #[test]
+    fn what_ends_as_a_flag_is_taken_for_an_entity_of_a_longer_name() {
+        let entity = Entity::new("listings").expect("valid");
+        let taken = |rest| known(&entity, "CHANGEOVER_LISTINGS_…", rest);
+        for (rest, longer, meant) in [
+            ("READ_KILL", "listings_read", "CHANGEOVER_LISTINGS_KILL"),
+            (
+                "OLD_READ_NEW",
+                "listings_old",
+                "CHANGEOVER_LISTINGS_READ_NEW",
+            ),
+        ] {
+            let expected = Some((longer.to_owned(), meant.to_owned()));
+            assert_eq!(taken(rest), Ok(expected), "{rest}");
+        }
+        for rest in ["KILL", "READ_NEW", "API_PORT", "OLD_URL"] {
+            assert_eq!(taken(rest), Ok(None), "{rest}");
         }
     }
 }

@@ -17,7 +17,8 @@ pub struct Limits {
     /// Writes at once, those without a caller among them. Beyond it a write waits before it
     /// begins. Default 10,000.
     pub writes: usize,
-    /// How long a write goes on without its caller. Default 60 s.
+    /// How long a write goes on without its caller, whoever waits for its room; after that, as long as there is
+    /// room for another one, which is asked as often. Default 60 s.
     pub write_time: Duration,
     /// Background copies at once. Beyond it the copy is skipped and the worker drains.
     /// Default 256.
@@ -37,18 +38,18 @@ pub struct Limits {
     /// share is compared that follows the load, the same for all reads of one operation in about a second. Each
     /// [declared](crate::Builder::operations) operation has at least an equal part of the rate, as far as it is
     /// read so often: a busy one starves no rare one. All that were not declared are one. A
-    /// sudden rise costs twice as many, or ten. What is left out counts as shed (`rate`), but not in the
-    /// tally: it was not sampled. 0 compares nothing. Default: no bound but the percentage and
-    /// [`shadows`](Limits::shadows).
+    /// sudden rise costs twice as many, or ten; of many operations at once a few times that. What is left out
+    /// counts as shed (`rate`), but not in the tally: it was not sampled. 0 compares nothing. Default: no bound but
+    /// the percentage and [`shadows`](Limits::shadows).
     pub shadows_per_second: Option<u32>,
     /// How long a difference has to heal before the second look. Default 500 ms.
     pub second_look_after: Duration,
-    /// A shadow read is shed when the caller's own answer took longer, as far as that is known: an answer
-    /// at once is timed by [`time_one_in`](Limits::time_one_in). Where the follower answered, and the authority is to
-    /// be asked in the shadow: while the authority is slow. A shadow call of it that took longer, or not even
-    /// answered within [`shadow_time`](Limits::shadow_time), makes it so, and eight in a row that took no longer end it;
+    /// A shadow read is shed when the caller's own answer took longer, whichever side gave it, as far as that is
+    /// known: an answer at once is timed by [`time_one_in`](Limits::time_one_in). Where the follower answered, and
+    /// the authority is to be asked in the shadow: while the authority is slow. A shadow call of it that took longer,
+    /// or not even answered within [`shadow_time`](Limits::shadow_time), makes it so, and eight in a row that took no longer end it;
     /// meanwhile one such read at a time is compared, the others are shed. Those under way go on.
-    /// What the follower takes sheds nothing. Default 1 s.
+    /// What the follower takes for a call of a shadow read sheds nothing. Default 1 s.
     pub shed_over: Duration,
     /// The most elements of a list that is compared; a longer one is shed. Default 1,000.
     pub list_elements: usize,

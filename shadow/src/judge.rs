@@ -154,7 +154,8 @@ fn seen(look: &Look, rules: &Rules) -> Seen {
     }
 }
 
-/// What two answers show between which the rules see no difference.
+/// What two answers show between which the rules see no difference. Only the answer as a whole can be nothing:
+/// a record around an empty list says so much, and a count of zero, too.
 fn alike(legacy: &Value, new: &Value) -> Seen {
     match (legacy, new) {
         (Value::List(legacy), Value::List(new)) => match (legacy.is_empty(), new.is_empty()) {

@@ -18,8 +18,9 @@ use crate::Value;
 /// stores would agree on absence.
 ///
 /// Two answers of `None`, or of an empty list, are no match ([`Verdict::Neither`](crate::Verdict::Neither)):
-/// nothing was compared. An observer that wraps its list, as in a record with a count, says `None` itself
-/// where the list is empty.
+/// nothing was compared. What wraps an empty list, or is a zero (`{ items: [], total: 0 }`, the answer of a
+/// `count()`), is an answer like any other: two of them match. An observer of such answers says `None` itself where
+/// there is nothing to show; [`Json`] cannot know.
 ///
 /// ```
 /// use changeover_shadow::{Json, Observe, Value};

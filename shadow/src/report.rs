@@ -10,8 +10,10 @@ use crate::{Class, Evidence, Noise, Quantiles, Samples, Totals};
 
 /// The application's own sink for shadow reads. Implemented by closures `Fn(&Compared<'_>)`.
 ///
-/// Called once for each shadow read that has a verdict, in its background task, after it was counted;
-/// the caller has long had its answer. It must not block: hand over what takes time, and bound what
+/// Called once for each shadow read for which the other side was asked, in its background task, after it was
+/// counted; the caller has long had its answer. Its class may be that nothing was compared (a timeout, a list that is
+/// too long). One that was shed before the other side was asked, or abandoned, is told to nobody: it is counted
+/// alone. It must not block: hand over what takes time, and bound what
 /// waits. A panic is contained. What it is given is redacted already.
 pub trait Report: Send + Sync {
     /// One shadow read is over.

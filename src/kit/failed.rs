@@ -2,8 +2,17 @@
 
 use std::any::{Any, type_name};
 use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use changeover_shadow::{FieldDiff, Redaction, Value};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::time::timeout;
+
+/// How long one call may take that nobody disturbs.
+const ONE_CALL: Duration = Duration::from_secs(60);
 
 /// The class of an error, of any type.
 type Class = dyn Fn(&dyn Any) -> Option<&'static str> + Send + Sync;
@@ -67,5 +76,65 @@ impl Failed {
             kind: type_name::<E>(),
             error: Box::new(error),
         }
+    }
+}
+
+/// Calls at once, and answers later. A panic in either is an answer like any other.
+pub(super) fn called<T, E, F>(call: impl FnOnce() -> F) -> BoxFuture<'static, Result<T, Failed>>
+where
+    T: Send + 'static,
+    E: fmt::Display + Send + 'static,
+    F: Future<Output = Result<T, E>> + Send + 'static,
+{
+    const PANICKED: Failed = Failed::Kit("it panicked");
+    let Ok(answer) = catch_unwind(AssertUnwindSafe(call)) else {
+        return Box::pin(async { Err(PANICKED) });
+    };
+    // The text of an error is the team's code as well.
+    let answer = async move { answer.await.map_err(Failed::of) };
+    let answer = AssertUnwindSafe(answer).catch_unwind();
+    Box::pin(async move { answer.await.unwrap_or(Err(PANICKED)) })
+}
+
+/// What `call` answers, if it ends at all.
+pub(super) async fn in_time<T>(call: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+    let answer = timeout(ONE_CALL, call).await;
+    answer.unwrap_or(Err(Failed::Kit("it did not end")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{Ready, pending};
+
+    use super::*;
+
+    async fn told<F>(call: impl FnOnce() -> F) -> String
+    where
+        F: Future<Output = Result<u8, Liar>> + Send + 'static,
+    {
+        match in_time(called(call)).await {
+            Ok(number) => number.to_string(),
+            Err(failed) => Errors::default().told(&failed, &Redaction::new()),
+        }
+    }
+
+    /// An error that cannot even be shown.
+    struct Liar;
+
+    impl fmt::Display for Liar {
+        fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+            panic!("the team's own")
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whatever_a_call_does_it_has_an_answer() {
+        assert_eq!(told(|| async { Ok(7) }).await, "7");
+        let early = told(|| -> Ready<_> { panic!("before the first await") });
+        assert_eq!(early.await, "it panicked");
+        assert_eq!(told(|| async { panic!("later") }).await, "it panicked");
+        assert_eq!(told(|| async { Err(Liar) }).await, "it panicked");
+        let never = timeout(ONE_CALL * 2, told(pending)).await;
+        assert_eq!(never.as_deref(), Ok("it did not end"));
     }
 }

@@ -83,8 +83,9 @@
 //!
 //! What could not be tried is listed as *not tried* and counts for nothing: a column whose constraints
 //! refuse every other value, a table without rows, a check that you gave no closure for. Look at the
-//! list once; [`Report::not_tried`] lets a test insist. A read or a write that was given and answered
-//! nothing but errors breaks its rule: nothing was compared.
+//! list once; [`Report::not_tried`] lets a test insist. A read that shows something on neither side for any key
+//! that is on both (no row, an empty list, an error) breaks its rule: nothing was compared. So does a write that
+//! answers nothing but errors.
 //!
 //! # Not promised
 //!
@@ -93,7 +94,11 @@
 //!   (`current_date`), the report says that it was not tried; in a mapping in Rust nobody sees it.
 //! - A lookup on the new side is asked as it is; what happens when its rows come later is not tried.
 //! - Writes are tried on at most 3 keys: the first, the middle and the last of those that were copied. A
-//!   write that breaks a rule on one is not tried on the next.
+//!   write that breaks a rule on one is not tried on the next. Where it leaves the sides different on its key, no
+//!   write is tried further on that key; where it leaves a transaction open, or a key dirty, none is tried
+//!   further at all. What is left out is listed as *not tried*.
+//! - A call that takes longer than a minute is taken for one that does not end.
+//! - An answer that wraps an empty list, or a zero, shows something: two that are alike agree.
 //! - SQLite does not tell of a transaction that stays open without having written.
 //! - The checks of writes show an order of events by suspending your closures between polls; what
 //!   happens inside one database call is the database's.
@@ -121,6 +126,7 @@ mod answers;
 mod failed;
 mod overlap;
 mod reads;
+mod rest;
 mod writes;
 
 pub use answers::LostAnswers;
@@ -388,10 +394,10 @@ impl Kit {
             let why = "no key could be made that no row has";
             report.add_not_tried(Rule::Reads, "keys that do not exist", why);
         }
-        let keys: Vec<&Key> = copied.iter().chain(&absent).collect();
         for read in &self.reads {
             let redaction = &self.options.redaction;
-            read.check(&keys, &self.errors, redaction, report).await;
+            read.check(copied, &absent, &self.errors, redaction, report)
+                .await;
         }
     }
 

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 /// How long a write that may be waiting for a lock is driven alone.
 const ALONE: Duration = Duration::from_millis(500);
 
-/// How long two writes have to end once both are driven.
+/// How long two writes have to end once both are driven, and one to be suspended or to end alone.
 const TOGETHER: Duration = Duration::from_secs(60);
 
 /// Which of two writes on one key ends first.
@@ -30,7 +30,7 @@ pub(super) enum Overlap {
     TooShort,
     /// Both ended, but the one that was to end first had to wait for the other.
     Locked,
-    /// They did not end.
+    /// They did not end, or one did not.
     Stuck,
 }
 
@@ -59,9 +59,10 @@ where
     A: Future + Unpin,
     B: Future + Unpin,
 {
-    if at_most(polls, &mut first).await.is_some() {
-        second.await;
-        return Overlap::TooShort;
+    match timeout(TOGETHER, at_most(polls, &mut first)).await {
+        Ok(None) => {}
+        Ok(Some(_)) => return finish(second, Overlap::TooShort).await,
+        Err(_elapsed) => return Overlap::Stuck,
     }
     let alone = match order {
         Order::Overtaking => {
@@ -88,5 +89,24 @@ async fn finish(rest: impl Future, overlap: Overlap) -> Overlap {
     match timeout(TOGETHER, rest).await {
         Ok(_) => overlap,
         Err(_) => Overlap::Stuck,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_never_ends_is_told_wherever_it_stops() {
+        const HOUR: Duration = Duration::from_secs(3_600);
+        for order in [Order::Overtaking, Order::InTurn] {
+            // It is never woken, so it is never polled so often.
+            let first = overlap(pending::<()>(), ready(()), 2, order);
+            assert_eq!(timeout(HOUR, first).await, Ok(Overlap::Stuck));
+            let second = overlap(ready(()), pending::<()>(), 2, order);
+            assert_eq!(timeout(HOUR, second).await, Ok(Overlap::Stuck));
+        }
     }
 }

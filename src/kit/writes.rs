@@ -1,21 +1,18 @@
 //! Writes of a key: dropped half-way, two at once, their answers lost.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
-use std::time::Duration;
 
 use changeover_flags::Key;
 use changeover_shadow::{Redaction, Rules, Value, diff};
 use changeover_sync_worker::contract::Contract;
 use changeover_sync_worker::store::StoreError;
-use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tokio::time::{Instant, sleep, timeout};
 
-use super::failed::{Errors, Failed};
+use super::failed::{Errors, Failed, called, in_time};
 use super::overlap::{Order, Overlap, at_most, overlap};
+use super::rest::{Rest, rest};
 use super::{Finding, LostAnswers, Report, Rule};
 
 /// The most keys that writes are tried on.
@@ -27,14 +24,11 @@ const POLLS: u32 = 64;
 /// The most polls after which a write is overtaken.
 const SUSPENDED: u32 = 3;
 
-/// How long what a write left behind has to come to rest.
-const SETTLE: Duration = Duration::from_secs(10);
+/// The rules of writes, in the order in which they are tried.
+const RULES: [Rule; 3] = [Rule::Cancelled, Rule::Interleaved, Rule::LostAnswers];
 
-/// Between two looks at what a write left behind.
-const LOOK: Duration = Duration::from_millis(25);
-
-/// How long an undisturbed write may take.
-const ONE_WRITE: Duration = Duration::from_secs(60);
+/// Why nothing is tried beside what does not come to rest.
+const UNREST: &str = "an earlier write left a transaction open or keys dirty, which would be taken for this one's: mend that one first";
 
 /// What becomes of one call, later.
 type Written = BoxFuture<'static, Result<(), Failed>>;
@@ -56,14 +50,9 @@ impl Write {
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
         let call = move |key, n| -> Written {
-            let written = write(key, n);
-            Box::pin(async move {
-                // A panic is an answer like any other: what it left behind is what counts.
-                match AssertUnwindSafe(written).catch_unwind().await {
-                    Ok(Ok(_)) => Ok(()),
-                    Ok(Err(error)) => Err(Failed::of(error)),
-                    Err(_) => Err(Failed::Kit("it panicked")),
-                }
+            called(|| {
+                let written = write(key, n);
+                async move { written.await.map(drop) }
             })
         };
         Write {
@@ -96,34 +85,38 @@ pub(super) async fn check(
         not_tried(report, "writes", why);
         return Ok(());
     }
-    let mut accepted = BTreeSet::new();
+    let mut known = Known::default();
+    // Keys that are held already say nothing about the writes.
+    let held = contract.drain().await?.dirty;
+    let mut unrest = false;
     for key in some(keys) {
-        let before = report.findings().len();
-        // Keys that are held already say nothing about the writes.
-        let held = contract.drain().await?.dirty;
+        if unrest {
+            not_tried(report, &format!("every write on key {key}"), UNREST);
+            continue;
+        }
         let mut trial = Trial {
             contract,
             given,
             key,
             held,
             number: 0,
-            accepted: &mut accepted,
+            known: &mut known,
             report,
+            rule: Rule::Cancelled,
+            names: Vec::new(),
+            begun: BTreeSet::new(),
+            rest: Rest::Sound,
         };
         trial.all().await?;
-        if report.findings().len() > before {
-            return Ok(());
-        }
+        unrest = matches!(trial.rest, Rest::Unrest(_));
     }
-    for write in given.writes {
-        if !accepted.contains(&write.name) {
-            report.add(Finding {
-                rule: Rule::Cancelled,
-                key: None,
-                found: format!("{} answers an error for every key that it was tried on, so none of the rules of writes was tried", write.name),
-                remedy: "mend the closure, or what it needs: the report says under `not tried` what it answers".into(),
-            });
-        }
+    for name in known.refused.difference(&known.accepted) {
+        report.add(Finding {
+            rule: Rule::Cancelled,
+            key: None,
+            found: format!("{name} answers an error for every key that it was tried on, so none of the rules of writes was tried"),
+            remedy: "mend the closure, or what it needs: the report says under `not tried` what it answers".into(),
+        });
     }
     Ok(())
 }
@@ -136,9 +129,20 @@ fn some(keys: &[Key]) -> BTreeSet<&Key> {
 }
 
 fn not_tried(report: &mut Report, what: &str, why: &str) {
-    for rule in [Rule::Cancelled, Rule::Interleaved, Rule::LostAnswers] {
+    for rule in RULES {
         report.add_not_tried(rule, what, why);
     }
+}
+
+/// What was found of the writes, by name, on any key.
+#[derive(Default)]
+struct Known {
+    /// Carried out undisturbed.
+    accepted: BTreeSet<String>,
+    /// Answered an error undisturbed.
+    refused: BTreeSet<String>,
+    /// Broke a rule, first on this key.
+    broken: BTreeMap<String, Key>,
 }
 
 struct Trial<'a> {
@@ -147,30 +151,78 @@ struct Trial<'a> {
     key: &'a Key,
     held: u64,
     number: u32,
-    /// Names of the writes that were carried out undisturbed, on any key.
-    accepted: &'a mut BTreeSet<String>,
+    known: &'a mut Known,
     report: &'a mut Report,
+    /// What is tried at present, and of whom: what is found is theirs.
+    rule: Rule,
+    names: Vec<String>,
+    /// What was tried of each write on this key, or said not to be.
+    begun: BTreeSet<(Rule, String)>,
+    /// What the last write left behind.
+    rest: Rest,
 }
 
 impl Trial<'_> {
     /// Every check on this key.
     async fn all(&mut self) -> Result<(), StoreError> {
-        let mut sound = Vec::new();
-        for write in self.given.writes {
-            if self.cancelled(write).await? {
-                sound.push(write);
+        // What broke a rule on another key may have reached this one.
+        if !self.known.broken.is_empty() {
+            self.rest = rest(self.contract, self.key, self.held).await?;
+        }
+        let given = self.given;
+        let mut usable = Vec::new();
+        for write in given.writes {
+            if self.may_try(write) && self.cancelled(write).await? {
+                usable.push(write);
             }
         }
-        for (index, first) in sound.iter().enumerate() {
-            for second in sound.iter().skip(index) {
-                self.interleaved(first, second).await?;
-                if index > 0 || !std::ptr::eq(*first, *second) {
-                    self.interleaved(second, first).await?;
+        // Each with itself first: what is wrong alone is not taken for another's.
+        for apart in 0..usable.len() {
+            for (first, second) in usable.iter().zip(usable.iter().cycle().skip(apart)) {
+                if self.may_try(first) && self.may_try(second) {
+                    self.interleaved(first, second).await?;
                 }
             }
-            self.lost(first).await?;
         }
+        for write in usable {
+            if self.may_try(write) {
+                self.lost(write).await?;
+            }
+        }
+        self.tell_left_out();
         Ok(())
+    }
+
+    /// Whether what is found next would be this write's own, and not be known already.
+    fn may_try(&self, write: &Write) -> bool {
+        matches!(self.rest, Rest::Sound) && !self.known.broken.contains_key(&write.name)
+    }
+
+    fn begin(&mut self, rule: Rule, writes: &[&Write]) {
+        self.rule = rule;
+        self.names = writes.iter().map(|write| write.name.clone()).collect();
+        let begun = self.names.iter().map(|name| (rule, name.clone()));
+        self.begun.extend(begun);
+    }
+
+    /// Says what was not tried on this key, and why.
+    fn tell_left_out(&mut self) {
+        for Write { name, .. } in self.given.writes {
+            let why = match (self.known.broken.get(name), &self.rest) {
+                (Some(key), _) => format!("it broke a rule on key {key}"),
+                (None, Rest::Unrest(_)) => UNREST.to_owned(),
+                (None, Rest::Apart(_)) => {
+                    "an earlier write left the sides different on this key".to_owned()
+                }
+                (None, Rest::Sound) => continue,
+            };
+            for rule in RULES {
+                if !self.begun.contains(&(rule, name.clone())) {
+                    let what = format!("{name} on key {}", self.key);
+                    self.report.add_not_tried(rule, what, why.as_str());
+                }
+            }
+        }
     }
 
     fn told(&self, failed: &Failed) -> String {
@@ -186,22 +238,24 @@ impl Trial<'_> {
     async fn cancelled(&mut self, write: &Write) -> Result<bool, StoreError> {
         let mut whole = BTreeSet::new();
         let name = &write.name;
+        self.begin(Rule::Cancelled, &[write]);
         // Twice: the first may change what every later one leaves as it is.
         for _ in 0..2 {
             let before = self.contract.image(self.key).await?;
-            let answer = timeout(ONE_WRITE, self.call(write)).await;
-            if let Err(why) = answer.unwrap_or(Err(Failed::Kit("it did not end"))) {
+            if let Err(why) = in_time(self.call(write)).await {
                 let why = format!(
                     "undisturbed, on key {}, it answers an error: {}",
                     self.key,
                     self.told(&why)
                 );
                 not_tried(self.report, name, &why);
+                self.begun.extend(RULES.map(|rule| (rule, name.clone())));
+                self.known.refused.insert(name.clone());
                 return Ok(false);
             }
-            self.accepted.insert(name.clone());
+            self.known.accepted.insert(name.clone());
             let doing = format!("{name}, undisturbed");
-            if !self.settled(Rule::Cancelled, &doing).await? {
+            if !self.settled(&doing).await? {
                 return Ok(false);
             }
             whole = changed(&before, &self.contract.image(self.key).await?);
@@ -214,29 +268,30 @@ impl Trial<'_> {
         for polls in 1..=POLLS {
             let before = self.contract.image(self.key).await?;
             let mut call = self.call(write);
-            let ended = at_most(polls, &mut call).await;
+            let ended = in_time(async { at_most(polls, &mut call).await.transpose() }).await;
             drop(call);
             match ended {
-                None => {}
-                Some(Ok(())) => {
+                Ok(None) => {}
+                Ok(Some(())) => {
                     if polls == 1 {
                         let why = "it ended at its first poll: there is nothing to drop";
                         self.report
                             .add_not_tried(Rule::Cancelled, name.as_str(), why);
                     }
                     let doing = format!("{name}, after others were dropped");
-                    return self.settled(Rule::Cancelled, &doing).await;
+                    return self.settled(&doing).await;
                 }
-                Some(Err(why)) => {
+                Err(why) => {
                     let found = format!("fails: {}", self.told(&why));
                     let doing = format!("{name}, after others were dropped");
-                    self.broken(Rule::Cancelled, &doing, &found);
+                    self.broken(&doing, &found);
+                    self.settled(&doing).await?;
                     return Ok(false);
                 }
             }
             self.report.try_on(Rule::Cancelled, 1);
             let doing = format!("{name}, dropped after {polls} polls");
-            if !self.settled(Rule::Cancelled, &doing).await? {
+            if !self.settled(&doing).await? {
                 return Ok(false);
             }
             let part = changed(&before, &self.contract.image(self.key).await?);
@@ -254,17 +309,19 @@ impl Trial<'_> {
     fn torn(&mut self, doing: &str, part: &BTreeSet<String>, whole: &BTreeSet<String>) {
         let list =
             |fields: &BTreeSet<String>| fields.iter().cloned().collect::<Vec<_>>().join(", ");
-        self.report.add(Finding {
-            rule: Rule::Cancelled,
-            key: Some(self.key.to_string()),
-            found: format!("{doing}, changed {}; undisturbed it changes {}", list(part), list(whole)),
-            remedy: "call it through the layer, which ends what it began without its caller, or make it one transaction".into(),
-        });
+        let found = format!(
+            "{doing}, changed {}; undisturbed it changes {}",
+            list(part),
+            list(whole)
+        );
+        let remedy = "call it through the layer, which ends what it began without its caller, or make it one transaction";
+        self.found(found, remedy);
     }
 
     /// Two writes at once, in both orders of their ends.
     async fn interleaved(&mut self, first: &Write, second: &Write) -> Result<(), StoreError> {
         let name = format!("{} and {}", first.name, second.name);
+        self.begin(Rule::Interleaved, &[first, second]);
         for (order, word) in [
             (Order::Overtaking, "overtaking"),
             (Order::InTurn, "in turn"),
@@ -276,11 +333,11 @@ impl Trial<'_> {
                 let doing = format!("{name}, {word}, suspended after {polls} polls");
                 let overlapped = overlap(one, other, polls, order).await;
                 if overlapped == Overlap::Stuck {
-                    let found = "neither ended: they wait for each other";
-                    self.broken(Rule::Interleaved, &doing, found);
-                    return Ok(());
+                    let found = "they do not end: one waits for the other, or for what never comes";
+                    self.broken(&doing, found);
+                    return self.settled(&doing).await.map(drop);
                 }
-                if !self.settled(Rule::Interleaved, &doing).await? {
+                if !self.settled(&doing).await? {
                     return Ok(());
                 }
                 match overlapped {
@@ -304,8 +361,9 @@ impl Trial<'_> {
 
     async fn lost(&mut self, write: &Write) -> Result<(), StoreError> {
         let answers = self.given.answers;
+        self.begin(Rule::LostAnswers, &[write]);
         answers.arm();
-        let answer = timeout(ONE_WRITE, self.call(write)).await;
+        let answer = in_time(self.call(write)).await;
         let name = &write.name;
         if answers.disarm() == 0 {
             let why = "no answer went through Kit::lost_answers: put it around the legacy repository's calls";
@@ -315,72 +373,39 @@ impl Trial<'_> {
         }
         self.report.try_on(Rule::LostAnswers, 1);
         let doing = format!("{name}, its answer lost");
-        if matches!(answer, Ok(Ok(()))) {
-            self.broken(Rule::LostAnswers, &doing, "was told to its caller as done");
+        if answer.is_ok() {
+            self.broken(&doing, "was told to its caller as done");
         }
-        self.settled(Rule::LostAnswers, &doing).await.map(drop)
+        self.settled(&doing).await.map(drop)
     }
 
-    /// Waits until nothing is open or dirty, and compares the key. Answers whether all is well.
-    async fn settled(&mut self, rule: Rule, doing: &str) -> Result<bool, StoreError> {
-        let until = Instant::now() + SETTLE;
-        let mut quiet = 0;
-        // Twice: a write that goes on without its caller may not have begun at the first look.
-        while quiet < 2 {
-            sleep(LOOK).await;
-            let (open, dirty) = match self.look().await {
-                Ok(seen) => seen,
-                // What is in the way may be the write itself, which goes on without its caller.
-                Err(error) if error.is_transient() && Instant::now() < until => {
-                    quiet = 0;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            let rests = open.is_empty() && dirty <= self.held;
-            quiet = if rests { quiet + 1 } else { 0 };
-            if rests || Instant::now() < until {
-                continue;
-            }
-            let found = match open.first() {
-                Some(open) => format!("leaves a transaction open: {open}"),
-                None => format!("leaves {dirty} keys dirty that no copy makes clean"),
-            };
-            self.broken(rule, doing, &found);
-            return Ok(false);
-        }
-        let compared = self.contract.verify(std::slice::from_ref(self.key)).await?;
-        if compared.clean() {
+    /// Waits until what was done came to rest. Answers whether all is well.
+    async fn settled(&mut self, doing: &str) -> Result<bool, StoreError> {
+        self.rest = rest(self.contract, self.key, self.held).await?;
+        let (Rest::Apart(found) | Rest::Unrest(found)) = &self.rest else {
             return Ok(true);
-        }
-        let sample = compared.samples.first();
-        let found = sample.map_or_else(String::new, |sample| {
-            let fields: Vec<&str> = sample.fields.iter().map(|one| one.path.as_str()).collect();
-            format!(
-                "leaves the new side {}: {}",
-                sample.class.as_str(),
-                fields.join(", ")
-            )
-        });
-        self.broken(rule, doing, &found);
+        };
+        let found = found.clone();
+        self.broken(doing, &found);
         Ok(false)
     }
 
-    /// Transactions that are open, and how many keys are dirty after a pass over them.
-    async fn look(&self) -> Result<(Vec<String>, u64), StoreError> {
-        let open = self.contract.open_transactions().await?;
-        if open.is_empty() {
-            return Ok((open, self.contract.drain().await?.dirty));
-        }
-        Ok((open, self.held))
+    fn broken(&mut self, doing: &str, found: &str) {
+        let remedy = "call it through the layer, in one transaction per call, with the pool behind worker::guard; what it writes must be stamped (see the rule stamps)";
+        self.found(format!("{doing}: {found}"), remedy);
     }
 
-    fn broken(&mut self, rule: Rule, doing: &str, found: &str) {
+    /// What is tried at present breaks its rule.
+    fn found(&mut self, found: String, remedy: &str) {
+        for name in &self.names {
+            let on = self.known.broken.entry(name.clone());
+            on.or_insert_with(|| self.key.clone());
+        }
         self.report.add(Finding {
-            rule,
+            rule: self.rule,
             key: Some(self.key.to_string()),
-            found: format!("{doing}: {found}"),
-            remedy: "call it through the layer, in one transaction per call, with the pool behind worker::guard; what it writes must be stamped (see the rule stamps)".into(),
+            found,
+            remedy: remedy.to_owned(),
         });
     }
 }

@@ -1,4 +1,4 @@
-//! Repositories that answer errors, and writes that are wrong on some keys alone.
+//! Repositories that answer errors or nothing, and writes that are wrong on some keys alone.
 
 use changeover::kit::{Kit, Options, Report, Rule};
 use changeover::shadow::Redaction;
@@ -53,7 +53,7 @@ async fn a_read_that_fails_for_every_key_holds_nothing() {
     let fails = |_| Err(ClassedError::Database);
     let report = read(fails, fails, Redaction::new()).await;
     let words = [
-        "get answers on neither side for any of 13 keys",
+        "get shows something on neither side for any of 12 keys that are on both",
         "of 13 keys, such as 1: ",
     ];
     assert_broken(&report, Rule::Reads, None, &words);
@@ -61,7 +61,96 @@ async fn a_read_that_fails_for_every_key_holds_nothing() {
     // An error that both sides call alike is an answer of neither.
     let sold = |_| Err(ClassedError::SoldOut);
     let report = read(sold, sold, Redaction::new()).await;
-    assert_broken(&report, Rule::Reads, None, &["get answers on neither side"]);
+    let words = ["get shows something on neither side for any of 12 keys"];
+    assert_broken(&report, Rule::Reads, None, &words);
+}
+
+/// What the keys that do not exist say is no comparison.
+#[tokio::test]
+async fn a_read_that_shows_nothing_of_any_row_holds_nothing() {
+    fn fails(id: i64) -> Result<Option<i64>, ClassedError> {
+        match id {
+            1..=12 => Err(ClassedError::Database),
+            _ => Ok(None),
+        }
+    }
+    for (answer, why) in [
+        (fails as fn(i64) -> _, "both sides answer an error"),
+        (|_| Ok(None), "both sides show nothing: no row"),
+    ] {
+        let report = read(answer, answer, Redaction::new()).await;
+        let why = format!("not tried: get of 12 keys, such as 1: {why}");
+        let words = ["get shows something on neither side for any of 12", &why];
+        assert_broken(&report, Rule::Reads, None, &words);
+        assert_eq!(report.tried(Rule::Reads), 1, "{report}");
+    }
+}
+
+/// A list without elements is what a filter leaves that fits no row.
+#[tokio::test]
+async fn lists_without_elements_are_not_compared() {
+    for (rows, holds) in [(12, true), (0, false)] {
+        let market = market(Topology::SqliteTwoFiles).await;
+        let of = move |id: i64| async move {
+            let items = if id % 2 == 0 && id <= rows {
+                vec![id]
+            } else {
+                vec![]
+            };
+            Ok::<_, ClassedError>(items)
+        };
+        let kit = open(&market, MAPPING).await.reads_agree(
+            "photos_of",
+            move |key| of(id(&key)),
+            move |key| of(id(&key)),
+        );
+        let report = kit.check().await;
+        assert_eq!(report.holds(), holds, "{report}");
+        let count = if holds { 6 } else { 12 };
+        let left = format!("photos_of of {count} keys, such as 1: both sides show nothing");
+        assert!(report.to_string().contains(&left), "{report}");
+        assert_eq!(report.tried(Rule::Reads), 13 - count, "{report}");
+    }
+}
+
+/// A call that panics, before its first await or later, is one answer of many.
+#[tokio::test]
+async fn a_read_or_a_write_that_panics_is_named_beside_the_rest() {
+    let market = market(Topology::SqliteTwoFiles).await;
+    let (legacy, new) = Shop::pair(&market);
+    let writer = legacy.clone();
+    let kit = open(&market, MAPPING)
+        .await
+        .reads_agree(
+            "get",
+            move |key| {
+                assert_ne!(key.as_str(), "3", "before the first await");
+                legacy.clone().get(id(&key))
+            },
+            move |key| {
+                let new = new.clone();
+                async move {
+                    assert_ne!(key.as_str(), "4", "after it");
+                    new.get(id(&key)).await
+                }
+            },
+        )
+        .writes("retitle", move |key, n| {
+            assert_ne!(key.as_str(), "1", "before the first await");
+            let id = id(&key);
+            let title = format!("UPDATE listings SET title = 'now {n}' WHERE id = {id}");
+            writer.clone().run(title)
+        });
+    let report = kit.check().await;
+    let words = [
+        "key 3: get fails on legacy alone: it panicked",
+        "key 4: get fails on new alone: it panicked",
+        "undisturbed, on key 1, it answers an error: it panicked",
+    ];
+    assert_broken(&report, Rule::Reads, Some("3"), &words);
+    assert_eq!(report.findings().len(), 2, "{report}");
+    assert_eq!(report.tried(Rule::Reads), 13, "{report}");
+    assert!(report.tried(Rule::Cancelled) > 0, "{report}");
 }
 
 #[tokio::test]

@@ -13,6 +13,8 @@ use crate::protocol::lifecycle::everywhere;
 use crate::protocol::market::{MAPPING, Market, Plain, Topology};
 use crate::protocol::plain::on_pool;
 
+/// Sound writes beside wrong ones.
+mod beside;
 /// Repositories and writes that are wrong.
 mod calls;
 /// Errors, and keys that differ.

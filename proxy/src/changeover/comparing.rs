@@ -60,7 +60,7 @@ where
         self
     }
 
-    /// Who is told of each shadow read when it is over.
+    /// Who is told of each shadow read for which the other side was asked, when it is over.
     #[must_use]
     pub fn report(mut self, report: impl Report + 'static) -> Self {
         self.report = Some(Box::new(report));

@@ -4,17 +4,20 @@
 //! the same for all reads of one operation in an interval, its *share*:
 //!
 //! ```text
-//! share of an operation = min(1, level / (its reads drawn in the interval before, and one, per second))
+//! share of an operation = min(1, level / (its reads drawn a second, in the interval before, and one))
 //! ```
 //!
 //! The *level* is such that all of them together come to the target: what operations of fewer reads
 //! leave is divided among the others. So a busy operation starves no rare one: each has the target
 //! divided by the number of operations that are read, as far as it is read so often. The one read more
 //! than there were is for operations of few reads. Reckoned with what chance gave them in a second, they
-//! would be compared more often than the level says; and one that was not read has a share, too.
+//! would be compared more often than the level says; and one that was not read has a share, too. It is one a
+//! second, and one in all where the interval was longer: of an interval that was shorter an operation that was not
+//! read in it keeps its part, and is not silenced by another's burst.
 //!
 //! An interval is a second; it ends early when twice the target was compared in it (or ten reads,
-//! where that is more), so that a sudden rise is followed at once. A token bucket would keep the
+//! where that is more), so that a sudden rise is followed at once. Where many operations rise at once it may end
+//! early a few times in a row: until each of them was read, some look silent. A token bucket would keep the
 //! rate more strictly and compare the beginning of every burst alone: the reads that come first, of the
 //! callers that come first, while caches and pools are still at rest. Here a read's chance does not
 //! depend on where in the burst it stands. It does differ from interval to interval and between
@@ -127,7 +130,8 @@ impl Interval {
         let level = level(target, rates);
         self.share = (target / rates().sum::<f64>()).min(1.0);
         for drawn in &mut self.operations {
-            let reads = f64::from(std::mem::take(&mut drawn.reads)) + 1.0;
+            // One a second: a burst ends an interval that is too short to say more of the silent ones.
+            let reads = f64::from(std::mem::take(&mut drawn.reads)) + seconds.min(1.0);
             drawn.share = (level * seconds / reads).min(1.0);
         }
     }
@@ -351,6 +355,26 @@ mod tests {
             let sum: f64 = compared_of(10, [rate; 100], seed).iter().sum();
             let off = (sum - 10.0).abs();
             assert!(off < 2.0, "{sum} of a hundred operations of {rate}");
+        }
+    }
+
+    /// An interval that a burst ends early is too short to say anything of the others.
+    #[test]
+    fn a_burst_of_one_operation_leaves_another_its_part() {
+        for target in [1, 10, 40] {
+            let began = Instant::now();
+            let mut interval = Budget::new(Some(target), 1, None).interval.into_inner();
+            let interval = interval.as_mut().expect("nobody panicked");
+            let mut busy = |seconds: f64| {
+                let now = began + Duration::from_secs_f64(seconds);
+                interval.takes(0, target, now, 0.5)
+            };
+            busy(0.0);
+            let taken = (0..100).filter(|read| busy(1.0 + f64::from(*read) / 50_000.0));
+            assert!(taken.count() < 100, "its own share has fallen");
+            // Were it read once a second, it would have its equal part.
+            let (part, other) = (f64::from(target) / 2.0, interval.operations[1].share);
+            assert!(other >= part.min(1.0), "{other} at {target} a second");
         }
     }
 

@@ -11,7 +11,8 @@ const FAST_AGAIN: u32 = 8;
 ///
 /// One slow answer makes it slow, [`FAST_AGAIN`] fast ones in a row end that. Meanwhile one read at a time
 /// tries it and all others are shed: no clock is asked where callers pass, and there is a way out however few they are.
-/// By place, since what the follower takes sheds nothing: it is not what callers wait for.
+/// By place, since what the follower takes for a call of a shadow read sheds nothing: nobody waits for it. (A caller
+/// whom it answers late is another matter: that read is shed by the caller's own time.)
 #[derive(Default)]
 pub(crate) struct Slow {
     /// So many fast answers are missing, of legacy and of new.

@@ -112,3 +112,14 @@ fn a_percentage_of_the_environment_waits_for_evidence_and_falls_with_it() {
         "a start orders it anew"
     );
 }
+
+#[test]
+fn a_variable_that_is_taken_for_another_entitys_is_logged() {
+    let warned = |name: &str| {
+        let (_, before) = watched::logged();
+        environment(&[(name, "0")]);
+        watched::logged().1 - before
+    };
+    assert_eq!(warned("READ_KILL"), 1);
+    assert_eq!(warned("KILL") + warned("API_SERVICE_PORT"), 0);
+}

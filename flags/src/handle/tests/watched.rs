@@ -11,27 +11,32 @@ use super::*;
 
 thread_local! {
     static ERRORS: Cell<usize> = const { Cell::new(0) };
+    static WARNINGS: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Counts what a thread logs as an error.
-struct Errors;
+/// Counts what a thread logs as an error, and as a warning.
+struct Counted;
 
-/// How many errors this thread has logged.
+/// How many errors and how many warnings this thread has logged.
 ///
 /// The subscriber is that of the process: one for this test alone would race with the threads of
 /// other tests for what tracing remembers of each place that logs.
-fn errors() -> usize {
+pub(super) fn logged() -> (usize, usize) {
     static SET: Once = Once::new();
-    SET.call_once(|| tracing::subscriber::set_global_default(Errors).expect("nobody else's"));
-    ERRORS.get()
+    SET.call_once(|| tracing::subscriber::set_global_default(Counted).expect("nobody else's"));
+    (ERRORS.get(), WARNINGS.get())
 }
 
-impl Subscriber for Errors {
+impl Subscriber for Counted {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::ERROR
+        *metadata.level() <= Level::WARN
     }
-    fn event(&self, _event: &Event<'_>) {
-        ERRORS.set(ERRORS.get() + 1);
+    fn event(&self, event: &Event<'_>) {
+        let count = match *event.metadata().level() {
+            Level::ERROR => &ERRORS,
+            _ => &WARNINGS,
+        };
+        count.set(count.get() + 1);
     }
     fn new_span(&self, _span: &Attributes<'_>) -> Id {
         Id::from_u64(1)
@@ -57,8 +62,8 @@ fn filed(directory: &TempDir) -> (Flags, PathBuf, String) {
 fn a_bad_edit_is_said_once_and_stands_until_it_is_mended() {
     let directory = TempDir::new().expect("a directory");
     let (flags, path, good) = filed(&directory);
-    let logged = errors();
-    let counted = || errors() - logged;
+    let (errors, _) = logged();
+    let counted = || logged().0 - errors;
     let before = flags.load();
     let write = |text: &str| fs::write(&path, text).expect("written");
     write(&good.replace("read_new = 50.0", "read_new = 500.0"));
