@@ -80,17 +80,18 @@ impl Backfill {
             mut cursor, held, ..
         } = under;
         if ended && reach.is_whole() {
-            if !self.end_part(&cursor).await? {
+            cursor.done = self.end_part(&cursor).await?;
+            // Somebody else has ended it, or has moved it on. What was brought counts all the same.
+            if !cursor.done && rows == 0 {
                 return Ok(None);
             }
-            cursor.done = true;
         }
         let held = held.len() as u64;
         meters.pages_copied.increment(1);
         meters.rows_held.increment(held);
         meters.rows_copied.increment(rows.saturating_sub(held));
         Ok(Some(Passed {
-            beyond: ended && !cursor.done,
+            beyond: ended && !reach.is_whole(),
             cursor,
             rows,
             held,

@@ -32,12 +32,12 @@ struct State<F> {
     /// How many keys of each part are passed.
     parts: BTreeMap<u32, u64>,
     taken: BTreeSet<u32>,
+    /// Pages that are under way.
+    pages: usize,
     /// Parts whose cursor somebody else has moved, and where it was seen last.
     elsewhere: BTreeMap<u32, Seen>,
     /// Parts of which nothing more lay within the range that ends with this key, and where they stood.
     beyond: BTreeMap<u32, (Key, Cursor)>,
-    /// Since when nothing is left.
-    over: Option<Instant>,
     /// Where the next look for a part begins: processes do not all begin with the first one.
     next: usize,
 }
@@ -78,9 +78,9 @@ impl<F: FnMut(Progress) + Send> Run<F> {
                 },
                 parts: BTreeMap::new(),
                 taken: BTreeSet::new(),
+                pages: 0,
                 elsewhere: BTreeMap::new(),
                 beyond: BTreeMap::new(),
-                over: None,
                 next: usize::from(seed as u8),
             }),
             meters: meters.clone(),
@@ -95,9 +95,10 @@ impl<F: FnMut(Progress) + Send> Run<F> {
         state.learn_all(parts);
     }
 
-    /// Whether every part is done.
+    /// Whether every part is done, and every page counted.
     pub(super) fn is_over(&self) -> bool {
-        self.lock().progress.done
+        let state = self.lock();
+        state.progress.done && state.pages == 0
     }
 
     /// What to do where the parts stand so, and the range ends with this key.
@@ -105,15 +106,13 @@ impl<F: FnMut(Progress) + Send> Run<F> {
         let mut state = self.lock();
         state.learn_all(parts);
         if state.progress.done {
-            // A worker whose page ended its part counts it in a moment.
-            let over = *state.over.get_or_insert_with(Instant::now);
-            if !state.taken.is_empty() && over.elapsed() < LOOK {
+            // Who is left when it is over is dropped, and what a page has brought counts when it ends.
+            if state.pages > 0 {
                 return Choice::Wait;
             }
             state.tell();
             return Choice::Over;
         }
-        state.over = None;
         let from = state.next;
         state.next = from.wrapping_add(1);
         let mut others = false;
@@ -166,6 +165,15 @@ impl<F: FnMut(Progress) + Send> Run<F> {
         let (passed, moved) = (at.passed, None);
         let seen = Seen { passed, moved };
         self.lock().elsewhere.insert(at.part, seen);
+    }
+
+    /// A page of one of the workers, from its beginning to its end.
+    pub(super) async fn page<T>(&self, page: impl Future<Output = T>) -> T {
+        self.lock().pages += 1;
+        let page = page.await;
+        let pages = &mut self.lock().pages;
+        *pages = pages.saturating_sub(1);
+        page
     }
 
     /// Counts a page, tells of it, and answers where its part stands now.
@@ -237,6 +245,8 @@ impl<F: FnMut(Progress)> State<F> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
     use crate::memory::Memory;
 
@@ -283,10 +293,17 @@ mod tests {
         run.stands_elsewhere(&part(0, 6, false));
         assert_eq!(chosen(&run.choose(&at(6), None)), Some(0));
         assert!(!run.is_over());
-        // Its worker has ended it, perhaps, and not counted that yet.
+        // Its worker has ended it, perhaps, and not counted that yet, however long that takes.
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let mut page = std::pin::pin!(run.page(ended));
+        assert!((&mut page).now_or_never().is_none());
         let done = [0, 1, 2].map(|number| part(number, 9, true));
         assert!(matches!(run.choose(&done, None), Choice::Wait));
-        tokio::time::advance(LOOK).await;
+        tokio::time::advance(10 * LEFT).await;
+        assert!(matches!(run.choose(&done, None), Choice::Wait));
+        assert!(!run.is_over(), "another worker would end the run");
+        drop(end);
+        assert!(page.await.is_err(), "nobody has sent anything");
         assert!(matches!(run.choose(&done, None), Choice::Over));
         assert_eq!((run.ended().passed, run.is_over()), (27, true));
     }

@@ -140,11 +140,14 @@ impl Backfill {
                 };
             }
             let Worker { ahead, course, .. } = worker;
-            let passed = match cursor.loading {
-                true => self.load(&cursor, &reach, ahead, course).await,
-                false => self.pass(&cursor, &reach, ahead).await,
+            let page = async {
+                match cursor.loading {
+                    true => self.load(&cursor, &reach, ahead, course).await,
+                    false => self.pass(&cursor, &reach, ahead).await,
+                }
             };
-            match passed {
+            // Nothing is awaited between its end and its being counted.
+            match run.page(page).await {
                 Ok(Some(passed)) => {
                     worker.backoff.reset();
                     worker.met.reset();
