@@ -289,6 +289,8 @@ impl Instance {
     ) -> Instance {
         let new = Shop::new(market.new.clone(), true);
         let limits = Limits {
+            // Each read counts as one: a timed one that stands for sixteen would be drawn by chance.
+            time_one_in: 1,
             follower_time: Duration::from_millis(300),
             shadow_time: Duration::from_millis(300),
             second_look_after: Duration::from_millis(20),
