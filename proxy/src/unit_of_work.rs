@@ -27,7 +27,7 @@ use crate::desk::{Desk, Handle};
 use crate::limits::Limits;
 use crate::pins::Ticket;
 use crate::port::Ended;
-use crate::unit::{Home, Room, Surviving};
+use crate::unit::{Home, Surviving};
 
 /// The keys of one transaction of the application. See the module page.
 #[derive(Default)]
@@ -81,19 +81,15 @@ impl UnitOfWork {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let (home, room) = match self.parts.first() {
+        let home = match self.parts.first() {
             Some(part) => part.desk.home(),
-            None => {
-                let home = Home {
-                    runtime: tokio::runtime::Handle::try_current().ok(),
-                    tracker: TaskTracker::new(),
-                    limit: Limits::default().write_time,
-                    room: Arc::new(Semaphore::new(1)),
-                    abandoned: Counter::noop(),
-                };
-                let room = Room::of(&home.room);
-                (home, room)
-            }
+            None => Home {
+                runtime: tokio::runtime::Handle::try_current().ok(),
+                tracker: TaskTracker::new(),
+                limit: Limits::default().write_time,
+                room: Arc::new(Semaphore::new(1)),
+                abandoned: Counter::noop(),
+            },
         };
         let inner = async move {
             let mut parts = self.parts;
@@ -107,7 +103,7 @@ impl UnitOfWork {
             }
             answer.unwrap_or_else(|panic| resume_unwind(panic))
         };
-        Surviving::new(Box::pin(inner), home, room)
+        Surviving::new(Box::pin(inner), home)
     }
 }
 

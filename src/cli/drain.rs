@@ -135,10 +135,17 @@ impl Drain {
         if self.follow {
             follow(&opened.name, &drain).await?;
             // Whoever ends it may do so because a database is away.
-            return match tokio::time::timeout(TOLD_WITHIN, self.told(opened)).await {
-                Ok(Err(failure)) if !failure.is_environment() => Err(failure),
-                _ => Ok(()),
+            let why = match tokio::time::timeout(TOLD_WITHIN, self.told(opened)).await {
+                Ok(Err(failure)) if failure.is_environment() => failure.causes(),
+                Ok(told) => return told.map(drop),
+                Err(_elapsed) => "no answer".to_owned(),
             };
+            // A closed stderr is nobody's loss.
+            let _ = writeln!(
+                std::io::stderr(),
+                "warning: what is still dirty is not known: {why}"
+            );
+            return Ok(());
         }
         let within = Duration::from_secs(self.within);
         unless_interrupted("what is dirty stays dirty, and loses nothing", async {

@@ -1,11 +1,10 @@
 //! `changeover install`, `changeover uninstall`.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use changeover_flags::{Place, Stage};
 use clap::Args;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::failure::{Failure, USAGE};
 use super::which::Which;
@@ -92,7 +91,17 @@ struct Plan {
     entity: String,
     /// What is done beside the statements, in words.
     also: Vec<&'static str>,
-    statements: BTreeMap<Place, Vec<String>>,
+    /// In this order.
+    #[serde(serialize_with = "by_place")]
+    statements: Vec<(Place, Vec<String>)>,
+}
+
+/// As an object, whose fields stand in the order of the list.
+fn by_place<S: Serializer>(
+    statements: &[(Place, Vec<String>)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(statements.iter().map(|(place, sql)| (place, sql)))
 }
 
 impl fmt::Display for Plan {
@@ -160,7 +169,7 @@ impl Install {
             return self.which.file.answer(&Plan {
                 entity: opened.name,
                 also: self.also(),
-                statements: opened.migration.plan().into_iter().collect(),
+                statements: opened.migration.plan(),
             });
         }
         if self.raise {
@@ -192,7 +201,6 @@ impl Uninstall {
                     copies,
                     "before: copying stops, and every instance hears of it",
                 ),
-                (true, "the new side first, then the legacy one"),
                 (
                     true,
                     "where both are in one database, its tables of the product go with the second, once nothing else is left in them",
@@ -202,12 +210,7 @@ impl Uninstall {
             let said = said.into_iter().filter(|(is_so, _)| *is_so);
             return self.which.file.answer(&Plan {
                 also: said.map(|(_, what)| what).collect(),
-                statements: opened
-                    .migration
-                    .uninstall_plan()
-                    .await?
-                    .into_iter()
-                    .collect(),
+                statements: opened.migration.uninstall_plan().await?,
                 entity: opened.name,
             });
         }

@@ -13,7 +13,7 @@ use changeover_sync_worker::verify::{
 use clap::Args;
 use serde::Serialize;
 
-use super::failure::{Failure, HOLDS_NOT};
+use super::failure::{Failure, HOLDS_NOT, INTERRUPTED};
 use super::which::{Opened, Which, interrupted, print, print_line, unless_interrupted};
 use crate::config::Work;
 use crate::screen::Screen;
@@ -148,7 +148,7 @@ impl Verify {
         let screen = Screen::new();
         let mut at = tokio::time::interval(every);
         at.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut last = Ok(());
+        let mut last = None;
         loop {
             tokio::select! {
                 _ = at.tick() => {}
@@ -157,18 +157,19 @@ impl Verify {
             match self.once(&opened).await {
                 Ok(verified) => {
                     verified.say(self.which.file.json)?;
-                    last = verified.judged();
+                    last = Some(verified.judged());
                 }
                 Err(failure) if failure.is_interrupted() => break,
                 // This process has one mapping, and installs nothing.
                 Err(failure) if !failure.is_environment() => return Err(failure),
                 Err(failure) => {
                     screen.say(format!("verify will be tried again: {}", failure.causes()));
-                    last = Err(failure);
+                    last = Some(Err(failure));
                 }
             }
         }
-        last
+        let unended = || Failure::new(INTERRUPTED, "interrupted before a verify came to its end");
+        last.unwrap_or_else(|| Err(unended()))
     }
 
     async fn once(&self, opened: &Opened) -> Result<Verified, Failure> {

@@ -122,18 +122,19 @@ pub(super) fn print_line(answer: &impl Serialize) -> Result<(), Failure> {
 /// whatever it waits for: it loses nothing by that.
 pub(super) async fn interrupted() {
     static LISTENED: Once = Once::new();
-    if let (Ok(mut first), Ok(mut second)) = (Interrupts::new(), Interrupts::new()) {
-        LISTENED.call_once(|| {
+    LISTENED.call_once(|| {
+        if let Ok(mut interrupts) = Interrupts::new() {
             tokio::spawn(async move {
-                second.next().await;
-                second.next().await;
+                interrupts.next().await;
+                interrupts.next().await;
                 std::process::exit(INTERRUPTED.into());
             });
-        });
-        first.next().await;
-    } else {
+        }
+    });
+    match Interrupts::new() {
+        Ok(mut interrupts) => interrupts.next().await,
         // Where it cannot be listened to, nobody is interrupted, as nobody is without it.
-        std::future::pending().await
+        Err(_) => std::future::pending().await,
     }
 }
 

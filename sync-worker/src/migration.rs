@@ -193,7 +193,7 @@ impl Migration {
         vec![(Place::Legacy, authority), (Place::New, follower)]
     }
 
-    /// What [`uninstall`](Migration::uninstall) would run, beside the row that stays: (place, statements);
+    /// What [`uninstall`](Migration::uninstall) would run, in its order, beside the row that stays: (place, statements);
     /// none where nothing is installed.
     ///
     /// # Errors
@@ -202,8 +202,8 @@ impl Migration {
     pub async fn uninstall_plan(&self) -> Result<Vec<(Place, Vec<String>)>, MigrationError> {
         let (authority, follower) = (self.authority_side(), self.follower_side());
         Ok(vec![
-            (Place::Legacy, authority.uninstall_plan().await?),
             (Place::New, follower.uninstall_plan().await?),
+            (Place::Legacy, authority.uninstall_plan().await?),
         ])
     }
 

@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use changeover::kit::{Key, Report, Rule};
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 
-use super::{Shop, ShopError, Topology, assert_broken, id, market, open};
+use super::{Shop, Topology, Written, assert_broken, by_half, id, market, open};
 use crate::protocol::market::MAPPING;
 
 /// Where the mapping declares the table of tenants.
@@ -18,17 +17,14 @@ const TENANTS: &str =
 /// The keys on which a write was called.
 type Called = Arc<Mutex<BTreeSet<String>>>;
 
-/// What comes of a call.
-type Ran = BoxFuture<'static, Result<(), ShopError>>;
-
 /// A write that notes the keys it is called on.
 fn noted(
     legacy: &Shop,
     sql: fn(i64, u32) -> String,
-) -> (Called, impl Fn(Key, u32) -> Ran + Send + Sync + 'static) {
+) -> (Called, impl Fn(Key, u32) -> Written + Send + Sync + 'static) {
     let (called, legacy) = (Called::default(), legacy.clone());
     let notes = Arc::clone(&called);
-    let write = move |key: Key, n| -> Ran {
+    let write = move |key: Key, n| -> Written {
         notes.lock().unwrap().insert(key.to_string());
         legacy.clone().run(sql(id(&key), n)).boxed()
     };
@@ -51,18 +47,11 @@ async fn a_broken_write_leaves_the_others_to_be_tried() {
     let market = market(Topology::SqliteTwoFiles).await;
     let (legacy, _) = Shop::pair(&market);
     let (called, sound) = noted(&legacy, retitle);
-    let half = move |key: Key, n: u32| {
-        let (legacy, id) = (legacy.clone(), id(&key));
-        async move {
-            let price = format!("UPDATE listings SET price = {n} WHERE id = {id}");
-            legacy.clone().run(price).await?;
-            let title = format!("UPDATE listings SET title = 'half {n}' WHERE id = {id}");
-            legacy.run(title).await
-        }
-    };
     let refused = |_, _| async { Err::<(), _>("sold out") };
     let kit = open(&market, MAPPING).await;
-    let kit = kit.writes("half", half).writes("retitle", sound);
+    let kit = kit
+        .writes("half", by_half(&legacy))
+        .writes("retitle", sound);
     let report = kit.writes("refused", refused).check().await;
     let words = [
         "half, dropped after ",

@@ -11,7 +11,9 @@ use futures_util::FutureExt as _;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::SqlitePoolOptions;
 
-use super::{Shop, ShopError, Shown, Topology, assert_broken, equipped, id, market, open, through};
+use super::{
+    Shop, ShopError, Shown, Topology, assert_broken, by_half, equipped, id, market, open, through,
+};
 use crate::protocol::market::{MAPPING, Plain};
 use crate::protocol::plain::on_pool;
 
@@ -128,15 +130,7 @@ async fn a_write_that_is_done_by_half_is_named() {
         let (legacy, _) = Shop::pair(&market);
         let kit = open(&market, MAPPING)
             .await
-            .writes("reprice", move |key, n| {
-                let (legacy, id) = (legacy.clone(), id(&key));
-                async move {
-                    let price = format!("UPDATE listings SET price = {n} WHERE id = {id}");
-                    legacy.clone().run(price).await?;
-                    let title = format!("UPDATE listings SET title = 'now {n}' WHERE id = {id}");
-                    legacy.run(title).await
-                }
-            });
+            .writes("reprice", by_half(&legacy));
         let report = kit.check().await;
         let words = [
             "reprice, dropped after ",

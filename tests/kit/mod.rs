@@ -5,6 +5,8 @@ use std::sync::Arc;
 use changeover::closures::Closures;
 use changeover::kit::{Key, Kit, LostAnswers, Report, Rule};
 use changeover::proxy::Refused;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use sqlx::AssertSqlSafe;
 use thiserror::Error;
@@ -135,7 +137,7 @@ async fn equipped(market: &Market, kit: Kit) -> Kit {
     }))
 }
 
-type Written = futures_util::future::BoxFuture<'static, Result<(), ShopError>>;
+type Written = BoxFuture<'static, Result<(), ShopError>>;
 
 /// A write of SQL through the layer.
 fn through(
@@ -154,6 +156,21 @@ fn through(
         layer.write("write", [key], write, || async {
             unreachable!("the new repository's writes are not called while legacy leads")
         })
+    }
+}
+
+/// A write of a price and a title, each in a transaction of its own.
+fn by_half(legacy: &Shop) -> impl Fn(Key, u32) -> Written + Send + Sync + 'static {
+    let legacy = legacy.clone();
+    move |key, n| {
+        let (legacy, id) = (legacy.clone(), id(&key));
+        async move {
+            let price = format!("UPDATE listings SET price = {n} WHERE id = {id}");
+            legacy.clone().run(price).await?;
+            let title = format!("UPDATE listings SET title = 'half {n}' WHERE id = {id}");
+            legacy.run(title).await
+        }
+        .boxed()
     }
 }
 

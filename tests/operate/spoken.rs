@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use super::command::{Desk, ended, forge};
-use crate::protocol::market::{Market, Topology};
+use crate::protocol::market::{MAPPING, Market, Topology};
 use crate::support::{postgres::Postgres, watchdog::signal};
 
 /// A marketplace whose history was copied, and compared.
@@ -59,7 +59,48 @@ async fn dry_runs_write_nothing(topology: Topology) {
         let drops = |of: &Json| of.as_str().unwrap().contains("DROP ");
         assert!(statements.iter().any(drops), "{topology:?}: {plan}");
     }
+    let plan = desk.run("uninstall --dry-run").await.with(0).out;
+    let at = |what: &str| {
+        plan.find(what)
+            .unwrap_or_else(|| panic!("no {what} in {plan}"))
+    };
+    assert!(at("-- before: copying stops") < at("-- new") && at("-- new") < at("-- legacy"));
     assert_eq!(desk.status().await["dirty"], 1, "all of it is there");
+}
+
+/// What proves too little for the verb proves too little for its dry run.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dry_verify_of_keys_that_lag_is_no_clean_one() {
+    let (market, desk) = copied(Topology::SqliteTwoFiles).await;
+    market
+        .legacy
+        .run("UPDATE listings SET title = 'late'")
+        .await;
+    for verb in ["verify --dry-run --json", "verify --json"] {
+        let report = desk.run(verb).await.with(1).json();
+        assert_eq!(
+            (&report["classes"], &report["recorded"]),
+            (&json!({ "lagging": 60 }), &json!("lagging")),
+            "{verb}"
+        );
+    }
+}
+
+/// It has one mapping, and would fail for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn verifies_for_ever_end_where_only_another_mapping_helps() {
+    let (_market, desk) = copied(Topology::SqliteTwoFiles).await;
+    let mut verifying = desk.begin("verify --every 1s --json");
+    let mut reports = BufReader::new(verifying.stdout.take().unwrap()).lines();
+    reports.next_line().await.unwrap().unwrap();
+    let raised = MAPPING.replace("revision = 1", "revision = 2");
+    std::fs::write(desk.path("listings.toml"), raised).unwrap();
+    desk.run("install --raise").await.with(0);
+    let (ended, _) = tokio::join!(ended(verifying), async {
+        while let Ok(Some(_)) = reports.next_line().await {}
+    });
+    let ended = ended.with(1);
+    assert!(ended.err.contains("revision"), "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -251,4 +292,56 @@ async fn what_goes_on_for_ever_ends_without_its_database() {
     ended(following).await.with(0);
     // Its last report was clean, and is not what it came to last.
     ended(verifying).await.with(3);
+}
+
+/// Whoever ends it twice does not want to wait for an answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_ends_what_waits_for_its_database() {
+    let server = tokio::task::block_in_place(Postgres::start);
+    server.create_database("shop").await;
+    let (folder, _, new) = Topology::SqliteTwoFiles.databases().await;
+    let topology = Topology::PostgresToSqlite;
+    let market = Market::on(topology, server.url("shop"), new, folder).await;
+    market.fill(10).await;
+    let desk = Desk::of(&market);
+    for verb in ["install", "backfill"] {
+        desk.run(verb).await.with(0);
+    }
+    let following = desk.begin("drain --follow");
+    let pid = following.id().unwrap();
+    let listening = "SELECT CAST(count(*) AS text) FROM pg_stat_activity WHERE query LIKE '%changeover_key%' AND pid <> pg_backend_pid()";
+    // It listens once it works.
+    while market.legacy.text(listening).await == "0" {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::task::block_in_place(|| server.freeze());
+    signal("TERM", &[pid]);
+    // Alone, it is an end that asks for some seconds what is left.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    signal("TERM", &[pid]);
+    let ended = ended(following).await;
+    tokio::task::block_in_place(|| server.thaw());
+    assert_eq!(ended.code, Some(130), "{ended:?}");
+}
+
+/// Nothing compared is no pass.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn verifies_for_ever_that_compared_nothing_say_so() {
+    let (_market, desk) = copied(Topology::SqliteTwoFiles).await;
+    let mut verifying = desk.begin("verify --every 1h --rate 1");
+    let mut said = BufReader::new(verifying.stderr.take().unwrap()).lines();
+    said.next_line()
+        .await
+        .unwrap()
+        .expect("it says how far it has come");
+    signal("TERM", &[verifying.id().unwrap()]);
+    let mut last = String::new();
+    while let Ok(Some(line)) = said.next_line().await {
+        last = line;
+    }
+    ended(verifying).await.with(130);
+    assert!(
+        last.contains("before a verify came to its end") || last.starts_with("hint"),
+        "{last}"
+    );
 }

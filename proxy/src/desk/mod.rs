@@ -40,7 +40,7 @@ use crate::pins::{PinCount, Pins, Ticket};
 use crate::port::{BoxError, Ended, Followed, Versions};
 use crate::shadow_read::Starting;
 use crate::token::Token;
-use crate::unit::{Home, Room};
+use crate::unit::Home;
 
 /// Follows keys without a request: what a unit of work and the sweeper do.
 pub(crate) type FollowKeys =
@@ -264,16 +264,15 @@ impl Desk {
         self.slow.answered(place, authority, slow);
     }
 
-    /// Where an abandoned write goes on, and its place in the count.
-    pub(crate) fn home(&self) -> (Home, Room) {
-        let home = Home {
+    /// Where an abandoned write goes on, and the room for all writes.
+    pub(crate) fn home(&self) -> Home {
+        Home {
             runtime: tokio::runtime::Handle::try_current().ok(),
             tracker: self.writes.clone(),
             limit: self.limits.write_time,
             room: Arc::clone(&self.write_room),
             abandoned: self.metrics.abandoned.clone(),
-        };
-        (home, Room::of(&self.write_room))
+        }
     }
 
     /// Follows a write that has ended, in the background; its pins stay if there is no room.

@@ -33,7 +33,7 @@ where
     Res: Send + 'static,
     E: Send + 'static,
 {
-    let (home, room) = plan.desk.home();
+    let home = plan.desk.home();
     let plan = Arc::clone(plan);
     let inner = async move {
         let mut writing = Writing::begin(Arc::clone(&plan), routed, &request);
@@ -64,7 +64,7 @@ where
             Ack::Authority => answer.unwrap_or_else(|panic| resume_unwind(panic)),
         }
     };
-    Surviving::new(Box::pin(inner), home, room)
+    Surviving::new(Box::pin(inner), home)
 }
 
 /// A write under way. Dropped, it has ended in a way that nobody knows.

@@ -16,5 +16,5 @@
 
 mod surviving;
 
+pub(crate) use surviving::Home;
 pub use surviving::Surviving;
-pub(crate) use surviving::{Home, Room};

@@ -20,7 +20,7 @@ pub(crate) struct Home {
     pub(crate) tracker: TaskTracker,
     /// How long it goes on there, whoever waits for its room.
     pub(crate) limit: Duration,
-    /// Of all units.
+    /// For all units.
     pub(crate) room: Arc<Semaphore>,
     pub(crate) abandoned: Counter,
 }
@@ -31,14 +31,14 @@ impl Home {
 }
 
 /// A unit's place in the count of units, with or without a caller.
-pub(crate) enum Room {
+enum Room {
     Waiting(BoxFuture<'static, OwnedSemaphorePermit>),
     Taken { _permit: OwnedSemaphorePermit },
 }
 
 impl Room {
     /// The place, at once or as soon as another unit has ended.
-    pub(crate) fn of(room: &Arc<Semaphore>) -> Room {
+    fn of(room: &Arc<Semaphore>) -> Room {
         match Arc::clone(room).try_acquire_owned() {
             Ok(permit) => Room::Taken { _permit: permit },
             Err(_full) => {
@@ -72,8 +72,9 @@ pub struct Surviving<T: Send + 'static> {
 }
 
 impl<T: Send + 'static> Surviving<T> {
-    pub(crate) fn new(inner: BoxFuture<'static, T>, home: Home, room: Room) -> Self {
-        let in_flight = Some(home.tracker.token());
+    /// It takes its place in the room now, or waits for it before it begins.
+    pub(crate) fn new(inner: BoxFuture<'static, T>, home: Home) -> Self {
+        let (in_flight, room) = (Some(home.tracker.token()), Room::of(&home.room));
         Surviving {
             inner: Some(inner),
             started: false,
@@ -177,14 +178,14 @@ mod tests {
     }
 
     fn unit<T: Send>(inner: BoxFuture<'static, T>, home: &Home) -> Surviving<T> {
-        Surviving::new(inner, home.clone(), Room::of(&home.room))
+        Surviving::new(inner, home.clone())
     }
 
     #[tokio::test(start_paused = true)]
     async fn without_room_it_waits_and_has_not_begun() {
         let (home, done) = (home(), Arc::new(AtomicU32::new(0)));
-        let room = Arc::clone(&home.room);
-        let new = || Surviving::new(steps(&done), home.clone(), Room::of(&room));
+        let room = &home.room;
+        let new = || unit(steps(&done), &home);
         let mut first = new();
         assert_eq!((&mut first).now_or_never(), None);
         let mut second = new();
@@ -265,8 +266,7 @@ mod tests {
             room: Arc::new(Semaphore::new(1)),
             abandoned: Counter::noop(),
         };
-        let room = Room::of(&homeless.room);
-        let mut unit = Surviving::new(Box::pin(std::future::pending::<()>()), homeless, room);
+        let mut unit = unit(Box::pin(std::future::pending::<()>()), &homeless);
         assert_eq!((&mut unit).now_or_never(), None);
     }
 }

@@ -131,6 +131,32 @@ async fn the_rate_holds_and_a_pause_stops_it() -> Result<(), StoreError> {
     Ok(())
 }
 
+/// What holds it back is over when what failed has an answer, and not with the next page.
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_is_over_holds_nothing_back() -> Result<(), StoreError> {
+    let memory = history(4);
+    memory.fault(Op::SaveCursor, Fault::Lost);
+    let copies = BackfillOptions {
+        load: false,
+        ..options(2)
+    };
+    let mut told = Vec::new();
+    let backfill = Backfill::new(memory.copier(), copies);
+    let swept = backfill
+        .run(|progress| {
+            let label = progress.held_back_by.as_ref().map(Reason::label);
+            told.push((label.map(str::to_owned), progress.passed));
+        })
+        .await?;
+    assert!(swept.done && memory.state().faults.is_empty());
+    let failed = told
+        .iter()
+        .position(|(label, _)| label.as_deref() == Some("failure"));
+    let failed = failed.expect("the failure is told");
+    assert_eq!(told.get(failed + 1), Some(&(None, 0)), "{told:?}");
+    Ok(())
+}
+
 #[tokio::test(start_paused = true)]
 async fn failures_are_tried_again_until_the_limit() -> Result<(), StoreError> {
     let memory = history(4);

@@ -17,7 +17,7 @@ use crate::dialect::watched::silent;
 /// How long nobody may have asked for the list to be made anew, and a little more.
 const IDLE: Duration = Duration::from_millis(110);
 
-/// The longest pause between two questions, and how often is asked: about ten seconds.
+/// The longest pause between two questions, and how often is asked: for up to 13 s.
 const PAUSE: Duration = Duration::from_secs(1);
 const QUESTIONS: usize = 15;
 
