@@ -122,6 +122,8 @@ pub(super) fn print_line(answer: &impl Serialize) -> Result<(), Failure> {
 /// whatever it waits for: it loses nothing by that.
 pub(super) async fn interrupted() {
     static LISTENED: Once = Once::new();
+    // Before the other listens: what comes between the two counts as the first.
+    let own = Interrupts::new();
     LISTENED.call_once(|| {
         if let Ok(mut interrupts) = Interrupts::new() {
             tokio::spawn(async move {
@@ -131,7 +133,7 @@ pub(super) async fn interrupted() {
             });
         }
     });
-    match Interrupts::new() {
+    match own {
         Ok(mut interrupts) => interrupts.next().await,
         // Where it cannot be listened to, nobody is interrupted, as nobody is without it.
         Err(_) => std::future::pending().await,

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use crate::protocol::market::{MAPPING, Market, Topology};
+use crate::support::watchdog;
 
 /// What a command printed, and how it ended.
 #[derive(Debug)]
@@ -104,6 +105,25 @@ impl Desk {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         panic!("no page has passed");
+    }
+}
+
+/// Ends a verb as somebody at a terminal (`"INT"`) or a service manager (`"TERM"`) does.
+pub async fn interrupt(name: &str, child: &Child) {
+    listening(child).await;
+    watchdog::signal(name, &[child.id().unwrap()]);
+}
+
+/// Waits until a verb listens to signals, or has ended: before, the system ends it, and it says nothing.
+pub async fn listening(child: &Child) {
+    let pid = child.id().unwrap();
+    let began = Instant::now();
+    while watchdog::alive(pid) && !watchdog::listens(pid) {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "it never listens"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -273,8 +293,7 @@ async fn an_interrupted_backfill_says_that_it_goes_on() {
     let desk = Desk::of(&market);
     desk.run("install").await.with(0);
     let child = desk.slow_backfill("").await;
-    let pid = child.id().unwrap();
-    crate::support::watchdog::signal("INT", &[pid]);
+    interrupt("INT", &child).await;
     let stopped = ended(child).await.with(130);
     assert!(
         stopped.err.contains("goes on from where it stopped"),

@@ -8,7 +8,7 @@ use changeover::wiring::{RunOptions, Wiring};
 use changeover::worker::check::{CheckOptions, Outcome, OwnCheck};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
-use super::command::Desk;
+use super::command::{Desk, ended, interrupt};
 use super::until;
 use crate::protocol::market::{Engine, Market, Topology, verify};
 
@@ -221,8 +221,8 @@ async fn checks_follow_by_command() {
         }
         assert!(Instant::now() < until, "{said}");
     }
-    crate::support::watchdog::signal("INT", &[follow.id().unwrap()]);
-    let ended = super::command::ended(follow).await.with(0);
+    interrupt("INT", &follow).await;
+    let ended = ended(follow).await.with(0);
     assert_eq!(ended.err, "");
 }
 

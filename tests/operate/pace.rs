@@ -13,7 +13,7 @@ use changeover::worker::pace::{Limit, Pacing, RowsPerSecond, Signal, Signals};
 use serde_json::Value as Json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use super::command::{Desk, ended};
+use super::command::{Desk, ended, interrupt};
 use super::until;
 use crate::protocol::market::{Market, Plain, Topology};
 use crate::support::postgres::{Postgres, fresh_one, shared};
@@ -151,7 +151,7 @@ async fn verifies_and_drains_stop_too(market: &Market, desk: &Desk) {
         followed += &format!("{line}\n");
     }
     assert!(followed.contains(why), "{followed}");
-    crate::support::watchdog::signal("INT", &[follow.id().unwrap()]);
+    interrupt("INT", &follow).await;
     ended(follow).await.with(0);
     // 200 keys, of which the first page has a second's.
     let began = Instant::now();

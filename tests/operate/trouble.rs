@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Child;
 
-use super::command::{Desk, Ended, ended};
+use super::command::{Desk, Ended, ended, interrupt};
 use crate::protocol::market::{Market, Plain, Topology};
-use crate::support::{self, postgres::Postgres, watchdog::signal};
+use crate::support::{self, postgres::Postgres};
 
 /// Runs a scenario on SQLite and on PostgreSQL.
 macro_rules! both {
@@ -117,7 +117,7 @@ impl Following {
 
     /// Ctrl-C.
     pub(super) async fn end(self) {
-        signal("INT", &[self.drain.id().unwrap()]);
+        interrupt("INT", &self.drain).await;
         ended(self.drain).await.with(0);
     }
 }
@@ -312,7 +312,7 @@ mod scenario {
             );
         }
         for drain in drains {
-            signal("INT", &[drain.id().unwrap()]);
+            interrupt("INT", &drain).await;
             let drained = ended(drain).await;
             assert!(!drained.err.contains("error: "), "{drained:#?}");
         }

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use super::command::{Desk, ended, forge};
+use super::command::{Desk, ended, forge, interrupt};
 use crate::protocol::market::{MAPPING, Market, Topology};
-use crate::support::watchdog::signal;
 
 /// What is known and wanted is no difference, and takes no readiness away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -144,7 +143,7 @@ async fn a_verify_looks_at_a_part_or_begins_again_and_again() {
     while desk.status().await["verified"] != false {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    signal("INT", &[verifying.id().unwrap()]);
+    interrupt("INT", &verifying).await;
     // As the last one was.
     let ended = ended(verifying).await.with(1);
     let reports: Vec<serde_json::Value> = ended
@@ -164,7 +163,7 @@ async fn a_load_that_waits_is_said_and_can_be_given_up() {
     let desk = Desk::of(&market);
     desk.run("install").await.with(0);
     let child = desk.slow_backfill("--parts 4").await;
-    signal("INT", &[child.id().unwrap()]);
+    interrupt("INT", &child).await;
     ended(child).await.with(130);
     let status = desk.status().await;
     assert_eq!(

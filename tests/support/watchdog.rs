@@ -171,6 +171,15 @@ pub fn alive(pid: u32) -> bool {
     stat(pid).is_some_and(|(state, _)| state != 'Z' && state != 'X')
 }
 
+/// Whether the process has something of its own to do when it is interrupted or told to end.
+pub fn listens(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // SIGINT is 2 and SIGTERM 15, from the lowest bit on.
+    caught.is_some_and(|mask| mask & (1 << 1) != 0 && mask & (1 << 14) != 0)
+}
+
 /// The state letter of a process and its parent.
 pub fn stat(pid: u32) -> Option<(char, u32)> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
