@@ -2,14 +2,14 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value as Json;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
+use super::process::interrupt;
 use crate::protocol::market::{MAPPING, Market, Topology};
-use crate::support::watchdog;
 
 /// What a command printed, and how it ended.
 #[derive(Debug)]
@@ -105,25 +105,6 @@ impl Desk {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         panic!("no page has passed");
-    }
-}
-
-/// Ends a verb as somebody at a terminal (`"INT"`) or a service manager (`"TERM"`) does.
-pub async fn interrupt(name: &str, child: &Child) {
-    listening(child).await;
-    watchdog::signal(name, &[child.id().unwrap()]);
-}
-
-/// Waits until a verb listens to signals, or has ended: before, the system ends it, and it says nothing.
-pub async fn listening(child: &Child) {
-    let pid = child.id().unwrap();
-    let began = Instant::now();
-    while watchdog::alive(pid) && !watchdog::listens(pid) {
-        assert!(
-            began.elapsed() < Duration::from_secs(60),
-            "it never listens"
-        );
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -10,6 +10,7 @@ mod file;
 mod listed;
 mod own_checks;
 mod pace;
+mod process;
 mod redacted;
 mod replica;
 mod router;

@@ -8,7 +8,8 @@ use changeover::wiring::{RunOptions, Wiring};
 use changeover::worker::check::{CheckOptions, Outcome, OwnCheck};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
-use super::command::{Desk, ended, interrupt};
+use super::command::{Desk, ended};
+use super::process::interrupt;
 use super::until;
 use crate::protocol::market::{Engine, Market, Topology, verify};
 

@@ -13,7 +13,8 @@ use changeover::worker::pace::{Limit, Pacing, RowsPerSecond, Signal, Signals};
 use serde_json::Value as Json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use super::command::{Desk, ended, interrupt};
+use super::command::{Desk, ended};
+use super::process::{interrupt, until_said};
 use super::until;
 use crate::protocol::market::{Market, Plain, Topology};
 use crate::support::postgres::{Postgres, fresh_one, shared};
@@ -94,14 +95,15 @@ async fn a_query_stops_a_backfill_until_it_is_well_again(topology: Topology) {
     assert!(told.contains(held), "{told}");
 
     // Held from its first page on, and passed no key.
-    let child = desk.begin("backfill --json");
+    let mut child = desk.begin("backfill --json");
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    until_said(&mut said, |line| line.contains(held)).await;
     tokio::time::sleep(SECOND).await;
     assert_eq!(desk.status().await["backfill_passed"], passed);
     market.legacy.run("UPDATE pressure SET n = 10").await;
     tokio::time::sleep(SECOND / 2).await;
     market.legacy.run("UPDATE pressure SET n = 9").await;
     let swept = ended(child).await.with(0);
-    assert!(swept.err.contains(held), "{swept:?}");
     let json: Json = swept.json();
     assert_eq!(json["passed"], 200);
     let seconds = json["held_back_seconds"]["load"].as_f64().unwrap();
@@ -121,19 +123,20 @@ async fn verifies_and_drains_stop_too(market: &Market, desk: &Desk) {
     let why = "held back: signal load is 11, above its limit 10";
     let write = "UPDATE listings SET stock = stock + 1 WHERE id <= 3";
     market.legacy.run(write).await;
-    let drained = desk.run("drain --within 2").await.with(1);
+    let drained = desk.run("drain --within 4").await.with(1);
     let said = format!("3 keys are still dirty: {why}");
     assert!(drained.err.contains(&said), "{drained:?}");
     let mut follow = desk.begin("drain --follow");
     let mut said_by_it = BufReader::new(follow.stderr.take().unwrap()).lines();
-    let verify = desk.begin("verify --json");
-    // Both start and ask within this time; one that did not says so below.
-    tokio::time::sleep(SECOND * 3).await;
+    let mut verify = desk.begin("verify --json");
+    let mut said = BufReader::new(verify.stderr.take().unwrap()).lines();
+    let verify_why = format!("verify {why}");
+    until_said(&mut said, |line| line.contains(&verify_why)).await;
+    until_said(&mut said_by_it, |line| line.contains(why)).await;
+    tokio::time::sleep(SECOND).await;
     assert_eq!(market.dirty().await.len(), 3);
     market.legacy.run("UPDATE pressure SET n = 1").await;
     let verified = ended(verify).await.with(0);
-    let said = format!("verify {why}");
-    assert!(verified.err.contains(&said), "{verified:?}");
     assert_eq!(verified.json()["clean"], true);
     let begun = Instant::now();
     while !market.dirty().await.is_empty() {
@@ -141,16 +144,7 @@ async fn verifies_and_drains_stop_too(market: &Market, desk: &Desk) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     // It says so when its pass has ended, which is later than its last mark.
-    let mut followed = String::new();
-    while !followed.contains("listings: goes on") {
-        let line = tokio::time::timeout(SECOND * 60, said_by_it.next_line());
-        let line = line.await.unwrap_or_else(|_| panic!("only {followed}"));
-        let line = line
-            .unwrap()
-            .unwrap_or_else(|| panic!("it ended: {followed}"));
-        followed += &format!("{line}\n");
-    }
-    assert!(followed.contains(why), "{followed}");
+    until_said(&mut said_by_it, |line| line.contains("listings: goes on")).await;
     interrupt("INT", &follow).await;
     ended(follow).await.with(0);
     // 200 keys, of which the first page has a second's.

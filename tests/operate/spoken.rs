@@ -5,10 +5,10 @@ use std::time::Duration;
 use changeover::shadow::Value;
 use changeover::worker::dialect::session::Database;
 use serde_json::{Value as Json, json};
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::ChildStderr;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use super::command::{Desk, ended, forge, interrupt, listening};
+use super::command::{Desk, ended, forge};
+use super::process::{interrupt, listening, until_said};
 use crate::protocol::market::{MAPPING, Market, Topology};
 use crate::support::{postgres::Postgres, watchdog::signal};
 
@@ -131,21 +131,6 @@ async fn a_repair_takes_keys_alone_and_says_what_the_report_did_not_name() {
         desk.run("repair --report found.json").await.with(0);
         desk.run("verify").await.with(0);
     }
-}
-
-/// Reads on until a line is as asked for, and answers it.
-async fn until_said(
-    said: &mut Lines<BufReader<ChildStderr>>,
-    asked: impl Fn(&str) -> bool,
-) -> String {
-    let mut before = Vec::new();
-    while let Some(line) = said.next_line().await.unwrap() {
-        if asked(&line) {
-            return line;
-        }
-        before.push(line);
-    }
-    panic!("it only said {before:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -296,7 +281,7 @@ async fn what_goes_on_for_ever_ends_without_its_database() {
         until_said(&mut said, |line| line.contains(words)).await;
         // Nothing that it has yet to say may block it.
         tokio::spawn(async move { while let Ok(Some(_)) = said.next_line().await {} });
-        interrupt("TERM", &child).await;
+        interrupt("TERM", child).await;
     }
     ended(following).await.with(0);
     // Its last report was clean, and is not what it came to last.

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Child;
 
-use super::command::{Desk, Ended, ended, interrupt};
+use super::command::{Desk, Ended, ended};
+use super::process::interrupt;
 use crate::protocol::market::{Market, Plain, Topology};
 use crate::support::{self, postgres::Postgres};
 

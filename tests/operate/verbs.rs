@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::command::{Desk, ended, forge, interrupt};
+use super::command::{Desk, ended, forge};
+use super::process::interrupt;
 use crate::protocol::market::{MAPPING, Market, Topology};
 
 /// What is known and wanted is no difference, and takes no readiness away.
