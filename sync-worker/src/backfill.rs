@@ -23,7 +23,7 @@
 //! whole; a load, only by one that finds it between two pages of others. Each part has a cursor of its own;
 //! several [workers](BackfillOptions::workers) of one process work on one each, and so do other processes that
 //! are started beside it. Who meets somebody else at a part leaves it to them, and comes back to a part that
-//! does not move for a second. A row that points at one of a part of a load that is not there yet is held,
+//! does not move for five seconds. A row that points at one of a part of a load that is not there yet is held,
 //! and copied after the load.
 //!
 //! # Rules
@@ -40,7 +40,9 @@
 //!    [parts](BackfillOptions::parts) is shared by them: who finds that somebody else has moved a part's
 //!    cursor goes on with another part, and comes back to one that does not move any more. Who copies a
 //!    sweep as a whole looks, once a second, whether others have divided it or come further.
-//! 5. Before each page it waits for its turn, as [`pace`](crate::pace) says: it may be dropped there as
+//! 5. Rows whose key has none in the root table are in no page. Before its first page a sweep therefore makes
+//!    their keys dirty, once: copies bring them, or hold them and say why.
+//! 6. Before each page it waits for its turn, as [`pace`](crate::pace) says: it may be dropped there as
 //!    anywhere, and says what it waits for.
 //!
 //! Speed, pause, the number of workers and the range are changed through [`BackfillControl`] while it runs.
@@ -258,6 +260,9 @@ impl Backfill {
         let parts = follower.cursors().await?;
         let sweep = Cursor::together(&parts);
         let begins = sweep.passed == 0 && !sweep.done;
+        if begins {
+            self.touch_orphans().await?;
+        }
         match (self.options.load, sweep.loading && !sweep.done) {
             (true, false) if begins && follower.start_loading().await? => follower.cursors().await,
             (false, true) => {

@@ -2,7 +2,7 @@
 //!
 //! Each page of the authority is copied to the follower by the shipped code, constraints and triggers
 //! included, and its transaction is rolled back. What the follower would refuse is counted by reason,
-//! with some of the keys.
+//! with some of the keys. Rows whose key has none in the root table are tried after the pages.
 //!
 //! # What it changes, and what it does not see
 //!
@@ -130,7 +130,16 @@ impl Migration {
             told(preview.report.tried);
             match read {
                 Some(last) => after = Some(last),
-                None => return Ok(preview.report()),
+                None => break,
+            }
+        }
+        let mut rest = Span::default();
+        loop {
+            let read = preview.orphans(&rest).await?;
+            told(preview.report.tried);
+            match read {
+                Some(last) if rest.after.as_ref() != Some(&last) => rest.after = Some(last),
+                _ => return Ok(preview.report()),
             }
         }
     }
@@ -139,12 +148,7 @@ impl Migration {
 impl Preview {
     /// Tries the next page; answers where the one after it begins.
     async fn page(&mut self, after: Option<&Key>) -> Result<Option<Key>, StoreError> {
-        let left = self
-            .options
-            .keys
-            .map_or(u64::MAX, |keys| keys.saturating_sub(self.report.tried));
-        let limit = u32::try_from(left).unwrap_or(u32::MAX);
-        let limit = limit.min(self.options.page.max(1));
+        let limit = self.limit();
         if limit == 0 {
             return Ok(None);
         }
@@ -152,14 +156,41 @@ impl Preview {
             .authority
             .page(&Span::above(after.cloned()), limit)
             .await?;
-        let outcomes = self.follower.apply(&page.stamped, None).await?;
-        let (asked, given) = (page.stamped.len(), outcomes.len());
-        answered("follower", "trying copies", asked, given)?;
-        for (copy, outcome) in page.stamped.iter().zip(outcomes) {
+        self.tried(&page.stamped).await?;
+        let more = page.stamped.len() >= limit as usize;
+        Ok(page.last.filter(|_| more))
+    }
+
+    /// Tries the next keys that have rows, and that no page shows; answers where those after them begin.
+    async fn orphans(&mut self, rest: &Span) -> Result<Option<Key>, StoreError> {
+        let limit = self.limit();
+        if limit == 0 {
+            return Ok(None);
+        }
+        let keys = self.authority.orphans(rest, limit).await?;
+        let stamped = self.authority.read(&keys).await?;
+        self.tried(&stamped).await?;
+        let more = keys.len() >= limit as usize;
+        Ok(keys.last().filter(|_| more).cloned())
+    }
+
+    /// How many keys are tried next.
+    fn limit(&self) -> u32 {
+        let left = self
+            .options
+            .keys
+            .map_or(u64::MAX, |keys| keys.saturating_sub(self.report.tried));
+        let left = u32::try_from(left).unwrap_or(u32::MAX);
+        left.min(self.options.page.max(1))
+    }
+
+    async fn tried(&mut self, copies: &[Stamped]) -> Result<(), StoreError> {
+        let outcomes = self.follower.apply(copies, None).await?;
+        answered("follower", "trying copies", copies.len(), outcomes.len())?;
+        for (copy, outcome) in copies.iter().zip(outcomes) {
             self.note(copy, outcome);
         }
-        let more = asked >= limit as usize;
-        Ok(page.last.filter(|_| more))
+        Ok(())
     }
 
     fn note(&mut self, copy: &Stamped, outcome: Applied) {

@@ -147,8 +147,8 @@ pub trait Authority: Send + Sync {
         })
     }
 
-    /// The first `limit` keys in `span`, in the same order, that have rows which are summed, and none in
-    /// the root table.
+    /// The first `limit` keys in `span`, in the same order, that have rows of which no page tells: the root
+    /// table has none of theirs.
     fn orphans<'a>(&'a self, span: &'a Span, limit: u32) -> Answer<'a, Vec<Key>>;
 
     /// The sum of the rows that copies of the keys in `span` would write, with the keys' versions, all

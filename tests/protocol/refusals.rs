@@ -2,6 +2,7 @@
 
 use changeover::flags::Key;
 use changeover::worker::copy::CopySource;
+use changeover::worker::preview::{Obstacle, PreviewOptions};
 use changeover::worker::store::HoldKind;
 use changeover::worker::verify::Class;
 
@@ -13,6 +14,7 @@ everywhere_and_on_pairs!(
     a_child_waits_for_its_lookup,
     a_refused_image_is_blocked_and_says_why,
     an_orphan_is_blocked_and_says_why,
+    orphans_of_before_the_installation_are_found,
     unique_values_change_hands,
     a_value_claimed_twice_blocks_one_key,
     unmapped_columns_survive,
@@ -89,6 +91,42 @@ mod scenario {
         market
             .legacy
             .run("DELETE FROM photos WHERE listing_id = 4")
+            .await;
+        settle(&market, &migration).await;
+    }
+
+    /// Nobody stamps them, and no page shows them.
+    pub(super) async fn orphans_of_before_the_installation_are_found(topology: Topology) {
+        let market = Market::start(topology).await;
+        market.fill(8).await;
+        let orphans = "DELETE FROM listings WHERE id IN (4, 8)";
+        market.legacy.run(orphans).await;
+        let migration = market.installed().await;
+        let narrow = PreviewOptions {
+            page: 1,
+            ..PreviewOptions::default()
+        };
+        let preview = migration.preview(narrow, |_| {}).await.unwrap();
+        assert_eq!((preview.tried, preview.carried), (8, 6), "{preview:?}");
+        let [Obstacle { samples, .. }] = preview.obstacles.as_slice() else {
+            panic!("{preview:?}");
+        };
+        assert_eq!(samples, &["4", "8"]);
+        let before = verify(&migration).await;
+        assert_eq!(before.count(Class::Pending), 8, "{before:?}");
+        backfill(&migration).await;
+        drain(&migration).await;
+        let dirty = market.dirty().await;
+        let why = "blocked a row of picture belongs to a row of listing";
+        assert_eq!(dirty.len(), 2, "{dirty:?}");
+        for (held, key) in dirty.iter().zip(["4", "8"]) {
+            assert!(held.starts_with(&format!("{key} {why}")), "{dirty:?}");
+        }
+        let report = verify(&migration).await;
+        assert_eq!(report.count(Class::Blocked), 2, "{report:?}");
+        market
+            .legacy
+            .run("DELETE FROM photos WHERE listing_id IN (4, 8)")
             .await;
         settle(&market, &migration).await;
     }

@@ -291,6 +291,25 @@ mod tests {
         Ok(())
     }
 
+    /// A stale answer may mean that the follower holds what the authority has lost.
+    #[tokio::test]
+    async fn what_is_stale_is_marked_once_both_versions_are_known() -> Result<(), StoreError> {
+        let memory = Memory::default();
+        memory.write(1, "one");
+        copy(&memory, &[1]).await?;
+        memory.write(1, "after the failover");
+        memory.state().fences.insert(key(1), Version(100));
+        let copier = memory.copier();
+        let stamped = copier.read(&[key(1)]).await?;
+        memory.fault(Op::Read, Fault::Lost);
+        let unknown = copier.copy_stamped(stamped, None, CopySource::Drain).await;
+        assert!(unknown.is_err() && memory.state().faults.is_empty());
+        assert_eq!(memory.dirty_ids(), [key(1)]);
+        copy(&memory, &[1]).await?;
+        assert_eq!(memory.hold_of(1), Some(HoldKind::Blocked));
+        Ok(())
+    }
+
     #[tokio::test]
     async fn unique_values_that_change_hands_arrive_together() -> Result<(), StoreError> {
         let memory = Memory::default();

@@ -48,7 +48,7 @@ impl<'a> Run<'a> {
             failed => failed,
         };
         // What was confirmed, and what can have no image, is told even if the rest failed.
-        let unmarked = self.mark().await;
+        let unmarked = self.mark(copied.is_ok()).await;
         self.hold().await?;
         copied?;
         Ok(self.report(unmarked))
@@ -270,10 +270,14 @@ impl<'a> Run<'a> {
         matches!(self.keys.get(key), Some(None))
     }
 
-    /// Tells the authority what arrived; answers how many of these keys stay dirty for nothing.
-    async fn mark(&self) -> usize {
-        let copied =
-            |settled: &Settled| matches!(settled.outcome, Outcome::Applied | Outcome::Stale);
+    /// Tells the authority what arrived; answers how many of these keys stay dirty for nothing. What was stale
+    /// has arrived once [`find_ahead`](Run::find_ahead) has looked at it: `sorted`.
+    async fn mark(&self, sorted: bool) -> usize {
+        let copied = |settled: &Settled| match settled.outcome {
+            Outcome::Applied => true,
+            Outcome::Stale => sorted,
+            _ => false,
+        };
         let marks: Vec<(Key, Version)> = self
             .settled()
             .filter(|(_, settled)| copied(settled))

@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 
-use super::session::Database;
+use super::session::{Database, Session};
 use super::statement::Statement;
 use crate::pace::{Signal, SignalError};
 
@@ -89,8 +89,8 @@ pub struct LoadQuery {
 }
 
 impl LoadQuery {
-    /// `sql` selects one row of one column that is a number, or is NULL for no answer; the server
-    /// ends it when it takes longer than `within`, where it can.
+    /// `sql` selects one row of one column that is a number, or is NULL for no answer; the database
+    /// ends it when it takes longer than `within`.
     #[must_use]
     pub fn new(database: &Database, sql: &str, within: Duration) -> LoadQuery {
         let sql = sql.trim().trim_end_matches(';');
@@ -120,34 +120,49 @@ impl LoadQuery {
         })
     }
 
+    /// A query whose asker is gone would go on over there, and more of them with each try: the database is
+    /// told to end it.
     async fn ask(&self) -> Result<f64, SignalError> {
-        let mut lease = self.database.session().await?;
         let dialect = self.database.dialect();
-        // Dropped here, it would go on over there, and more of them with each try.
-        if let Some(server) = dialect.server() {
-            let limit = server.statement_limit(self.within);
-            lease.session().script(&limit).await?;
-        }
-        let (index, fold) = match self.shown {
-            None => (0, Fold::Greatest),
-            Some((column, fold)) => {
-                let columns = lease.session().describe(&self.sql).await?;
-                let index = columns.iter().position(|(name, _)| name == column);
-                let missing = || format!("the server's answer has no column {column}");
-                (index.ok_or_else(missing)?, fold)
+        let values = match dialect.server() {
+            Some(server) => {
+                let mut lease = self.database.session().await?;
+                let limit = server.statement_limit(self.within);
+                lease.session().script(&limit).await?;
+                let values = self.values(lease.session()).await?;
+                lease.give_back();
+                values
+            }
+            // A limit is set when a file is opened, and opening one is quick.
+            None => {
+                let mut session = dialect.checks().connect_reading(self.within).await?;
+                self.values(&mut *session).await?
             }
         };
-        let statement = Statement::of(dialect, &self.sql);
-        let rows = lease.session().fetch(statement).await?;
-        lease.give_back();
-        if let Some(Value::Text(text)) = rows.first().and_then(|row| row.get(index))
+        if let Some(Value::Text(text)) = values.first()
             && text.trim().parse::<f64>().is_err()
         {
             return Err("it answered something that is no number".into());
         }
-        let numbers = rows.iter().map(|row| number(row.get(index)?));
-        fold.of(numbers)
+        let fold = self.shown.map_or(Fold::Greatest, |(_, fold)| fold);
+        fold.of(values.iter().map(number))
             .ok_or_else(|| "it answered no number".into())
+    }
+
+    /// The column that has the numbers.
+    async fn values(&self, session: &mut dyn Session) -> Result<Vec<Value>, SignalError> {
+        let index = match self.shown {
+            None => 0,
+            Some((column, _)) => {
+                let columns = session.describe(&self.sql).await?;
+                let index = columns.iter().position(|(name, _)| name == column);
+                index.ok_or_else(|| format!("the server's answer has no column {column}"))?
+            }
+        };
+        let statement = Statement::of(self.database.dialect(), &self.sql);
+        let rows = session.fetch(statement).await?;
+        let values = rows.into_iter().map(|row| row.into_iter().nth(index));
+        Ok(values.map(Option::unwrap_or_default).collect())
     }
 }
 

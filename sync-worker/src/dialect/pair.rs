@@ -132,7 +132,6 @@ impl<'a> Pair<'a> {
             shared,
             target: SumTarget {
                 name: target.name.clone(),
-                rooted: query.from == root.table && query.key == root.key,
                 source: RowsOf {
                     from: inspect::from(self.authority, root, query),
                     beside: String::new(),

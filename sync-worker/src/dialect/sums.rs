@@ -52,6 +52,13 @@ pub trait Summing: Send + Sync {
         false
     }
 
+    /// What all bytes in such a column of a key are at or above, and all texts below; `None` where it
+    /// holds none.
+    fn least_bytes(&self, column: &Column) -> Option<&'static str> {
+        let _ = column;
+        None
+    }
+
     /// The most keys whose rows are worth summing at once: where rows are in this process's memory meanwhile,
     /// more of them take no less time.
     fn most_keys(&self) -> u32 {
@@ -132,8 +139,6 @@ pub(super) struct SumTarget {
     pub(super) name: String,
     /// On the authority's side.
     pub(super) source: RowsOf,
-    /// Whether all its keys are the root table's.
-    pub(super) rooted: bool,
     /// On the follower's side.
     pub(super) held: RowsOf,
     /// The columns, in the mapping's order, as the follower has them.
@@ -143,7 +148,7 @@ pub(super) struct SumTarget {
 }
 
 /// Where rows of a target come from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct RowsOf {
     pub(super) from: String,
     /// What is joined for the values, of which each row has at most one.

@@ -3,6 +3,7 @@
 //! After a load an entity keeps the versions of its writes alone, and for most rows a look finds nothing. On
 //! PostgreSQL that took half of a sum's time.
 
+use changeover_flags::Version;
 use changeover_shadow::Value;
 
 use super::session::{DbError, Session};
@@ -24,6 +25,11 @@ pub(super) async fn few(
     let kept = kept.sql(&format!(" ORDER BY c.key LIMIT {}", FEW + 1));
     let rows = session.fetch(kept).await?;
     Ok((rows.len() <= FEW).then_some(rows))
+}
+
+/// The base of the incarnation that an expression answers, which the versions of that incarnation are above.
+pub(super) fn base_of(incarnation: &str) -> String {
+    format!("{incarnation} * {}", 1_i64 << Version::COUNTER_BITS)
 }
 
 impl<'a> Versions<'a> {

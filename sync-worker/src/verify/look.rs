@@ -8,9 +8,9 @@ use changeover_shadow::{FieldDiff, Value, diff};
 use tokio::time::Instant;
 
 use super::judge::judge;
-use super::{Class, Sample, Sweep, Verify, VerifyReport};
+use super::{Class, Holds, Sample, Sweep, Verify, VerifyReport};
 use crate::copy::answered;
-use crate::store::{Hold, HoldKind, Observed, Stamped, StoreError};
+use crate::store::{HoldKind, Observed, Stamped, StoreError};
 
 /// What a look at one key found, with all that a report tells of it.
 struct Found {
@@ -38,7 +38,8 @@ impl Verify {
     ) -> Result<(), StoreError> {
         sweep.report.sums.singly += stamped.len() as u64;
         sweep.look(stamped.len());
-        if sweep.holds.1.elapsed() > Self::HOLDS_FRESH {
+        let asked = sweep.holds.as_ref().map(|(_, asked)| asked.elapsed());
+        if asked.is_some_and(|ago| ago > Self::HOLDS_FRESH) {
             self.ask_holds(sweep).await?;
         }
         let (images, without): (Vec<_>, Vec<_>) =
@@ -141,11 +142,11 @@ impl Verify {
     /// The keys that are held as the verify begins, and why: one pass over the dirty keys, since
     /// asking per page would cost one per page.
     pub(super) async fn ask_holds(&self, sweep: &mut Sweep<'_>) -> Result<(), StoreError> {
-        sweep.holds = (self.holds().await?, Instant::now());
+        sweep.holds = Some(self.holds().await?);
         Ok(())
     }
 
-    async fn holds(&self) -> Result<BTreeMap<Key, Hold>, StoreError> {
+    pub(super) async fn holds(&self) -> Result<Holds, StoreError> {
         let mut holds = BTreeMap::new();
         let mut after: Option<Key> = None;
         loop {
@@ -155,7 +156,7 @@ impl Verify {
                 .dirty(after.as_ref(), self.page())
                 .await?;
             let Some(last) = page.last() else {
-                return Ok(holds);
+                return Ok((holds, Instant::now()));
             };
             after = Some(last.key.clone());
             holds.extend(
@@ -163,7 +164,7 @@ impl Verify {
                     .filter_map(|dirty| Some((dirty.key, dirty.hold?))),
             );
             if holds.len() >= Self::MAX_HOLDS {
-                return Ok(holds);
+                return Ok((holds, Instant::now()));
             }
         }
     }
@@ -204,7 +205,8 @@ impl Verify {
 
     fn note(&self, mut found: Found, sweep: &mut Sweep<'_>) {
         if found.class == Class::Lagging
-            && let Some(hold) = sweep.holds.0.get(&found.key)
+            && let Some((holds, _)) = &sweep.holds
+            && let Some(hold) = holds.get(&found.key)
         {
             found.class = match hold.kind {
                 HoldKind::Waiting => Class::Waiting,

@@ -50,7 +50,7 @@
 //!
 //! # Sweeps
 //!
-//! Four: the authority's keys; keys that were stamped and have no rows any more; keys that the
+//! Five: the authority's keys; keys that have rows there, and none in the root table; keys that were stamped and have no rows any more; keys that the
 //! follower has a version of, or rows, and the authority has no rows of. With sums the first one finds all that has rows on
 //! either side, and the others compare the versions of what has none. A key without an image may be
 //! counted by more than one of them.
@@ -166,11 +166,14 @@ pub struct Verify {
     options: VerifyOptions,
 }
 
+/// Why keys are held, and when that was asked.
+type Holds = (BTreeMap<Key, Hold>, Instant);
+
 /// A verify under way.
 struct Sweep<'a> {
     report: VerifyReport,
-    /// Why keys are held, and when that was asked.
-    holds: (BTreeMap<Key, Hold>, Instant),
+    /// `None` where nobody asks for them: held keys count as lagging.
+    holds: Option<Holds>,
     /// Keys without a row in the root table that were compared.
     gone: BTreeSet<Key>,
     /// The last key of the root table up to which all were compared.
@@ -274,7 +277,7 @@ impl Verify {
         };
         let mut sweep = Sweep {
             report,
-            holds: (BTreeMap::new(), Instant::now()),
+            holds: None,
             gone: BTreeSet::new(),
             reached: None,
             turns: self.turns(self.options.pacing, self.options.signals.clone()),
@@ -317,6 +320,24 @@ impl Verify {
     ///
     /// As [`run`](Verify::run).
     pub async fn keys(&self, keys: &[Key]) -> Result<VerifyReport, StoreError> {
+        let holds = self.holds().await?;
+        self.these(keys, Some(holds)).await
+    }
+
+    /// The same, but keys that are held count as lagging: to tell them apart takes a walk through all dirty
+    /// keys, for however few `keys`.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Verify::run).
+    pub(crate) async fn keys_but_not_holds(
+        &self,
+        keys: &[Key],
+    ) -> Result<VerifyReport, StoreError> {
+        self.these(keys, None).await
+    }
+
+    async fn these(&self, keys: &[Key], holds: Option<Holds>) -> Result<VerifyReport, StoreError> {
         let backfilled = self.copier.follower().cursor().await?.done;
         let mut sweep = Sweep {
             report: VerifyReport {
@@ -324,14 +345,13 @@ impl Verify {
                 empty: keys.is_empty(),
                 ..VerifyReport::default()
             },
-            holds: (BTreeMap::new(), Instant::now()),
+            holds,
             gone: BTreeSet::new(),
             reached: None,
             turns: self.turns(Pacing::UNLIMITED, Signals::default()),
             turn: Instant::now(),
             told: &mut |_| (),
         };
-        self.ask_holds(&mut sweep).await?;
         for keys in keys.chunks(self.page() as usize) {
             let stamped = self.read(keys).await?;
             self.compare(stamped, &mut sweep).await?;

@@ -237,14 +237,7 @@ impl Verify {
             self.compare(stamped, sweep).await?;
         }
         let (authority, follower) = (self.copier.authority(), self.copier.follower());
-        let mut rest = span.clone();
-        loop {
-            sweep.turn().await;
-            let orphans = authority.orphans(&rest, self.page()).await?;
-            let Some(last) = orphans.last() else { break };
-            rest.after = Some(last.clone());
-            self.compare_once(orphans, false, sweep).await?;
-        }
+        self.sweep_orphans(span.clone(), sweep).await?;
         let mut rest = span;
         loop {
             sweep.turn().await;
@@ -348,7 +341,7 @@ impl Verify {
 
     /// Compares keys that no sweep has compared, and remembers them. With `blank`, those alone that
     /// have no rows on the authority: the spans have seen the others.
-    async fn compare_once(
+    pub(super) async fn compare_once(
         &self,
         keys: Vec<Key>,
         blank: bool,

@@ -20,6 +20,7 @@ impl Verify {
         sweep: &mut Sweep<'_>,
     ) -> Result<u64, StoreError> {
         let mut keys = self.sweep_authority(after, sweep).await?;
+        keys += self.sweep_orphans(Span::default(), sweep).await?;
         keys += self.sweep_deleted(sweep).await?;
         keys += self.sweep_follower(sweep).await?;
         keys += self.sweep_unfenced(sweep).await?;
@@ -58,6 +59,27 @@ impl Verify {
             let (next, ()) = tokio::try_join!(next, self.compare(page.stamped, sweep))?;
             ahead = Some(next);
             sweep.reach(Some(last));
+        }
+    }
+
+    /// Keys of a span that have rows, and that are in no page.
+    pub(super) async fn sweep_orphans(
+        &self,
+        span: Span,
+        sweep: &mut Sweep<'_>,
+    ) -> Result<u64, StoreError> {
+        let (mut rest, mut seen) = (span, 0);
+        loop {
+            sweep.turn().await;
+            let keys = self.copier.authority().orphans(&rest, self.page()).await?;
+            // A key that no bound is beyond would come for ever.
+            let last = keys.last().filter(|last| rest.after.as_ref() != Some(last));
+            let Some(last) = last.cloned() else {
+                return Ok(seen);
+            };
+            rest.after = Some(last);
+            seen += keys.len() as u64;
+            self.compare_once(keys, false, sweep).await?;
         }
     }
 
@@ -135,7 +157,8 @@ impl Verify {
         if keys.is_empty() {
             return Ok(());
         }
-        let gone = self.copier.authority().rootless(keys).await?;
+        let mut gone = self.copier.authority().rootless(keys).await?;
+        gone.retain(|key| !sweep.gone.contains(key));
         if gone.is_empty() {
             return Ok(());
         }

@@ -11,13 +11,15 @@ use super::bulk::Bulk;
 use super::catalog::{Column, Table};
 use super::session::{Database, DbError, on_session};
 use super::statement::Statement;
-use super::sums::Sums;
+use super::sums::{RowsOf, Sums};
+use super::versions::base_of;
 use super::{Dialect, tables};
 use crate::mapping::Mapping;
 use crate::store::{Answer, Authority, Dirt, Dirty, Hold, HoldKind, Lag, Page, RawPage, Stamped};
 use crate::sum::{Span, Sum, Unsummed};
 
 mod apart;
+mod orphans;
 mod query;
 mod raw;
 mod read;
@@ -39,6 +41,8 @@ pub struct SqlAuthority {
     queries: Arc<Vec<Query>>,
     key_columns: Arc<Vec<Column>>,
     root: String,
+    /// Where keys are looked for that no page shows.
+    orphans: Arc<Vec<RowsOf>>,
     sums: Arc<Sums>,
     /// How rows are moved that nobody looks into.
     moved: Option<Arc<raw::Moved>>,
@@ -67,7 +71,7 @@ impl SqlAuthority {
     ) -> SqlAuthority {
         let shape = mapping.shape();
         let queries = Query::all(database.dialect(), shape, types);
-        let key_columns = shape
+        let key_columns: Vec<Column> = shape
             .root
             .key
             .iter()
@@ -77,6 +81,7 @@ impl SqlAuthority {
         SqlAuthority {
             root: shape.root.table.clone(),
             moved: raw::moved(&*mapping).map(Arc::new),
+            orphans: Arc::new(orphans::sources(database.dialect(), shape, &key_columns)),
             database,
             entity,
             place,
@@ -124,7 +129,7 @@ impl SqlAuthority {
 
     fn base<'d>(&self, statement: Statement<'d>) -> Statement<'d> {
         let statement = statement
-            .sql("(SELECT e.incarnation * 17592186044416 FROM ")
+            .sql(&format!("(SELECT {} FROM ", base_of("e.incarnation")))
             .table(tables::EPOCH)
             .sql(" e WHERE ");
         self.here(statement, "e.").sql(")")

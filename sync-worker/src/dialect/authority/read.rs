@@ -63,7 +63,8 @@ impl SqlAuthority {
         keys: &[Key],
     ) -> Result<Vec<Stamped>, DbError> {
         let versions = self.versions_in(session, keys).await?;
-        let images = self.images_in(session, keys).await?;
+        let mut images = self.images_in(session, keys).await?;
+        self.not_of_bytes(session, keys, &mut images).await?;
         Ok(keys
             .iter()
             .zip(versions)
@@ -321,7 +322,8 @@ impl SqlAuthority {
         Ok((counted.unsigned_abs(), Vec::new()))
     }
 
-    /// Appends a query of the rows of the root table in `span`; `None` if there can be none.
+    /// Appends a query of the rows of the root table in `span`, without those whose key is of bytes: no bound
+    /// would be beyond them. `None` if there can be none.
     fn root_rows<'d>(
         &'d self,
         statement: Statement<'d>,
@@ -333,7 +335,14 @@ impl SqlAuthority {
             .table(&self.root)
             .sql(" AS t WHERE ");
         let columns = self.root_columns();
-        within(statement, self.dialect(), &columns, &self.key_columns, span)
+        let dialect = self.dialect();
+        let mut rows = within(statement, dialect, &columns, &self.key_columns, span)?;
+        for (name, column) in columns.iter().zip(self.key_columns.iter()) {
+            if let Some(least) = dialect.sums().least_bytes(column) {
+                rows = rows.sql(&format!(" AND {name} < {least}"));
+            }
+        }
+        Some(rows)
     }
 
     /// Images of the first `limit` keys of the root table, without versions: for checks before the

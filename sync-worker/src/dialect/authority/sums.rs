@@ -1,11 +1,9 @@
 //! Sums of what a copy of now would write.
 
-use changeover_flags::Key;
 use changeover_shadow::Value;
 
 use super::SqlAuthority;
 use crate::dialect::session::{DbError, ErrorClass, Session};
-use crate::dialect::span::{first_keys, keys_of};
 use crate::dialect::statement::Statement;
 use crate::dialect::sums::{SumTarget, SummedRows, add};
 use crate::dialect::tables;
@@ -124,31 +122,5 @@ impl SqlAuthority {
         let kept = Statement::of(self.dialect(), "SELECT c.key, c.version FROM ");
         let kept = self.here(kept.table(tables::KEY).sql(" c WHERE "), "c.");
         few(session, kept).await
-    }
-
-    /// Keys whose rows are summed, and of which the root table has none.
-    pub(super) async fn orphans_in(
-        &self,
-        session: &mut dyn Session,
-        span: &Span,
-        limit: u32,
-    ) -> Result<Vec<Key>, DbError> {
-        let dialect = self.dialect();
-        let same: Vec<String> = (self.key_columns.iter().enumerate())
-            .map(|(n, column)| format!("t.{} = r.o{n}", dialect.quote(&column.name)))
-            .collect();
-        let orphaned = format!(
-            "NOT EXISTS (SELECT 1 FROM {} t WHERE {})",
-            dialect.table(&self.root),
-            same.join(" AND ")
-        );
-        let targets = self.sums.targets().unwrap_or_default().iter();
-        let sources = targets.filter(|target| !target.rooted);
-        let sources = sources.map(|target| &target.source);
-        let within = (span, self.sums.key());
-        match first_keys(dialect, sources, &orphaned, within, limit) {
-            Some(statement) => keys_of(session, statement, 0).await,
-            None => Ok(Vec::new()),
-        }
     }
 }

@@ -13,6 +13,7 @@ use crate::dialect::held_mapping::HeldMapping;
 use crate::dialect::session::{DbError, ErrorClass, Session};
 use crate::dialect::statement::{RowColumn, Statement};
 use crate::dialect::tables;
+use crate::dialect::versions::base_of;
 use crate::image::{Cell, Image};
 use crate::mapping::Belongs;
 use crate::store::{Applied, Cursor, Hold, HoldKind, Stamped};
@@ -145,8 +146,9 @@ impl SqlFollower {
     /// locked against changes when the transaction began.
     pub(super) async fn check_revision(&self, session: &mut dyn Session) -> Result<Held, Refusal> {
         let select = format!(
-            "SELECT {}, incarnation * 17592186044416, ",
-            HeldMapping::COLUMNS
+            "SELECT {}, {}, ",
+            HeldMapping::COLUMNS,
+            base_of("incarnation")
         );
         let statement = Statement::of(self.dialect(), &select)
             .sql("(SELECT count(*) FROM ")

@@ -9,6 +9,7 @@ use crate::dialect::authority::{integer, key_at};
 use crate::dialect::session::{DbError, Session, on_session};
 use crate::dialect::statement::Statement;
 use crate::dialect::tables;
+use crate::dialect::versions::base_of;
 use crate::store::{Answer, Cursor, StoreError};
 
 impl SqlFollower {
@@ -18,8 +19,10 @@ impl SqlFollower {
     ) -> Result<Vec<Cursor>, DbError> {
         let statement = Statement::of(
             self.dialect(),
-            "SELECT e.incarnation * 17592186044416, b.cursor, b.passed, b.done, b.loading, b.part, b.upto \
-             FROM ",
+            &format!(
+                "SELECT {}, b.cursor, b.passed, b.done, b.loading, b.part, b.upto FROM ",
+                base_of("e.incarnation")
+            ),
         )
         .table(tables::EPOCH)
         .sql(" e LEFT JOIN ")

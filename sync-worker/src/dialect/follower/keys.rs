@@ -8,6 +8,7 @@ use crate::dialect::session::{DbError, Session};
 use crate::dialect::span::keys_of;
 use crate::dialect::statement::Statement;
 use crate::dialect::tables;
+use crate::dialect::versions::base_of;
 
 impl SqlFollower {
     pub(super) async fn held_keys_in(
@@ -30,7 +31,10 @@ impl SqlFollower {
     ) -> Result<Vec<Key>, DbError> {
         let statement = Statement::of(self.dialect(), "SELECT \"key\" FROM ")
             .table(tables::KEY)
-            .sql(" WHERE version <> (SELECT e.incarnation * 17592186044416 FROM ")
+            .sql(&format!(
+                " WHERE version <> (SELECT {} FROM ",
+                base_of("e.incarnation")
+            ))
             .table(tables::EPOCH)
             .sql(" e WHERE ");
         let statement = self.here(statement, "e.").sql(") AND ");

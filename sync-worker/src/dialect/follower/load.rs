@@ -22,6 +22,7 @@ use crate::dialect::held_mapping::HeldMapping;
 use crate::dialect::session::{DbError, Session};
 use crate::dialect::statement::Statement;
 use crate::dialect::tables;
+use crate::dialect::versions::base_of;
 use crate::store::Cursor;
 
 /// How long a load that begins or ends waits for copies in flight.
@@ -65,7 +66,10 @@ impl SqlFollower {
         let statement = Statement::of(dialect, &select)
             .sql("(SELECT 1 FROM ")
             .table(tables::KEY)
-            .sql(" c WHERE c.version <= e.incarnation * 17592186044416 AND ");
+            .sql(&format!(
+                " c WHERE c.version <= {} AND ",
+                base_of("e.incarnation")
+            ));
         let statement = self
             .here(statement, "c.")
             .sql(" LIMIT 1), (SELECT 1 FROM ")

@@ -18,6 +18,7 @@ use super::catalog::{Column, Table};
 use super::session::{Database, DbError, Session, on_session};
 use super::statement::Statement;
 use super::sums::Sums;
+use super::versions::base_of;
 use super::{Dialect, tables};
 use crate::mapping::{Lookup, Mapping};
 use crate::store::{
@@ -204,7 +205,10 @@ impl SqlFollower {
                 "c.key",
                 keys.iter().map(Key::as_str).filter(|key| self.names(key)),
             )
-            .sql(" UNION ALL SELECT NULL, e.loaded * 17592186044416 FROM ")
+            .sql(&format!(
+                " UNION ALL SELECT NULL, {} FROM ",
+                base_of("e.loaded")
+            ))
             .table(tables::EPOCH)
             .sql(" e WHERE e.loaded IS NOT NULL AND ");
         let rows = session.fetch(self.here(statement, "e.")).await?;

@@ -10,7 +10,7 @@ use crate::dialect::span::{first_keys, keys_of};
 use crate::dialect::statement::Statement;
 use crate::dialect::sums::{SumTarget, SummedRows, add};
 use crate::dialect::tables;
-use crate::dialect::versions::{Versions, few};
+use crate::dialect::versions::{Versions, base_of, few};
 use crate::store::{Answer, StoreError};
 use crate::sum::{Span, Sum};
 
@@ -103,7 +103,7 @@ impl SqlFollower {
         let names = target.held.names();
         // Of loaded keys it is the base's at which they were.
         let statement = statement
-            .sql(", (SELECT e.loaded * 17592186044416 FROM ")
+            .sql(&format!(", (SELECT {} FROM ", base_of("e.loaded")))
             .table(tables::EPOCH)
             .sql(" e WHERE ");
         let statement = self.here(statement, "e.").sql(&format!(")){names} FROM "));

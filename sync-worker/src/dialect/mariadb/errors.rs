@@ -14,12 +14,7 @@ pub(super) fn error(source: sqlx::Error) -> DbError {
                 .try_downcast_ref::<MySqlDatabaseError>()
                 .map_or(0, MySqlDatabaseError::number);
             let state = db.code().unwrap_or_default().into_owned();
-            let (class, what) = class_of(number, &state);
-            let (class, what) = match number {
-                1146 if db.message().contains(".changeover_") => (ErrorClass::NotInstalled, what),
-                _ if is_full(number, db.message()) => FULL,
-                _ => (class, what),
-            };
+            let (class, what) = class_of(number, &state, db.message());
             let detail = match shows(number) && !is_theirs(number, &state) {
                 true => format!(": {}", db.message()),
                 false => String::new(),
@@ -51,19 +46,15 @@ pub(super) fn error(source: sqlx::Error) -> DbError {
 
 const FULL: (ErrorClass, &str) = (ErrorClass::Connection, "the disk is full: make room on it");
 
-/// A write that failed says why with the number of the operating system, 28 for a disk without room:
-/// `Errcode: 28 "No space left on device"`.
-fn is_full(number: u16, message: &str) -> bool {
-    matches!(number, 3 | 20 | 1026 | 1030) && message.contains(" 28 ")
-}
-
 /// A trigger or procedure of the application's, whose `SIGNAL` may have any number and quote any value.
 fn is_theirs(number: u16, state: &str) -> bool {
     let ours = matches!(number, COPY_ON_AUTHORITY | WRITE_ON_FOLLOWER);
     number == 1644 || (state == "45000" && !ours)
 }
 
-fn class_of(number: u16, state: &str) -> (ErrorClass, &'static str) {
+/// What an error means, and what is said of it. Of the message, which may quote values, it looks for names and
+/// numbers alone.
+fn class_of(number: u16, state: &str, message: &str) -> (ErrorClass, &'static str) {
     if is_theirs(number, state) {
         return (
             ErrorClass::Data,
@@ -90,6 +81,12 @@ fn class_of(number: u16, state: &str) -> (ErrorClass, &'static str) {
         1118 => (ErrorClass::Data, "the row is too long for the table"),
         COPY_ON_AUTHORITY | WRITE_ON_FOLLOWER => (ErrorClass::Other, "a guard refused"),
         1021 | 1114 => FULL,
+        // What could not be written says why with the number of the operating system, 28 for a disk without
+        // room: `Errcode: 28 "No space left on device"`.
+        3 | 20 | 1026 | 1030 if message.contains(" 28 ") => FULL,
+        1146 if message.contains(".changeover_") => {
+            (ErrorClass::NotInstalled, "the database refused")
+        }
         1053 | 1152..=1161 | 1927 | 4031 => (ErrorClass::Connection, "the connection failed"),
         // Connections that break off while they are made count against their host.
         1129 => (
@@ -155,6 +152,10 @@ fn shows(number: u16) -> bool {
 mod tests {
     use super::*;
 
+    fn class(number: u16, state: &str) -> ErrorClass {
+        class_of(number, state, "").0
+    }
+
     #[test]
     fn a_server_that_goes_down_or_keeps_away_is_tried_again() {
         for (number, state) in [
@@ -163,53 +164,61 @@ mod tests {
             (1129, "HY000"),
             (1184, "08S01"),
         ] {
-            assert_eq!(
-                class_of(number, state).0,
-                ErrorClass::Connection,
-                "{number}"
-            );
+            assert_eq!(class(number, state), ErrorClass::Connection, "{number}");
         }
         for number in [1040, 1205, 1213] {
-            assert_eq!(class_of(number, "HY000").0, ErrorClass::Busy, "{number}");
+            assert_eq!(class(number, "HY000"), ErrorClass::Busy, "{number}");
         }
     }
 
     #[test]
     fn what_the_application_signals_is_of_the_row_under_any_number() {
         for number in [1048, 1142, 1205, 1213, 1644, 4025] {
-            assert_eq!(class_of(number, "45000").0, ErrorClass::Data, "{number}");
+            assert_eq!(class(number, "45000"), ErrorClass::Data, "{number}");
             assert!(is_theirs(number, "45000"), "{number}");
         }
-        assert_eq!(class_of(WRITE_ON_FOLLOWER, "45000").0, ErrorClass::Other);
-        assert_eq!(class_of(1142, "42000").0, ErrorClass::Rights);
+        assert_eq!(class(WRITE_ON_FOLLOWER, "45000"), ErrorClass::Other);
+        assert_eq!(class(1142, "42000"), ErrorClass::Rights);
     }
 
     #[test]
     fn a_write_without_room_is_a_full_disk() {
-        let full = [
+        let errcode = "(Errcode: 28 \"No space left on device\")";
+        let messages = [
+            (3, format!("Error writing file './x/y.MAI' {errcode}")),
+            (20, format!("Disk got full writing 'x' {errcode}")),
+            (1021, format!("Disk full (/tmp/#sql); waiting {errcode}")),
+            (1026, format!("Error writing file 'x' {errcode}")),
             (
-                3,
-                "Error writing file './x/y.MAI' (Errcode: 28 \"No space left on device\")",
+                1030,
+                "Got error 28 \"No space left on device\" from storage engine InnoDB".to_owned(),
+            ),
+            (1114, "The table 'x' is full".to_owned()),
+        ];
+        for (number, message) in &messages {
+            assert_eq!(class_of(*number, "HY000", message), FULL, "{message}");
+        }
+        let others = [
+            (
+                1030,
+                "Got error 5 \"Input/output error\" from storage engine",
             ),
             (
                 1026,
-                "Error writing file 'x' (errno: 28 \"No space left on device\")",
+                "Error writing file 'x' (Errcode: 5 \"Input/output error\")",
             ),
-            (
-                1030,
-                "Got error 28 \"No space left on device\" from storage engine InnoDB",
-            ),
+            (1062, "Duplicate entry ' 28 ' for key 'PRIMARY'"),
         ];
-        for (number, message) in full {
-            assert!(is_full(number, message), "{message}");
+        for (number, message) in others {
+            assert_ne!(class_of(number, "HY000", message), FULL, "{message}");
         }
-        for number in [1021, 1114] {
-            assert_eq!(class_of(number, "HY000"), FULL);
-        }
-        assert!(!is_full(
-            1030,
-            "Got error 5 \"Input/output error\" from storage engine"
-        ));
-        assert!(!is_full(1062, "Duplicate entry ' 28 ' for key 'PRIMARY'"));
+    }
+
+    #[test]
+    fn a_table_of_the_product_that_is_not_there_means_not_installed() {
+        let absent = |table: &str| format!("Table 'shop.{table}' doesn't exist");
+        let of = |table| class_of(1146, "42S02", &absent(table)).0;
+        assert_eq!(of("changeover_key"), ErrorClass::NotInstalled);
+        assert_eq!(of("listings"), ErrorClass::Other);
     }
 }

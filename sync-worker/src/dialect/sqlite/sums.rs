@@ -27,6 +27,10 @@ impl Summing for Sqlite {
         }
     }
 
+    fn least_bytes(&self, column: &Column) -> Option<&'static str> {
+        (Affinity::of(&column.sql_type) == Affinity::Text).then_some("x''")
+    }
+
     fn most_keys(&self) -> u32 {
         4_096
     }

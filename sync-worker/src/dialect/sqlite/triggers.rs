@@ -7,6 +7,7 @@
 //! triggers (unless `recursive_triggers` is on), so a trigger before each insert and update stamps
 //! the keys of the rows that would be displaced: see [`replace`](super::replace).
 
+use changeover_flags::Version;
 use changeover_shadow::Value;
 
 use super::{Sqlite, replace};
@@ -98,7 +99,8 @@ END",
 fn upsert(stamp: &Stamp<'_>, keys: &str) -> String {
     let Stamp { entity, place, .. } = *stamp;
     let base = format!(
-        "(SELECT incarnation << 44 FROM changeover_epoch WHERE entity = '{entity}' AND place = '{place}')"
+        "(SELECT incarnation << {} FROM changeover_epoch WHERE entity = '{entity}' AND place = '{place}')",
+        Version::COUNTER_BITS
     );
     format!(
         "INSERT INTO changeover_key (entity, place, key, version)
