@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+mod loopback;
 mod modules;
 
 use crate::support::{

@@ -77,8 +77,9 @@ pub enum Followed {
     /// pin is released when that was said of every write since it was pinned, unless two of them
     /// were under way at once: nobody knows then in which order the authority took them.
     Replayed,
-    /// Something is left to the worker, and why. Pins stay until the keys are told to be clean.
-    Left(String),
+    /// Something is left to the worker, and why: in words that hold nothing of the data, such as an error's text
+    /// may quote, since they are logged. Pins stay until the keys are told to be clean.
+    Left(&'static str),
 }
 
 /// Copies keys from the authority to the follower, fenced by version.
@@ -117,7 +118,7 @@ impl<C: CopyKeys, Req> Follow<Req> for FencedCopy<C> {
     fn follow(&self, write: Written<Req>) -> BoxFuture<'static, Followed> {
         let keys = match write.touched {
             Touched::None | Touched::Scope(_) | Touched::All => {
-                let why = "the write names no keys; the worker drains them".to_owned();
+                let why = "the write names no keys; the worker drains them";
                 return Box::pin(async { Followed::Left(why) });
             }
             touched => touched.into_keys(),
@@ -128,11 +129,9 @@ impl<C: CopyKeys, Req> Follow<Req> for FencedCopy<C> {
         let copy = self.0.copy(keys);
         Box::pin(async move {
             match copy.await {
-                Ok(copied) => match copied.left.into_iter().next() {
-                    None => Followed::Applied,
-                    Some((_, why)) => Followed::Left(why),
-                },
-                Err(error) => Followed::Left(error.to_string()),
+                Ok(copied) if copied.left.is_empty() => Followed::Applied,
+                Ok(_) => Followed::Left("a key is blocked, or waits for another"),
+                Err(_) => Followed::Left("the copy failed"),
             }
         })
     }
@@ -210,6 +209,6 @@ pub struct NoFollow;
 
 impl<Req> Follow<Req> for NoFollow {
     fn follow(&self, _write: Written<Req>) -> BoxFuture<'static, Followed> {
-        Box::pin(async { Followed::Left("nothing follows here; the worker drains".to_owned()) })
+        Box::pin(async { Followed::Left("nothing follows here; the worker drains") })
     }
 }

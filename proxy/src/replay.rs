@@ -88,13 +88,12 @@ where
     S: Service<Req> + Clone + Send + 'static,
     S::Future: Send,
     S::Response: Send,
-    S::Error: fmt::Display + Send,
+    S::Error: Send,
     Req: Send + 'static,
 {
     fn follow(&self, write: Written<Req>) -> BoxFuture<'static, Followed> {
-        let left = |why: &str| -> BoxFuture<'static, Followed> {
-            let why = why.to_owned();
-            Box::pin(async { Followed::Left(why) })
+        let left = |why: &'static str| -> BoxFuture<'static, Followed> {
+            Box::pin(async move { Followed::Left(why) })
         };
         let request = match (write.ended, write.request) {
             (Ended::Refused, _) => return Box::pin(async { Followed::Replayed }),
@@ -114,7 +113,7 @@ where
             }
             match service.call(request).await {
                 Ok(_) => Followed::Replayed,
-                Err(error) => Followed::Left(error.to_string()),
+                Err(_) => Followed::Left("the service answered an error"),
             }
         })
     }

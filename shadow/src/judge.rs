@@ -78,8 +78,11 @@ pub enum Judgement {
 ///    the data, so there is nothing to confirm, and a store in trouble is not asked twice.
 /// 2. Equal at the first look is [`Verdict::Match`], at the second [`Verdict::Healed`].
 /// 3. Nothing on both sides is [`Verdict::Neither`] at the first look, and *healed* at the second: no row, or
-///    an answer that is an empty list or record as a whole. An empty list beside one with elements is *missing in
-///    new* or *extra in new* even where a rule calls them equal.
+///    an answer that is an empty list or record as a whole. An empty list or record beside an answer that holds
+///    something is *missing in new* or *extra in new* even where rules call them equal, or leave nothing of it to
+///    compare: a row that a repository makes up of defaults is none. A record whose fields are all null holds no
+///    more than an empty one (where a rule calls them equal), but beside another with fields it is compared
+///    like any.
 /// 4. A difference (in italics) at the first look is always [`Judgement::LookAgain`].
 /// 5. A difference at the second look, where versions are known, is [`Verdict::Lagging`] if the
 ///    follower's version is below the authority's, or if either moved since the first look: a copy
@@ -157,17 +160,28 @@ fn seen(look: &Look, rules: &Rules) -> Seen {
 /// What two answers show between which the rules see no difference. Only the answer as a whole can be nothing:
 /// a record around an empty list says so much, and a count of zero, too.
 fn alike(legacy: &Value, new: &Value) -> Seen {
-    match (legacy, new) {
-        (Value::List(legacy), Value::List(new)) => match (legacy.is_empty(), new.is_empty()) {
-            (true, true) => Seen::Nothing,
-            (false, true) => Seen::Differs(Verdict::MissingInNew),
-            (true, false) => Seen::Differs(Verdict::ExtraInNew),
-            (false, false) => Seen::Equal,
-        },
-        (Value::Record(legacy), Value::Record(new)) if legacy.is_empty() && new.is_empty() => {
-            Seen::Nothing
-        }
-        _ => Seen::Equal,
+    match (is_empty(legacy), is_empty(new)) {
+        (false, false) => Seen::Equal,
+        (false, true) if holds_something(legacy) => Seen::Differs(Verdict::MissingInNew),
+        (true, false) if holds_something(new) => Seen::Differs(Verdict::ExtraInNew),
+        _ => Seen::Nothing,
+    }
+}
+
+fn is_empty(answer: &Value) -> bool {
+    match answer {
+        Value::List(items) => items.is_empty(),
+        Value::Record(fields) => fields.is_empty(),
+        _ => false,
+    }
+}
+
+/// Whether an answer has more than an empty one beside it: nulls are no more than fields left out.
+fn holds_something(answer: &Value) -> bool {
+    match answer {
+        Value::List(items) => !items.is_empty(),
+        Value::Record(fields) => fields.iter().any(|(_, field)| *field != Value::Null),
+        answer => *answer != Value::Null,
     }
 }
 
@@ -298,6 +312,58 @@ mod tests {
             };
             let judged = judge(&look, Some(&look), &rules);
             assert_eq!(judged, Judgement::Final(expected));
+        }
+    }
+
+    #[test]
+    fn an_empty_record_beside_one_that_holds_something_is_no_match() {
+        let record = |fields: &[(&'static str, Option<i64>)]| {
+            let fields = fields.iter().map(|(name, field)| (*name, *field));
+            Answer::Found(Value::record(
+                fields.map(|(name, field)| (name, field.map_or(Value::Null, Value::from))),
+            ))
+        };
+        let nothing = || record(&[]);
+        let (ignored, note) = (
+            || record(&[("updated_at", Some(7))]),
+            || record(&[("note", None)]),
+        );
+        let rules = Rules::new().ignore("updated_at").null_is_absent("note");
+        let closure = Rules::new().equal_if("**", |_, _| true);
+        let cases = [
+            // All that the row has is ignored, but a row it is.
+            (&rules, ignored(), nothing(), Verdict::MissingInNew),
+            (&rules, nothing(), ignored(), Verdict::ExtraInNew),
+            (
+                &rules,
+                record(&[("updated_at", Some(7)), ("note", None)]),
+                nothing(),
+                Verdict::MissingInNew,
+            ),
+            (&closure, ignored(), nothing(), Verdict::MissingInNew),
+            // Null is absent here: as empty as the other.
+            (&rules, note(), nothing(), Verdict::Neither),
+            (&rules, nothing(), note(), Verdict::Neither),
+            (&rules, nothing(), nothing(), Verdict::Neither),
+            // With fields on both sides they are compared.
+            (&rules, ignored(), note(), Verdict::Match),
+            (&rules, note(), note(), Verdict::Match),
+            (&rules, ignored(), ignored(), Verdict::Match),
+        ];
+        for (rules, legacy, new, expected) in cases {
+            let case = format!("{legacy:?} {new:?} {expected:?}");
+            let look = Look {
+                legacy,
+                new,
+                versions: None,
+            };
+            let (first, second) = match expected {
+                Verdict::Match | Verdict::Neither => (Judgement::Final(expected), Verdict::Healed),
+                confirmed => (Judgement::LookAgain, confirmed),
+            };
+            assert_eq!(judge(&look, None, rules), first, "{case}");
+            let judged = judge(&look, Some(&look), rules);
+            assert_eq!(judged, Judgement::Final(second), "{case}");
         }
     }
 

@@ -74,10 +74,10 @@ pub struct FieldSample {
 }
 
 impl Reservoir {
-    /// Pieces kept per path by [`Reservoir::new`].
-    pub const PER_PATH: usize = 8;
-    /// Paths kept by [`Reservoir::new`].
-    pub const PATHS: usize = 256;
+    /// How many pieces are kept per path, unless somebody says otherwise.
+    pub const PER_PATH: usize = 10;
+    /// How many paths are kept.
+    pub const PATHS: usize = 100;
 
     /// A reservoir of the usual size with a random seed.
     #[must_use]

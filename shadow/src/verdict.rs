@@ -192,6 +192,30 @@ impl Class {
             Class::Mismatch | Class::MissingInNew | Class::ExtraInNew | Class::ErrorsDiffer
         )
     }
+
+    /// Whether both sides answered what the data call for, be it that there is nothing or an error with
+    /// a name: neither is in trouble, as far as this read tells.
+    #[must_use]
+    pub const fn both_answered(self) -> bool {
+        match self {
+            Class::Match
+            | Class::Neither
+            | Class::Lagging
+            | Class::Healed
+            | Class::Mismatch
+            | Class::MissingInNew
+            | Class::ExtraInNew
+            | Class::Noise
+            | Class::ErrorsAlike
+            | Class::ErrorsDiffer => true,
+            Class::ErrorInLegacy
+            | Class::ErrorInNew
+            | Class::ErrorInBoth
+            | Class::Timeout
+            | Class::Shed
+            | Class::Abandoned => false,
+        }
+    }
 }
 
 impl fmt::Display for Class {

@@ -82,7 +82,8 @@
 //! `Redaction::new().show("error")` shows it. Its class ([`Kit::error_class`]) is always shown.
 //!
 //! What could not be tried is listed as *not tried* and counts for nothing: a column whose constraints
-//! refuse every other value, a table without rows, a check that you gave no closure for. Look at the
+//! refuse every other value, a table without rows, a check that you gave no closure for, two writes of which one
+//! answers an error when they meet. Look at the
 //! list once; [`Report::not_tried`] lets a test insist. A read that shows something on neither side for any key
 //! that is on both (no row, an empty list, an error) breaks its rule: nothing was compared. So does a write that
 //! answers nothing but errors.

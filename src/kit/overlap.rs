@@ -4,6 +4,8 @@ use std::future::{Future, poll_fn};
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::join;
 use tokio::time::timeout;
 
 /// How long a write that may be waiting for a lock is driven alone.
@@ -22,10 +24,12 @@ pub(super) enum Order {
 }
 
 /// How an overlap went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Overlap {
-    /// In the order asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Overlap<E> {
+    /// In the order asked for, both carried out.
     Done,
+    /// Both ended, at least one with this error: two writes that are carried out were not tried.
+    Refused(E),
     /// The first ended before it could be suspended.
     TooShort,
     /// Both ended, but the one that was to end first had to wait for the other.
@@ -54,47 +58,61 @@ pub(super) async fn at_most<F: Future + Unpin>(polls: u32, future: &mut F) -> Op
 }
 
 /// Begins `first`, suspends it after `polls` polls, and lets it and `second` end in `order`.
-pub(super) async fn overlap<A, B>(mut first: A, mut second: B, polls: u32, order: Order) -> Overlap
+pub(super) async fn overlap<A, B, E>(
+    mut first: A,
+    mut second: B,
+    polls: u32,
+    order: Order,
+) -> Overlap<E>
 where
-    A: Future + Unpin,
-    B: Future + Unpin,
+    A: Future<Output = Result<(), E>> + Unpin,
+    B: Future<Output = Result<(), E>> + Unpin,
 {
     match timeout(TOGETHER, at_most(polls, &mut first)).await {
         Ok(None) => {}
-        Ok(Some(_)) => return finish(second, Overlap::TooShort).await,
+        Ok(Some(ended)) => return finish(ended, second, Overlap::TooShort).await,
         Err(_elapsed) => return Overlap::Stuck,
     }
-    let alone = match order {
+    match order {
         Order::Overtaking => {
-            if timeout(ALONE, &mut second).await.is_ok() {
-                return finish(first, Overlap::Done).await;
+            if let Ok(ended) = timeout(ALONE, &mut second).await {
+                return finish(ended, first, Overlap::Done).await;
             }
-            Overlap::Locked
         }
         Order::InTurn => {
-            if at_most(1, &mut second).await.is_some() {
-                return finish(first, Overlap::TooShort).await;
+            if let Some(ended) = at_most(1, &mut second).await {
+                return finish(ended, first, Overlap::TooShort).await;
             }
-            if timeout(ALONE, &mut first).await.is_ok() {
-                return finish(second, Overlap::Done).await;
+            if let Ok(ended) = timeout(ALONE, &mut first).await {
+                return finish(ended, second, Overlap::Done).await;
             }
-            Overlap::Locked
         }
-    };
-    let both = futures_util::future::join(first, second);
-    finish(both, alone).await
+    }
+    let both = join(first, second).map(|(first, second)| first.and(second));
+    finish(Ok(()), both, Overlap::Locked).await
 }
 
-async fn finish(rest: impl Future, overlap: Overlap) -> Overlap {
+/// Waits for the `rest`, after one has `ended`.
+async fn finish<E>(
+    ended: Result<(), E>,
+    rest: impl Future<Output = Result<(), E>>,
+    overlap: Overlap<E>,
+) -> Overlap<E> {
     match timeout(TOGETHER, rest).await {
-        Ok(_) => overlap,
-        Err(_) => Overlap::Stuck,
+        Ok(rest) => match ended.and(rest) {
+            Ok(()) => overlap,
+            Err(error) => Overlap::Refused(error),
+        },
+        Err(_elapsed) => Overlap::Stuck,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::{pending, ready};
+
+    use futures_util::future::BoxFuture;
+    use tokio::time::sleep;
 
     use super::*;
 
@@ -103,10 +121,35 @@ mod tests {
         const HOUR: Duration = Duration::from_secs(3_600);
         for order in [Order::Overtaking, Order::InTurn] {
             // It is never woken, so it is never polled so often.
-            let first = overlap(pending::<()>(), ready(()), 2, order);
+            let first = overlap(pending::<Ended>(), ready(Ok(())), 2, order);
             assert_eq!(timeout(HOUR, first).await, Ok(Overlap::Stuck));
-            let second = overlap(ready(()), pending::<()>(), 2, order);
+            let second = overlap(ready(Ok(())), pending::<Ended>(), 2, order);
             assert_eq!(timeout(HOUR, second).await, Ok(Overlap::Stuck));
+        }
+    }
+
+    type Ended = Result<(), &'static str>;
+
+    /// Ends after so long.
+    fn after(millis: u64, ended: Ended) -> BoxFuture<'static, Ended> {
+        Box::pin(async move {
+            sleep(Duration::from_millis(millis)).await;
+            ended
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn writes_of_which_one_is_refused_have_not_overlapped() {
+        const BUSY: Ended = Err("busy");
+        let whole = overlap(after(20, Ok(())), after(10, Ok(())), 1, Order::Overtaking);
+        assert_eq!(whole.await, Overlap::Done);
+        for order in [Order::Overtaking, Order::InTurn] {
+            // The last two: locked, and too short.
+            for (first, second) in [(20, 10), (2_000, 2_000), (0, 10)] {
+                let ends = |one, other| overlap(after(first, one), after(second, other), 1, order);
+                assert_eq!(ends(BUSY, Ok(())).await, Overlap::Refused("busy"));
+                assert_eq!(ends(Ok(()), BUSY).await, Overlap::Refused("busy"));
+            }
         }
     }
 }

@@ -5,7 +5,9 @@ use std::future::Future;
 use std::sync::Arc;
 
 use changeover_flags::{Key, Place};
-use changeover_shadow::{Observe, Redaction, Rules, Value, diff};
+use changeover_shadow::{
+    Answer, Judgement, Look, Observe, Redaction, Rules, Value, Verdict, judge,
+};
 use futures_util::future::BoxFuture;
 
 use super::failed::{Errors, Failed, called, in_time};
@@ -146,7 +148,7 @@ impl Read {
         }
     }
 
-    /// What two answers show beside each other.
+    /// What two answers show beside each other: what the layer would make of them.
     fn seen(
         &self,
         legacy: Answered,
@@ -155,53 +157,75 @@ impl Read {
         redaction: &Redaction,
     ) -> Seen {
         let name = &self.name;
-        let told = |failed: &Failed| errors.told(failed, redaction);
-        Seen::Differ(match (legacy, new) {
-            (Err(legacy), Err(new)) => match (errors.class(&legacy), errors.class(&new)) {
-                (Some(legacy), Some(new)) if legacy == new => return Seen::Refused,
-                (Some(legacy), Some(new)) => {
-                    format!("{name} fails with {legacy} on legacy and with {new} on new")
-                }
-                _ => return Seen::Silent(told(&legacy)),
-            },
-            (Err(error), Ok(_)) => format!("{name} fails on legacy alone: {}", told(&error)),
-            (Ok(_), Err(error)) => format!("{name} fails on new alone: {}", told(&error)),
-            (Ok(None), Ok(None)) => return Seen::Nothing,
-            (Ok(Some(_)), Ok(None)) => format!("{name} finds it on legacy and not on new"),
-            (Ok(None), Ok(Some(_))) => format!("{name} finds it on new and not on legacy"),
-            (Ok(Some(legacy)), Ok(Some(new))) => {
-                let fields = diff(&legacy, &new, &self.rules);
-                if fields.is_empty() {
-                    return match is_empty(&legacy) && is_empty(&new) {
-                        true => Seen::Nothing,
-                        false => Seen::Agree,
-                    };
-                }
+        let told = |answered: &Answered| match answered {
+            Ok(_) => String::new(),
+            Err(failed) => errors.told(failed, redaction),
+        };
+        let (legacy_told, new_told) = (told(&legacy), told(&new));
+        let answer = |answered: Answered| match answered {
+            Ok(found) => Answer::from(found),
+            Err(failed) => errors
+                .class(&failed)
+                .map_or(Answer::Failed, Answer::Refused),
+        };
+        let look = Look {
+            legacy: answer(legacy),
+            new: answer(new),
+            versions: None,
+        };
+        Seen::Differ(match judged(&look, &self.rules) {
+            Verdict::Match | Verdict::Healed => return Seen::Agree,
+            Verdict::Neither => return Seen::Nothing,
+            Verdict::ErrorsAlike(_) => return Seen::Refused,
+            Verdict::ErrorInLegacy | Verdict::ErrorsDiffer { new: None, .. } => {
+                format!("{name} fails on legacy alone: {legacy_told}")
+            }
+            Verdict::ErrorInNew | Verdict::ErrorsDiffer { legacy: None, .. } => {
+                format!("{name} fails on new alone: {new_told}")
+            }
+            Verdict::ErrorsDiffer {
+                legacy: Some(legacy),
+                new: Some(new),
+            } => format!("{name} fails with {legacy} on legacy and with {new} on new"),
+            Verdict::MissingInNew => format!("{name} finds it on legacy and not on new"),
+            Verdict::ExtraInNew => format!("{name} finds it on new and not on legacy"),
+            Verdict::Mismatch(fields) => {
                 let fields = fields
                     .iter()
                     .map(|field| redaction.field(field).to_string());
                 let fields: Vec<String> = fields.collect();
                 format!("{name} answers differ: {}", fields.join("; "))
             }
+            // The others are of lists by key, of versions, or of looks that nobody made here.
+            Verdict::ErrorInBoth
+            | Verdict::Lagging
+            | Verdict::Elements(_)
+            | Verdict::Noise(_)
+            | Verdict::Timeout
+            | Verdict::Shed => return Seen::Silent(legacy_told),
         })
     }
 }
 
-/// Whether an answer is a list or a record that holds nothing, as the layer has it (class `neither`).
-fn is_empty(answer: &Value) -> bool {
-    match answer {
-        Value::List(items) => items.is_empty(),
-        Value::Record(fields) => fields.is_empty(),
-        _ => false,
-    }
+/// What the layer makes of one look at sides that rest: what differs once would differ again.
+fn judged(look: &Look, rules: &Rules) -> Verdict {
+    let judged = |second| match judge(look, second, rules) {
+        Judgement::Final(verdict) => Some(verdict),
+        Judgement::LookAgain => None,
+    };
+    judged(None)
+        .or_else(|| judged(Some(look)))
+        .unwrap_or(Verdict::Lagging)
 }
 
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::future::ready;
     use std::time::Duration;
 
     use changeover_shadow::Json;
+    use serde_json::json;
     use tokio::time::timeout;
 
     use super::*;
@@ -226,5 +250,37 @@ mod tests {
         assert_eq!(report.findings().len(), 1, "{report}");
         let found = "key 2: get fails on legacy alone: it did not end";
         assert!(report.to_string().contains(found), "{report}");
+    }
+
+    /// What a read reports of one key that both sides have.
+    async fn checked<T>(rules: Rules, legacy: T, new: T) -> Report
+    where
+        T: serde::Serialize + Clone + Send + Sync + 'static,
+    {
+        let legacy = move |_| ready(Ok::<T, Infallible>(legacy.clone()));
+        let new = move |_| ready(Ok::<T, Infallible>(new.clone()));
+        let read = Read::new("list", Json, rules, legacy, new);
+        let (errors, redaction) = (Errors::default(), Redaction::new());
+        let mut report = Report::default();
+        let keys = [Key::new("1")];
+        read.check(&keys, &[], &errors, &redaction, &mut report)
+            .await;
+        report
+    }
+
+    #[tokio::test]
+    async fn no_rule_makes_an_empty_answer_agree_with_one_that_holds_something() {
+        let lenient = || Rules::new().equal_if("**", |_, _| true);
+        let found = "key 1: list finds it on legacy and not on new";
+        let report = checked(lenient(), vec![7], vec![]).await;
+        assert!(report.to_string().contains(found), "{report}");
+        let (row, none) = (json!({"updated_at": 7}), json!({}));
+        let report = checked(lenient(), row, none).await;
+        assert!(report.to_string().contains(found), "{report}");
+        let report = checked(lenient(), vec![7], vec![8]).await;
+        assert!(report.holds() && report.tried(Rule::Reads) == 1, "{report}");
+        let none = || Vec::<i32>::new();
+        let report = checked(lenient(), none(), none()).await;
+        assert!(report.to_string().contains("on neither side"), "{report}");
     }
 }

@@ -327,12 +327,12 @@ impl Trial<'_> {
             (Order::InTurn, "in turn"),
         ] {
             let mut done = false;
-            let mut why = "the first ended before it could be suspended";
+            let mut why = "the first ended before it could be suspended".to_owned();
             for polls in 1..=SUSPENDED {
                 let (one, other) = (self.call(first), self.call(second));
                 let doing = format!("{name}, {word}, suspended after {polls} polls");
                 let overlapped = overlap(one, other, polls, order).await;
-                if overlapped == Overlap::Stuck {
+                if matches!(overlapped, Overlap::Stuck) {
                     let found = "they do not end: one waits for the other, or for what never comes";
                     self.broken(&doing, found);
                     return self.settled(&doing).await.map(drop);
@@ -343,7 +343,12 @@ impl Trial<'_> {
                 match overlapped {
                     Overlap::TooShort => break,
                     Overlap::Locked => {
-                        why = "one waits for the other's lock, so they end in one order alone";
+                        why = "one waits for the other's lock, so they end in one order alone"
+                            .to_owned();
+                    }
+                    Overlap::Refused(error) => {
+                        let told = self.told(&error);
+                        why = format!("when they meet, one of them answers an error: {told}");
                     }
                     Overlap::Done | Overlap::Stuck => {
                         done = true;

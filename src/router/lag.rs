@@ -33,17 +33,8 @@ impl LastLag {
 
     /// The lag and its age; `None` if it was never told.
     pub(super) async fn get(&self) -> Option<Lag> {
-        let fresh = self.known().is_some_and(|(at, _)| at.elapsed() < FRESH);
-        if !fresh
-            && let Some(copier) = &self.copier
-            // Whoever finds somebody asking is content with what was said last.
-            && let Ok(_asking) = self.asking.try_acquire()
-        {
-            match tokio::time::timeout(FRESH, copier.authority().lag()).await {
-                Ok(Ok(lag)) => self.know(lag),
-                Ok(Err(error)) => tracing::warn!(%error, "asking for the lag"),
-                Err(_elapsed) => tracing::warn!("the authority did not tell its lag in time"),
-            }
+        if let Some(copier) = &self.copier {
+            self.refresh(copier.authority().lag()).await;
         }
         self.known().map(|(at, lag)| Lag {
             dirty: lag.dirty,
@@ -51,6 +42,24 @@ impl LastLag {
             blocked: lag.blocked,
             seconds_old: at.elapsed().as_secs_f64(),
         })
+    }
+
+    /// Asks this question, unless the last answer is good.
+    async fn refresh<E: fmt::Display>(
+        &self,
+        question: impl Future<Output = Result<store::Lag, E>>,
+    ) {
+        let fresh = self.known().is_some_and(|(at, _)| at.elapsed() < FRESH);
+        if !fresh
+            // Whoever finds somebody asking is content with what was said last.
+            && let Ok(_asking) = self.asking.try_acquire()
+        {
+            match tokio::time::timeout(FRESH, question).await {
+                Ok(Ok(lag)) => self.know(lag),
+                Ok(Err(error)) => tracing::warn!(%error, "asking for the lag"),
+                Err(_elapsed) => tracing::warn!("the authority did not tell its lag in time"),
+            }
+        }
     }
 
     fn known(&self) -> Option<(Instant, store::Lag)> {
@@ -66,5 +75,38 @@ impl LastLag {
 impl fmt::Debug for LastLag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("LastLag").field(&self.known()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::convert::Infallible;
+
+    use futures_util::future::join;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_question_a_second_and_one_at_a_time() {
+        let (last, asked) = (LastLag::new(None), Cell::new(0));
+        let refresh = || {
+            last.refresh(async {
+                asked.set(asked.get() + 1);
+                tokio::time::sleep(FRESH / 4).await;
+                Ok::<_, Infallible>(store::Lag::default())
+            })
+        };
+        // Whoever comes meanwhile does not wait.
+        join(refresh(), refresh()).await;
+        for _ in 0..10 {
+            refresh().await;
+        }
+        assert_eq!(asked.get(), 1);
+        tokio::time::sleep(FRESH).await;
+        for _ in 0..10 {
+            refresh().await;
+        }
+        assert_eq!(asked.get(), 2);
     }
 }

@@ -281,6 +281,38 @@ async fn a_result_that_the_new_side_does_not_share_is_named() {
     }
 }
 
+/// As by a version check, or `NOWAIT`: where two meet one is refused, so no two were carried out.
+#[tokio::test]
+async fn two_writes_of_which_one_is_refused_are_not_tried() {
+    let market = market(Topology::SqliteTwoFiles).await;
+    let (legacy, _) = Shop::pair(&market);
+    let meeting = Arc::new(Meeting::default());
+    let write = move |key, n| {
+        let (legacy, meeting, id) = (legacy.clone(), Arc::clone(&meeting), id(&key));
+        async move {
+            let guest = meeting.enter();
+            tokio::task::yield_now().await;
+            if guest.0.met.load(Ordering::SeqCst) {
+                return Err("somebody else writes it".to_owned());
+            }
+            let sql = format!("UPDATE listings SET title = 'now {n}' WHERE id = {id}");
+            legacy.run(sql).await.map_err(|error| error.to_string())
+        }
+    };
+    let kit = open(&market, MAPPING).await.writes("rename", write);
+    let report = kit.check().await;
+    report.assert_holds();
+    assert!(report.tried(Rule::Cancelled) > 0, "{report}");
+    assert_eq!(report.tried(Rule::Interleaved), 0, "{report}");
+    for order in ["overtaking", "in turn"] {
+        let what = format!("rename and rename, {order}");
+        let left = report.not_tried().iter();
+        let mut left = left.filter(|one| one.rule == Rule::Interleaved && one.what == what);
+        let why = "when they meet, one of them answers an error: ";
+        assert!(left.any(|one| one.why.starts_with(why)), "{report}");
+    }
+}
+
 /// A lost answer that somebody takes for a success.
 #[tokio::test]
 async fn a_lost_answer_that_is_told_as_done_is_named() {

@@ -2,13 +2,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use changeover::flags::{Entity, Epoch, Flags, Percent};
-use changeover::proxy::{Changeover, Handle, Operation, Refused};
+use changeover::proxy::{Changeover, Handle, Limits, Operation, Refused};
 use changeover::repository::{BoxFuture, Either, Methods};
 use changeover::shadow::{Class, Json};
+use changeover::wiring::Wiring;
 use changeover::worker::guard;
-use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use sqlx::{Connection as _, PgConnection, SqlitePool};
 use tower::{Layer, Service, ServiceExt, service_fn};
+
+use super::{Market, Topology, ready};
 
 /// An application's query over `pool`.
 fn titles(
@@ -88,6 +91,50 @@ async fn shadow_reads_need_no_connection_of_the_callers_pools() {
     let layer = builder().pool_waiting(waiting).build().unwrap();
     assert_eq!(compared(&layer).await.of(Class::Shed), 1);
     drop(kept);
+}
+
+/// Shadow reads ask for versions, and wait for an answer; what callers ask meanwhile is answered.
+#[tokio::test]
+async fn no_caller_waits_for_a_connection_over_which_a_shadow_read_asks() {
+    let (market, _) = ready(Topology::PostgresTwoDatabases).await;
+    let flags = Flags::memory(Market::entity());
+    let wiring = Wiring::new(market.open().await, flags).await.unwrap();
+    wiring.flags().set_read_new(Percent::HUNDRED).unwrap();
+    wiring.flags().set_sample(Percent::HUNDRED).unwrap();
+    let side = |title: &'static str| {
+        service_fn(move |_: Option<i64>| async move { Ok::<_, Refused>(title.to_owned()) })
+    };
+    let layer = wiring
+        .builder()
+        .classify(|id: &Option<i64>| match id {
+            Some(id) => Operation::read("title", *id),
+            None => Operation::list("titles").routed_by("1"),
+        })
+        .observe(Json)
+        .new_service(side("new"))
+        .limits(Limits {
+            ask_time: Duration::from_secs(10),
+            shadow_time: Duration::from_secs(600),
+            ..Limits::default()
+        })
+        .build()
+        .unwrap();
+    let service = layer.layer(side("legacy"));
+    // Nobody learns what the follower holds of a key.
+    let mut kept = PgConnection::connect(&market.new_url).await.unwrap();
+    let lock = "BEGIN; LOCK TABLE changeover_key IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(lock).execute(&mut kept).await.unwrap();
+    for id in 1..=8 {
+        assert_eq!(service.clone().oneshot(Some(id)).await.unwrap(), "new");
+    }
+    let waiting = "SELECT pid::text FROM pg_locks WHERE NOT granted AND relation = 'changeover_key'::regclass";
+    while market.new.texts(waiting).await.len() < Wiring::QUESTION_CONNECTIONS {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let list = service.oneshot(None).await.unwrap();
+    assert_eq!(list, "new", "its question had no connection");
+    assert_eq!(layer.handle().compared().total, 0, "they wait");
+    kept.close().await.unwrap();
 }
 
 /// A repository of two, as a trait of boxed futures has it.

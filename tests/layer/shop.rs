@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -83,6 +83,7 @@ pub struct Shop {
     tables: Plain,
     new: bool,
     trouble: Arc<AtomicU8>,
+    asked: Arc<AtomicU64>,
 }
 
 impl Shop {
@@ -91,7 +92,13 @@ impl Shop {
             tables,
             new,
             trouble: Arc::default(),
+            asked: Arc::default(),
         }
+    }
+
+    /// How many calls have come to it, whatever became of them.
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::SeqCst)
     }
 
     pub fn trouble(&self, trouble: Trouble) {
@@ -222,9 +229,13 @@ impl Service<Call> for Shop {
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         Box::pin(self.clone().answer(call))
     }
 }
+
+/// How long an instance waits for the new side, unless a test makes that hang.
+const PATIENT: Duration = Duration::from_secs(10);
 
 pub type Layered = Changeover<Shop, Shop, Call, Reply, ShopError>;
 
@@ -267,7 +278,7 @@ impl Instance {
     /// One that asks the authority whether a key is dirty, by these flags. It copies nothing.
     pub async fn strict(market: &Market, flags: Flags) -> Instance {
         let wiring = Wiring::new(market.open().await, flags).await.unwrap();
-        Instance::built(market, wiring, false, true, Redaction::new()).await
+        Instance::built(market, wiring, (false, true), Redaction::new(), PATIENT).await
     }
 
     /// The same, showing of differences what `redaction` lets it.
@@ -277,22 +288,30 @@ impl Instance {
         follow: bool,
         redaction: Redaction,
     ) -> Instance {
-        Instance::built(market, wiring, follow, false, redaction).await
+        Instance::built(market, wiring, (follow, false), redaction, PATIENT).await
+    }
+
+    /// One with flags of its own, which copies, and waits for the new side only so long.
+    pub async fn hasty(market: &Market, follower_time: Duration) -> Instance {
+        let flags = Flags::memory(Market::entity());
+        let wiring = Wiring::new(market.open().await, flags).await.unwrap();
+        let redaction = Redaction::new().show_keys();
+        Instance::built(market, wiring, (true, false), redaction, follower_time).await
     }
 
     async fn built(
         market: &Market,
         wiring: Wiring,
-        follow: bool,
-        strict: bool,
+        (follow, strict): (bool, bool),
         redaction: Redaction,
+        follower_time: Duration,
     ) -> Instance {
         let new = Shop::new(market.new.clone(), true);
         let limits = Limits {
             // Each read counts as one: a timed one that stands for sixteen would be drawn by chance.
             time_one_in: 1,
-            follower_time: Duration::from_millis(300),
-            shadow_time: Duration::from_millis(300),
+            follower_time,
+            shadow_time: follower_time,
             second_look_after: Duration::from_millis(20),
             sweep_every: Duration::from_millis(20),
             ask_time: Duration::from_secs(5),

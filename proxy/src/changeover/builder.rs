@@ -21,10 +21,6 @@ use crate::port::{Follow, NoFollow, NoVersions, Versions, Written};
 use crate::served::Mark;
 use crate::shadow_read::{Probe, ShadowReadLayer};
 
-/// The fields and field paths of which a layer keeps examples.
-const EXAMPLES_PER_FIELD: usize = 10;
-const FIELDS_WITH_EXAMPLES: usize = 100;
-
 /// The share of control reads, in ten thousandths.
 const CONTROL: u16 = 100;
 
@@ -40,6 +36,7 @@ pub struct Builder<N, Req, Res, E> {
     found: Option<Found<Res>>,
     follow: Arc<dyn Follow<Req>>,
     versions: Box<dyn Versions>,
+    pub(super) probe_versions: Option<Box<dyn Versions>>,
     duplicate: Arc<dyn Duplicate<Req>>,
     outcome: Box<dyn Outcome<E>>,
     pub(super) error_class: Box<ErrorClass<E>>,
@@ -89,6 +86,7 @@ where
             found: None,
             follow: Arc::new(NoFollow),
             versions: Box::new(NoVersions),
+            probe_versions: None,
             duplicate: Arc::new(duplicate),
             outcome: Box::new(|_: &E| Failure::Unknown),
             error_class: Box::new(|_: &E| None),
@@ -120,6 +118,7 @@ where
             found: self.found,
             follow: self.follow,
             versions: self.versions,
+            probe_versions: self.probe_versions,
             duplicate: self.duplicate,
             outcome: self.outcome,
             error_class: self.error_class,
@@ -176,7 +175,8 @@ where
         self
     }
 
-    /// Who knows the versions.
+    /// Who knows the versions. Shadow reads ask it, too, unless
+    /// [`probe_versions`](Builder::probe_versions) names another.
     #[must_use]
     pub fn versions(mut self, versions: impl Versions) -> Self {
         self.versions = Box::new(versions);
@@ -286,13 +286,14 @@ where
         let desk = Desk {
             pins: Arc::new(Pins::new(limits.pins)),
             versions: self.versions,
+            probe_versions: self.probe_versions,
             follow_keys: Box::new(move |touched, ended| {
                 keys.follow(Written::new(touched, ended, None))
             }),
             rules: self.rules,
             redaction: self.redaction,
             tally: Arc::new(Tally::new()),
-            reservoir: Reservoir::seeded(EXAMPLES_PER_FIELD, FIELDS_WITH_EXAMPLES, seed),
+            reservoir: Reservoir::seeded(Reservoir::PER_PATH, Reservoir::PATHS, seed),
             instrument: Instrument::new(self.control, self.report),
             budget: Budget::new(
                 limits.shadows_per_second,

@@ -5,6 +5,7 @@ use changeover_shadow::{Redaction, Report, Rules};
 use tower_service::Service;
 
 use super::Builder;
+use crate::port::Versions;
 use crate::shadow_read::probe;
 
 impl<N, Req, Res, E> Builder<N, Req, Res, E>
@@ -52,7 +53,7 @@ where
     }
 
     /// Of the shadow reads by key, the share that is followed by a control read: the authority
-    /// asked twice, within the budget of shadow reads. Fields in which it differs from itself are
+    /// asked twice, within the budget of shadow reads, where both sides had answered. Fields in which it differs from itself are
     /// noise; see [`NoiseFloor`](changeover_shadow::NoiseFloor). Default 1 %.
     #[must_use]
     pub fn control(mut self, share: Percent) -> Self {
@@ -73,7 +74,8 @@ where
     /// neither filled nor evicted by reads that nobody made, nor believed at the second look.
     ///
     /// The first look at the side that answered is the caller's own answer. What the layer asks for
-    /// versions goes where [`versions`](Builder::versions) says.
+    /// versions goes where [`probe_versions`](Builder::probe_versions) says, or else
+    /// [`versions`](Builder::versions).
     ///
     /// ```
     /// # use changeover_flags::{Entity, Flags};
@@ -109,6 +111,14 @@ where
         P::Future: Send + 'static,
     {
         self.probe = Some(probe(legacy, new));
+        self
+    }
+
+    /// Who tells shadow reads the versions, instead of [`versions`](Builder::versions), which answers callers:
+    /// the same over connections of its own, so that no caller waits for one that a shadow read holds.
+    #[must_use]
+    pub fn probe_versions(mut self, versions: impl Versions) -> Self {
+        self.probe_versions = Some(Box::new(versions));
         self
     }
 

@@ -58,6 +58,8 @@ pub(crate) struct Desk {
     pub(crate) spelled: Spelled,
     pub(crate) pins: Arc<Pins>,
     pub(crate) versions: Box<dyn Versions>,
+    /// Whom shadow reads ask instead, if they have a port of their own.
+    pub(crate) probe_versions: Option<Box<dyn Versions>>,
     pub(crate) follow_keys: FollowKeys,
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
@@ -206,6 +208,11 @@ impl Desk {
         self.metrics.sample_share(self.budget.share());
     }
 
+    /// Whether the kill switch is thrown: nothing is compared, nor asked for it, any more.
+    pub(crate) fn is_killed(&self) -> bool {
+        self.snapshot().kill
+    }
+
     /// Whether this process knows that what is read is ahead of the follower.
     pub(crate) fn pinned(&self, operation: &Operation) -> bool {
         let tolerant = operation.kind == Kind::List && operation.lag_tolerant;
@@ -244,16 +251,16 @@ impl Desk {
         time: Duration,
         question: impl FnOnce(&dyn Versions) -> BoxFuture<'static, Result<T, BoxError>>,
     ) -> Result<T, BoxError> {
-        let asked = catch_unwind(AssertUnwindSafe(|| question(self.versions.as_ref())));
-        let Ok(asked) = asked else {
-            return Err(Unanswered::Panicked.into());
-        };
-        let asked = AssertUnwindSafe(asked).catch_unwind();
-        match tokio::time::timeout(time, asked).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_panic)) => Err(Unanswered::Panicked.into()),
-            Err(_elapsed) => Err(Unanswered::Slow.into()),
-        }
+        answered(self.versions.as_ref(), time, question).await
+    }
+
+    /// Asks for a shadow read: a port for which no caller waits, if there is one.
+    pub(crate) async fn ask_aside<T>(
+        &self,
+        question: impl FnOnce(&dyn Versions) -> BoxFuture<'static, Result<T, BoxError>>,
+    ) -> Result<T, BoxError> {
+        let versions = self.probe_versions.as_ref().unwrap_or(&self.versions);
+        answered(versions.as_ref(), self.limits.shadow_time, question).await
     }
 
     /// `place` took so long for a call of a shadow read; `None` if it was not waited for any longer.
@@ -331,5 +338,23 @@ impl Desk {
             Ok(Err(_panic)) => CopyEnd::Panic,
             Err(_elapsed) => CopyEnd::Timeout,
         }
+    }
+}
+
+/// What `versions` answers to `question` within `time`.
+async fn answered<T>(
+    versions: &dyn Versions,
+    time: Duration,
+    question: impl FnOnce(&dyn Versions) -> BoxFuture<'static, Result<T, BoxError>>,
+) -> Result<T, BoxError> {
+    let asked = catch_unwind(AssertUnwindSafe(|| question(versions)));
+    let Ok(asked) = asked else {
+        return Err(Unanswered::Panicked.into());
+    };
+    let asked = AssertUnwindSafe(asked).catch_unwind();
+    match tokio::time::timeout(time, asked).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_panic)) => Err(Unanswered::Panicked.into()),
+        Err(_elapsed) => Err(Unanswered::Slow.into()),
     }
 }

@@ -19,8 +19,8 @@
 //! | `changeover_follows_total` | `entity`, `outcome` | what the follower saw of a write at once: every write of a copying stage ends in exactly one of `applied`, `replayed` (best effort: sent once more, and answered), `left`, `timeout`, `panic`, `skipped`, `abandoned`. The worker's `changeover_copies_total` counts keys instead, those of these writes among them |
 //! | `changeover_compares_total` | `entity`, `class` | every sampled read that was answered ends in exactly one |
 //! | `changeover_canary_total` | `entity`, `outcome` | differences put before the comparison: `seen`, `missed` |
-//! | `changeover_controls_total` | `entity`, `outcome` | the authority asked twice: `still` (it agrees with itself), `noise`, `moved` (a write may explain it, or nobody keeps versions), `unanswered` |
-//! | `changeover_shed_total` | `entity`, `reason` | `copies`: no room for a copy; `no_runtime`. Of shadow reads, which end in class `shed`: `shadows`: no room; `slow`: the answering side was, or the authority that was to be asked; `pool`: callers wait for connections, or nearly; `long`: a list of too many elements; `plain`: the request cannot be copied, or not often enough; `unanswered`: the caller left, or its call panicked; `closing`. And `rate`: left out for the target rate, and in no class |
+//! | `changeover_controls_total` | `entity`, `outcome` | the authority asked twice: `still` (it agrees with itself), `noise`, `moved` (a write may explain it, or nobody keeps versions), `unanswered` (or not asked: it is slow, callers wait for connections, or the kill switch is thrown) |
+//! | `changeover_shed_total` | `entity`, `reason` | `copies`: no room for a copy; `no_runtime`. Of shadow reads, which end in class `shed`: `shadows`: no room; `slow`: the answering side was, or the authority that was to be asked; `pool`: callers wait for connections, or nearly; `long`: a list of too many elements; `plain`: the request cannot be copied, or not often enough; `unanswered`: the caller left, or its call panicked; `closing`; `killed`: the kill switch was thrown before it was over. And `rate`: left out for the target rate, and in no class |
 //! | `changeover_sample_share` | `entity` | of the reads that the percentage draws, the share that is compared, 0 to 1 |
 //! | `changeover_writes_abandoned_total` | `entity` | writes whose caller left while they ran |
 //! | `changeover_tasks_in_flight` | `entity`, `kind` | `write`, `copy`, `shadow` |
@@ -105,6 +105,7 @@ labels!(
         Plain => "plain",
         Unanswered => "unanswered",
         Closing => "closing",
+        Killed => "killed",
     }
 );
 

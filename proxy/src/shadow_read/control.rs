@@ -58,26 +58,31 @@ impl<Req: Send + 'static> Looking<Req> {
     }
 
     /// Asks the authority twice, if this read was drawn for it: fields in which it differs from itself
-    /// at one version are noise.
+    /// at one version are noise. Each time only where that hurts nobody, and not again without an answer.
     pub(super) async fn control(&mut self) {
         let Some((first, second)) = self.control.take() else {
             return;
         };
         let desk = Arc::clone(&self.desk);
-        if desk.pool_waits() {
-            return desk.metrics.control(ControlEnd::Unanswered);
-        }
+        let unanswered = || desk.metrics.control(ControlEnd::Unanswered);
         let Ok(stage) = desk.snapshot().serving() else {
-            return desk.metrics.control(ControlEnd::Unanswered);
+            return unanswered();
         };
         let place = stage.authority();
+        let hurts = || desk.pool_waits() || desk.is_killed() || desk.slow.is(place);
+        if hurts() {
+            return unanswered();
+        }
         let before = versions(&desk, &self.operation).await;
         let first = asked(&desk, place, self.sides.ask(place, first)).await;
-        let second = asked(&desk, place, self.sides.ask(place, second)).await;
-        let after = versions(&desk, &self.operation).await;
-        let (Answer::Found(first), Answer::Found(second)) = (first, second) else {
-            return desk.metrics.control(ControlEnd::Unanswered);
+        let (Answer::Found(first), false) = (first, hurts()) else {
+            return unanswered();
         };
+        let second = asked(&desk, place, self.sides.ask(place, second)).await;
+        let Answer::Found(second) = second else {
+            return unanswered();
+        };
+        let after = versions(&desk, &self.operation).await;
         let differed = match place {
             Place::Legacy => diff_legacy(&first, &second, &desk.rules),
             Place::New => diff_new(&first, &second, &desk.rules),

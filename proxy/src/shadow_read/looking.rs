@@ -62,16 +62,19 @@ impl<Req: Send + 'static> Looking<Req> {
         for piece in &evidence {
             desk.reservoir.offer(piece.clone());
         }
-        count(verdict.class());
+        let class = verdict.class();
+        count(class);
         desk.instrument.tell(&Compared {
             entity: desk.flags.entity().as_str(),
             operation: self.operation.name,
-            class: verdict.class(),
+            class,
             evidence: &evidence,
             legacy: self.took[0],
             new: self.took[1],
         });
-        self.control().await;
+        if class.both_answered() {
+            self.control().await;
+        }
     }
 
     fn measured(&mut self, place: Place, took: Took) {
@@ -130,7 +133,7 @@ impl<Req: Send + 'static> Looking<Req> {
             (Err(Untold), _) | (_, Err(Untold)) => Verdict::Timeout,
             (_, Ok(None)) if pinned || self.pinned() => Verdict::Lagging,
             // No version of its own says that nothing moved, so the answers have to.
-            (_, told) if told == Ok(None) || self.operation.kind == Kind::List => {
+            (_, told) if told == Ok(None) || self.operation.touched.as_keys().len() != 1 => {
                 match same(&first.legacy, &second.legacy) && same(&first.new, &second.new) {
                     true => verdict,
                     false => Verdict::Lagging,
@@ -175,6 +178,9 @@ impl<Req: Send + 'static> Looking<Req> {
         let Some((to_legacy, to_new)) = self.again.take() else {
             return Err(self.shed(Shed::Plain));
         };
+        if self.desk.is_killed() {
+            return Err(self.shed(Shed::Killed));
+        }
         if self.desk.pool_waits() {
             return Err(self.shed(Shed::Pool));
         }

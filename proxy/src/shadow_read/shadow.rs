@@ -206,6 +206,9 @@ where
                 return;
             };
             let Ground { plan, sides } = &*compare.ground;
+            if plan.desk.is_killed() {
+                return compare.shed(Shed::Killed);
+            }
             let answer = match seen {
                 Seen::Observed(answer) => answer,
                 Seen::Copied(answer) => plan.observed(&Ok(answer)),

@@ -20,8 +20,7 @@ pub(super) async fn versions(
     operation: &Operation,
 ) -> Result<Option<(i64, i64)>, Untold> {
     let [key] = operation.touched.as_keys() else {
-        let time = desk.limits.shadow_time;
-        let dirty = desk.ask_within(time, |versions| versions.any_dirty());
+        let dirty = desk.ask_aside(|versions| versions.any_dirty());
         return kept(dirty.await.map(|dirty| (i64::from(dirty), 0)));
     };
     let held = held(desk, vec![key.clone()]).await?;
@@ -49,8 +48,7 @@ pub(super) async fn motion(
         Ok(held) => held.unwrap_or_else(|| vec![(0, 0); keys.len()]),
         Err(untold) => return (look, Err(untold)),
     };
-    let time = desk.limits.shadow_time;
-    let dirty = desk.ask_within(time, |versions| versions.any_dirty());
+    let dirty = desk.ask_aside(|versions| versions.any_dirty());
     let dirty = match kept(dirty.await) {
         Ok(dirty) => dirty.unwrap_or(false),
         Err(untold) => return (look, Err(untold)),
@@ -72,8 +70,8 @@ async fn held(desk: &Desk, keys: Vec<Key>) -> Result<Option<Vec<(i64, i64)>>, Un
         return Ok(Some(Vec::new()));
     }
     let ask = async |role: Role| {
-        let (asked, time) = (keys.clone(), desk.limits.shadow_time);
-        let held = desk.ask_within(time, |versions| versions.held(role, asked));
+        let asked = keys.clone();
+        let held = desk.ask_aside(|versions| versions.held(role, asked));
         match kept(held.await)? {
             Some(held) if held.len() != keys.len() => Err(Untold),
             held => Ok(held),

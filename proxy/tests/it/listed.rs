@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use changeover_flags::Percent;
-use changeover_proxy::{Changeover, Limits, NoVersions, Operation};
+use changeover_proxy::{Changeover, Limits, NoVersions, Operation, Touched};
 use changeover_shadow::{Class, Redaction, Value};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -212,7 +212,7 @@ async fn versions_that_were_told_once_confirm_nothing() {
 }
 
 /// Writes, deletes, re-inserts and copies at every moment of a list: nothing is ever confirmed,
-/// be it a whole list, a page of it, or a list without keys; and what is forged is.
+/// be it a whole list, a page of it, a list without keys, or a read of several keys; and what is forged is.
 #[tokio::test(start_paused = true)]
 async fn a_list_under_writes_is_never_confirmed_to_differ() {
     let seed = rand::random();
@@ -226,10 +226,24 @@ async fn a_list_under_writes_is_never_confirmed_to_differ() {
     let whole = || keyed(|builder| builder);
     let pages = || keyed(|builder| builder.observe(page));
     let unkeyed = || keyed(|builder| builder.classify(classify));
+    // Whose versions say no more than whether anything is dirty.
+    let several = || {
+        keyed(|builder| {
+            builder.classify(|call: &Call| {
+                let mut operation = classify(call);
+                if let Call::List { .. } = call {
+                    operation = Operation::read("several", 1_i64);
+                    operation.touched = Touched::keys(1_i64..9);
+                }
+                operation
+            })
+        })
+    };
     for (name, world, forged) in [
         ("whole", whole(), true),
         ("page", pages(), false),
         ("unkeyed", unkeyed(), false),
+        ("several", several(), false),
     ] {
         let mut random = SmallRng::seed_from_u64(seed);
         let delay = |random: &mut SmallRng| Duration::from_micros(random.random_range(0..4_000));

@@ -11,6 +11,8 @@ mod cancelled;
 mod cohorts;
 /// Shadow reads and their verdicts.
 mod compared;
+/// The authority asked twice, when that is due.
+mod controls;
 /// Every call ends in exactly one counter.
 mod counted;
 /// A follower that fails in every way.
@@ -19,8 +21,12 @@ mod follower;
 mod fresh;
 /// The authority asked beside a slow follower.
 mod hedged;
+/// Shadow reads after a kill.
+mod killed;
 /// Lists, compared by key.
 mod listed;
+/// Versions that shadow reads ask for by a way of their own.
+mod probed;
 /// Lists of keys, and percentages of single operations.
 mod ramped;
 /// Which side served an answer, and why.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use changeover_flags::Percent;
-use changeover_proxy::{Limits, Operation};
+use changeover_proxy::{Limits, NoVersions, Operation};
 use changeover_shadow::{Class, Compared, Redaction, Rules, Tolerance, Value};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use tower::ServiceExt as _;
@@ -140,11 +140,12 @@ async fn what_a_write_may_explain_is_no_noise() {
     );
     assert_eq!(world.handle.report().noise.fields, []);
 
-    // Nor where versions are not told.
-    let (world, metrics) =
-        recorded(|builder| builder.observe(restless()).control(Percent::HUNDRED));
+    // Nor where nobody keeps versions.
+    let (world, metrics) = recorded(|builder| {
+        let builder = builder.versions(NoVersions).observe(restless());
+        builder.control(Percent::HUNDRED)
+    });
     world.both(1, 7);
-    *world.port.mute.lock().unwrap() = true;
     read(&world, Call::Get(1)).await;
     assert_eq!(
         counted(&metrics, "changeover_controls_total"),
@@ -377,43 +378,52 @@ async fn an_empty_or_unreachable_new_side_never_reads_as_a_match() {
 
 #[tokio::test(start_paused = true)]
 async fn the_applications_sink_is_told_each_read_once_and_may_panic() {
-    let told: Arc<Mutex<Vec<(String, Class, usize)>>> = Arc::default();
+    type Told = (String, Class, usize, [Option<Duration>; 2]);
+    let told: Arc<Mutex<Vec<Told>>> = Arc::default();
     let sink = Arc::clone(&told);
     let world = sampled(World::with(|builder| {
         builder
             .control(Percent::HUNDRED)
             .report(move |compared: &Compared<'_>| {
                 let mut told = sink.lock().unwrap();
-                assert!(compared.legacy.is_some() && compared.new.is_some());
                 told.push((
                     compared.operation.to_owned(),
                     compared.class,
                     compared.evidence.len(),
+                    [compared.legacy, compared.new],
                 ));
                 drop(told);
                 std::panic::resume_unwind(Box::new("the sink panics"));
             })
     }));
     world.both(1, 7);
+    world.new.fails(Fault::Slow(STEP * 20));
     read(&world, Call::Get(1)).await;
     world.new.set(1, 8);
     read(&world, Call::Get(1)).await;
     world.new.fails(Fault::Refuses);
     read(&world, Call::Get(1)).await;
-    let get = |class, pieces| ("get".to_owned(), class, pieces);
+    let took = [Some(STEP * 2), Some(STEP * 22)];
+    let get = |class, pieces| ("get".to_owned(), class, pieces, took);
     assert_eq!(
         *told.lock().unwrap(),
         [
             get(Class::Match, 0),
             get(Class::Mismatch, 1),
-            get(Class::ErrorInNew, 0)
+            (
+                "get".to_owned(),
+                Class::ErrorInNew,
+                0,
+                [took[0], Some(STEP)]
+            ),
         ]
     );
     assert_eq!(world.handle.compared().of(Class::Abandoned), 0);
     let report = world.handle.report();
     assert_eq!((report.legacy.count, report.new.count), (3, 3));
-    assert_eq!(report.noise.controls, 3, "what comes after it is done");
+    assert_eq!(report.noise.controls, 2, "what comes after it is done");
     assert!(report.legacy.p50_ms >= Some(2.0) && report.legacy.p50_ms < Some(2.3));
+    assert!(report.new.p50_ms >= Some(22.0) && report.new.p50_ms < Some(25.0));
 }
 
 /// Writes down everything that is logged.
@@ -492,11 +502,22 @@ async fn outputs(redaction: Redaction) -> Vec<(&'static str, String)> {
         read(&world, Call::Get(KEY)).await;
         read(&world, Call::List { tolerant: true }).await;
     }
+    // A copy that fails with what it was about to write, and one that is left with it.
+    for fault in [Fault::Refuses, Fault::Leaves] {
+        world.port.fails(fault);
+        world.call(Call::Put(KEY, 7_770_009)).await.unwrap();
+        rest().await;
+    }
     assert!(world.handle.compared().confirmed() > 2);
     let report = world.handle.report();
     let labels = metrics.snapshot().into_vec();
     let labels: String = labels.iter().map(|(key, ..)| format!("{key:?}")).collect();
     assert!(labels.contains("changeover_canary_total") && report.canary.seen > 0);
+    let logged = log.0.lock().unwrap().clone();
+    assert!(
+        logged.matches("copy left to the worker").count() >= 2,
+        "{logged}"
+    );
     vec![
         ("debug of the report", format!("{report:?}{report:#?}")),
         ("json", report.json()),
@@ -504,7 +525,7 @@ async fn outputs(redaction: Redaction) -> Vec<(&'static str, String)> {
         ("samples", format!("{:?}", world.handle.samples())),
         ("sink", told.0.lock().unwrap().clone()),
         ("labels", labels),
-        ("log", log.0.lock().unwrap().clone()),
+        ("log", logged),
         ("handle", format!("{:?}", world.handle)),
     ]
 }

@@ -57,6 +57,8 @@ pub(crate) enum Fault {
     Hangs,
     NeverReady,
     Slow(Duration),
+    /// A copier leaves what it is given, and says why.
+    Leaves,
 }
 
 #[derive(Debug, Default)]
@@ -202,7 +204,10 @@ impl Service<Call> for Store {
                 Fault::Panics => panic!("the store panics"),
                 Fault::Hangs => std::future::pending().await,
                 Fault::Slow(more) => tokio::time::sleep(more).await,
-                Fault::None | Fault::AppliesAndLosesTheAnswer | Fault::NeverReady => {}
+                Fault::None
+                | Fault::AppliesAndLosesTheAnswer
+                | Fault::NeverReady
+                | Fault::Leaves => {}
             }
             let answer = store.apply(call);
             tokio::time::sleep(STEP).await;
@@ -234,7 +239,17 @@ impl CopyKeys for Port {
         Box::pin(async move {
             let fault = *port.fault.lock().unwrap();
             match fault {
-                Fault::Refuses => return Err("the copier fails".into()),
+                Fault::Refuses => {
+                    return Err(format!("the copier fails: {}", port.row_of(&keys)).into());
+                }
+                Fault::Leaves => {
+                    let why = port.row_of(&keys);
+                    let left = keys.into_iter().map(|key| (key, why.clone()));
+                    return Ok(Copied {
+                        applied: 0,
+                        left: left.collect(),
+                    });
+                }
                 Fault::Panics => panic!("the copier panics"),
                 Fault::Hangs => std::future::pending().await,
                 // Reads early, arrives late.
@@ -250,6 +265,15 @@ impl CopyKeys for Port {
 }
 
 impl Port {
+    /// What a database quotes of a row that it refuses.
+    fn row_of(&self, keys: &[Key]) -> String {
+        let rows = keys.iter().map(|key| {
+            let row = self.from.row(key.as_str().parse().unwrap());
+            format!("SECRET{row:?} of {key}")
+        });
+        rows.collect()
+    }
+
     async fn copy_now(&self, keys: &[Key], pause: Duration) {
         for key in keys {
             let id: i64 = key.as_str().parse().unwrap();
@@ -398,6 +422,11 @@ impl World {
     }
 
     pub(crate) fn with(change: impl FnOnce(Built) -> Built) -> World {
+        World::around(|builder, _| change(builder))
+    }
+
+    /// With a layer that is told of the stores through their port.
+    pub(crate) fn around(change: impl FnOnce(Built, &Port) -> Built) -> World {
         let (legacy, new) = (Store::new(), Store::new());
         let port = Port {
             from: legacy.clone(),
@@ -427,7 +456,7 @@ impl World {
             .versions(port.clone())
             .control(Percent::ZERO)
             .seed(7);
-        let layer: Layer = change(builder).build().unwrap();
+        let layer: Layer = change(builder, &port).build().unwrap();
         let service = layer.layer(legacy.clone());
         World {
             legacy,
