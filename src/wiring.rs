@@ -57,6 +57,7 @@ use changeover_sync_worker::migration::{Migration, MigrationError};
 use changeover_sync_worker::preflight::PreflightError;
 use changeover_sync_worker::verify::{VerifyOptions, VerifyReport};
 use thiserror::Error;
+use tokio::sync::Notify;
 
 use crate::causes::Causes;
 
@@ -78,6 +79,8 @@ pub struct Wiring {
     last_verify: Arc<Mutex<Option<LastVerify>>>,
     last_checks: Arc<Mutex<BTreeMap<String, LastCheck>>>,
     backfill: Arc<Mutex<Option<BackfillControl>>>,
+    /// Told when something is learnt that waits to be stored.
+    unstored: Arc<Notify>,
 }
 
 /// The last verify of this process.
@@ -127,7 +130,8 @@ impl Wiring {
     /// How many connections to each side the copies of one layer use.
     pub const COPY_CONNECTIONS: usize = 4;
 
-    /// How many connections to each side the questions of one layer use.
+    /// How many connections to each side the questions of one layer use that its callers wait for; those of
+    /// its shadow reads use as many again.
     pub const QUESTION_CONNECTIONS: usize = 2;
 
     /// How often [`watch`](Wiring::watch) asks for the epoch row unless told otherwise.
@@ -145,6 +149,7 @@ impl Wiring {
             last_verify: Arc::default(),
             last_checks: Arc::default(),
             backfill: Arc::default(),
+            unstored: Arc::default(),
         };
         match wiring.learn().await {
             Err(error) if !wiring.flags.load().known => Err(error),
@@ -210,7 +215,8 @@ impl Wiring {
         }
     }
 
-    /// Begins a layer: its flags, its follower write and its versions are set.
+    /// Begins a layer: its flags, its follower write and its versions are set, those for shadow reads on
+    /// connections of their own.
     #[must_use]
     pub fn builder<Req, Res, E>(&self) -> Builder<(), Req, Res, E>
     where
@@ -221,6 +227,7 @@ impl Wiring {
         Changeover::builder(self.flags.clone())
             .follow(self.follow())
             .versions(self.versions())
+            .probe_versions(self.versions())
     }
 
     /// The migration.
@@ -244,16 +251,17 @@ impl Wiring {
         ))
     }
 
-    /// What the databases know about versions, for the layer's builder. It has
+    /// What the databases know about versions, for the layer's builder. Each has
     /// [`QUESTION_CONNECTIONS`](Wiring::QUESTION_CONNECTIONS) of its own to each side: a reader
-    /// waits for these answers.
+    /// waits for these answers, unless a shadow read asks.
     #[must_use]
     pub fn versions(&self) -> KnownVersions {
         KnownVersions::new(self.migration.copier_apart(Self::QUESTION_CONNECTIONS))
     }
 
     /// Compares everything, records whether it was clean, learns that, and keeps the report for
-    /// [`last_verify`](Wiring::last_verify).
+    /// [`last_verify`](Wiring::last_verify). It waits for no disk: what it learns is in force, and stored by
+    /// whoever [watches](Wiring::watch), or by the next change of a flag.
     ///
     /// # Errors
     ///
@@ -268,7 +276,7 @@ impl Wiring {
             .last_verify
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Some(last);
-        self.learn().await?;
+        self.learn_now().await?;
         Ok(report)
     }
 
@@ -291,7 +299,9 @@ impl Wiring {
         *self.backfill.lock().unwrap_or_else(PoisonError::into_inner) = control;
     }
 
-    /// Asks for the epoch row once.
+    /// Asks for the epoch row once. What is learnt is in force at once; this returns when it is stored, too.
+    /// Storing blocks none of the runtime's threads, but while a disk hangs this does not return: where that
+    /// must not be, [`watch`](Wiring::watch) learns without waiting for it.
     ///
     /// # Errors
     ///
@@ -299,20 +309,48 @@ impl Wiring {
     /// the entity is not installed, which they take up, too: nothing is copied any more, so reads
     /// go home.
     pub async fn learn(&self) -> Result<(), MigrationError> {
+        let (learnt, unstored) = self.ask().await;
+        if unstored {
+            self.reload().await;
+        }
+        learnt
+    }
+
+    /// The same for where nothing may wait for a disk: whoever watches the stored flags is told to store.
+    async fn learn_now(&self) -> Result<(), MigrationError> {
+        let (learnt, unstored) = self.ask().await;
+        if unstored {
+            self.unstored.notify_one();
+        }
+        learnt
+    }
+
+    /// Puts in force what the epoch row says, and says whether that waits to be stored.
+    async fn ask(&self) -> (Result<(), MigrationError>, bool) {
         let asking = self.flags.asking();
         let epoch = self.migration.epoch().await;
-        // What is learnt is in force; that it could not be kept for a restart, the flags say.
-        let _ = match &epoch {
-            Ok(epoch) => self.flags.learn_answer(asking, Some(epoch)),
-            Err(MigrationError::NotInstalled { .. }) => self.flags.learn_answer(asking, None),
-            Err(_) => Ok(()),
+        let unstored = match &epoch {
+            Ok(epoch) => self.flags.learn_answer_now(asking, Some(epoch)),
+            Err(MigrationError::NotInstalled { .. }) => self.flags.learn_answer_now(asking, None),
+            Err(_) => false,
         };
-        epoch.map(drop)
+        (epoch.map(drop), unstored)
+    }
+
+    /// Takes up edits of the stored flags and stores what is not stored, where a disk may be waited for.
+    async fn reload(&self) {
+        let flags = self.flags.clone();
+        // What could not be taken up or stored, the flags say, and log it once.
+        let reloaded = tokio::task::spawn_blocking(move || drop(flags.reload()));
+        if let Err(error) = reloaded.await {
+            tracing::error!(%error, "reading the stored flags panicked");
+        }
     }
 
     /// Asks for the epoch row and takes up edits of the stored flags, again and again, until
     /// dropped. Neither waits for the other: a kill in the flags file is taken up while no database
-    /// answers. What fails changes nothing: the last known state stands.
+    /// answers, and a stage is learnt while the disk of the flags hangs; it is stored when that answers.
+    /// What fails changes nothing: the last known state stands.
     ///
     /// `changeover_flags_trouble` (a gauge, by `entity`) is 1 while the flags in force are not those
     /// that were asked for; see [`Flags::troubles`].
@@ -322,7 +360,7 @@ impl Wiring {
 
     async fn watch_stage(&self, every: Duration, learnt: impl Fn()) {
         loop {
-            if let Err(error) = self.learn().await {
+            if let Err(error) = self.learn_now().await {
                 tracing::warn!(%error, "the stage was not learnt");
             }
             learnt();
@@ -334,15 +372,12 @@ impl Wiring {
         let entity = self.flags.entity().as_str().to_owned();
         let trouble = metrics::gauge!("changeover_flags_trouble", "entity" => entity);
         loop {
-            // The flags file is on a disk, which may be slow.
-            let flags = self.flags.clone();
-            // What could not be taken up, the flags say, and log it once.
-            let reloaded = tokio::task::spawn_blocking(move || drop(flags.reload()));
-            if let Err(error) = reloaded.await {
-                tracing::error!(%error, "reading the stored flags panicked");
-            }
+            self.reload().await;
             trouble.set(f64::from(u8::from(!self.flags.troubles().is_empty())));
-            tokio::time::sleep(every).await;
+            tokio::select! {
+                () = tokio::time::sleep(every) => {}
+                () = self.unstored.notified() => {}
+            }
         }
     }
 }

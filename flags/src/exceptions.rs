@@ -144,7 +144,7 @@ type Combine = fn(&BTreeSet<String>, &BTreeSet<String>) -> BTreeSet<String>;
 
 /// A list as it is typed.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "keys or routed_by, each a list")]
 struct Typed {
     #[serde(default)]
     keys: Vec<String>,

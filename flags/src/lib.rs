@@ -41,7 +41,7 @@
 //! - That two instances believe the same at one instant. Correctness does not rest on it: the
 //!   databases refuse a write to the wrong side.
 //! - That a kill reaches other instances. It acts on this one; spreading it is the operator's tool.
-//! - Anything without blocking but [`Flags::load`]. Changes write files.
+//! - Anything without blocking but [`Flags::load`] and what ends in `_now`. Changes write files.
 //!
 //! # Example
 //!

@@ -25,13 +25,14 @@ impl Flags {
     /// [`StoreError`]: the row is in force but not saved. The next call tries again.
     pub fn learn(&self, epoch: &Epoch) -> Result<(), StoreError> {
         let news = Learnt::from(epoch);
-        self.take_news(|known| match known {
+        let unstored = self.take_news(|known| match known {
             Some(known) if news.is_older_than(known) => {
                 tracing::debug!(entity = %self.inner.entity, late = news.epoch, known = known.epoch, "late epoch ignored");
                 None
             }
             _ => Some(news),
-        })
+        });
+        self.store_if(unstored)
     }
 
     /// To be called before the home row is asked for; its answer goes to
@@ -57,6 +58,14 @@ impl Flags {
     ///
     /// As [`learn`](Flags::learn).
     pub fn learn_answer(&self, asking: Asking, answer: Option<&Epoch>) -> Result<(), StoreError> {
+        let unstored = self.learn_answer_now(asking, answer);
+        self.store_if(unstored)
+    }
+
+    /// The same in memory, without IO, for where nothing may block: it is stored by the next
+    /// [`reload`](Flags::reload) or change, whichever comes first. Says whether anything that is in
+    /// force waits for that.
+    pub fn learn_answer_now(&self, asking: Asking, answer: Option<&Epoch>) -> bool {
         self.take_news(|known| {
             let late = known.copied() != asking.known;
             let Some(epoch) = answer else {
@@ -74,21 +83,19 @@ impl Flags {
         })
     }
 
-    /// Puts in force what `news` makes of what is known, and stores what is not stored.
-    fn take_news(
-        &self,
-        news: impl FnOnce(Option<&Learnt>) -> Option<Learnt>,
-    ) -> Result<(), StoreError> {
-        let pending = {
-            let mut state = lock(&self.inner.state);
-            let known = state.flags.learnt;
-            match news(known.as_ref()) {
-                Some(news) if known != Some(news) => self.take_learnt(&mut state, news),
-                _ => {}
-            }
-            state.changes != state.stored
-        };
-        if pending {
+    /// Puts in force what `news` makes of what is known. Whether anything in force is not stored.
+    fn take_news(&self, news: impl FnOnce(Option<&Learnt>) -> Option<Learnt>) -> bool {
+        let mut state = lock(&self.inner.state);
+        let known = state.flags.learnt;
+        match news(known.as_ref()) {
+            Some(news) if known != Some(news) => self.take_learnt(&mut state, news),
+            _ => {}
+        }
+        state.changes != state.stored
+    }
+
+    fn store_if(&self, unstored: bool) -> Result<(), StoreError> {
+        if unstored {
             self.persist()?;
         }
         Ok(())

@@ -34,7 +34,8 @@ use word::Word;
 /// The flags of one entity in this process. Clones share them.
 ///
 /// [`Flags::load`] takes no lock and does no IO. Everything that changes flags may block on the
-/// [`Store`]: after it acted in memory, and one change at a time.
+/// [`Store`]: after it acted in memory, and one change at a time. What ends in `_now` acts in memory
+/// alone, and leaves the storing to the next change or [`reload`](Flags::reload).
 ///
 /// ```
 /// use changeover_flags::{Entity, Flags, Percent, Refused};
@@ -282,11 +283,22 @@ impl Flags {
     /// [`Refused::Fixed`], with nothing changed, while the environment throws it.
     /// [`Refused::Unsaved`]: it is cleared, but a restart would throw it again.
     pub fn clear_kill(&self) -> Result<(), Refused> {
+        self.clear_kill_now()?;
+        Ok(self.save("the cleared kill switch")?)
+    }
+
+    /// Clears the kill switch in memory, without IO, for where nothing may block. That is stored by the
+    /// next [`reload`](Flags::reload) or change, whichever comes first.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Fixed`], with nothing changed, while the environment throws it.
+    pub fn clear_kill_now(&self) -> Result<(), Refused> {
         let fixed = lock(&self.inner.state).environment.kill.is_some();
         self.free(fixed, Fixable::Kill)?;
         self.set_kill(None);
         tracing::warn!(entity = %self.inner.entity, "kill switch cleared");
-        Ok(self.save("the cleared kill switch")?)
+        Ok(())
     }
 
     /// Takes up percentage, sampling and kill as somebody edited them in the store, and saves what

@@ -325,6 +325,45 @@ fn a_kill_waits_for_no_disk_and_is_saved_after_all() {
     );
 }
 
+/// What may not block changes memory alone; whoever may, stores it.
+#[test]
+fn what_is_changed_now_waits_for_no_disk_and_is_stored_by_the_next_look() {
+    let store = Faulty::new();
+    let flags = &ramped(&store);
+    let (begun_tx, begun) = mpsc::channel();
+    let (release, released) = mpsc::channel();
+    *lock(&store.hold) = Some(Hold {
+        begun: begun_tx,
+        released,
+    });
+    let answer = |flags: &Flags| {
+        let row = epoch(3, Stage::Cutover);
+        flags.learn_answer_now(flags.asking(), Some(&row))
+    };
+    let (say, said) = mpsc::channel();
+    thread::scope(|scope| {
+        scope.spawn(|| flags.set_sample(percent(3.0)).expect("saved"));
+        begun.recv().expect("a save is being held");
+        scope.spawn(move || {
+            flags.kill_now("slow");
+            let thrown = flags.load().kill;
+            flags.clear_kill_now().expect("nothing fixes it");
+            let unstored = answer(flags);
+            say.send((thrown, unstored)).expect("the test listens");
+        });
+        let acted = said.recv_timeout(Duration::from_secs(20));
+        let now = flags.load();
+        release.send(()).expect("the save waits");
+        assert_eq!(acted, Ok((true, true)), "it waited for a save");
+        assert_eq!((now.kill, now.stage), (false, Stage::Cutover));
+    });
+    assert_eq!(store.stored().learnt.map(|l| l.epoch), Some(2));
+    flags.reload().expect("saved");
+    assert_eq!(store.stored(), flags.saved());
+    assert_eq!(flags.load().stage, Stage::Cutover);
+    assert!(!answer(flags), "it is stored");
+}
+
 #[test]
 fn a_store_that_panics_does_not_disable_the_kill_switch() {
     let store = Faulty::new();
@@ -422,13 +461,15 @@ fn a_kill_acts_though_the_same_edit_asks_for_what_is_refused() {
     flags.declare_operations(&["get"]);
     let good = fs::read_to_string(&path).expect("there");
     let (calm, killed) = ("kill = false", "kill = \"slow\"");
-    for bad in [
-        "read_new = 10.0",
-        "read_new = 500.0",
-        "read_old = 0.0",
-        "read_new = 0.0\noperations.fetch = { sample = 5.0 }",
+    let share = "read_new = 0.0";
+    for (from, to) in [
+        (share, "read_new = 10.0"),
+        (share, "read_new = 500.0"),
+        (share, "read_old = 0.0"),
+        (share, "read_new = 0.0\noperations.fetch = { sample = 5.0 }"),
+        ("format = 1", "format = 2"),
     ] {
-        let bad = good.replace("read_new = 0.0", bad);
+        let bad = good.replace(from, to);
         fs::write(&path, bad.replace(calm, killed)).expect("written");
         for _ in 0..2 {
             flags.reload().expect_err("refused");
@@ -575,7 +616,9 @@ fn snapshots_are_whole_and_in_order_under_concurrent_changes() {
             .map(|_| {
                 scope.spawn(|| {
                     let (mut last, mut seen) = (0, 0_u64);
-                    while !done.load(Ordering::Relaxed) {
+                    let mut over = false;
+                    while !over {
+                        over = done.load(Ordering::Relaxed);
                         let now = flags.load();
                         assert!(now.epoch >= last, "{} after {last}", now.epoch);
                         assert!(now.ready || now.read_new == Percent::ZERO, "{now:?}");

@@ -65,7 +65,7 @@ pub enum StoreError {
     Malformed {
         /// The file.
         path: PathBuf,
-        /// Where and why.
+        /// Where and why, without the keys that are listed there: this is shown to many.
         source: Box<dyn StdError + Send + Sync>,
         /// The kill that can be read in it all the same.
         kill: Option<Kill>,
@@ -79,6 +79,8 @@ pub enum StoreError {
         found: i64,
         /// What this release reads.
         expected: i64,
+        /// The kill that can be read in it all the same.
+        kill: Option<Kill>,
     },
     /// The file belongs to another entity.
     #[error("the flags file {} is of entity {found:?}, not {expected}: it was copied or renamed by mistake; restore the right one", .path.display())]
@@ -106,7 +108,7 @@ impl StoreError {
     #[must_use]
     pub const fn kill(&self) -> Option<&Kill> {
         match self {
-            StoreError::Malformed { kill, .. } => kill.as_ref(),
+            StoreError::Malformed { kill, .. } | StoreError::Format { kill, .. } => kill.as_ref(),
             _ => None,
         }
     }

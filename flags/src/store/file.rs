@@ -22,11 +22,14 @@
 //! 1. It is replaced whole: a temporary file in the same directory, synced, renamed over it, and
 //!    the directory synced. A crash leaves the old file or the new one.
 //! 2. Every other key above `[learnt]` is required, an unknown key is an error, and both name the key:
-//!    half a file never passes for a whole one. Of a wrong one that is TOML a kill is taken, nothing else.
+//!    half a file never passes for a whole one. Of a wrong one of this entity that is TOML, of another format
+//!    too, a kill is taken, nothing else. What is wrong is said without the keys that stand there.
 //! 3. The mode of the file is kept; comments are not.
 //!
 //! Not promised: two processes saving in the same instant. Each looks at the file before it
 //! replaces it, but nothing locks it in between. Give each instance its own directory.
+
+mod mistake;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -42,6 +45,8 @@ use serde::de::{Deserializer, Visitor};
 
 use super::{Kill, Learnt, Saved, Store, StoreError};
 use crate::{Entity, Exceptions, KeyList, Percent, Shares, Stage, Version};
+
+use mistake::Mistake;
 
 /// The format this release writes and reads.
 const FORMAT: i64 = 1;
@@ -95,18 +100,19 @@ impl FileStore {
                 format!("it is larger than {MAX_BYTES} bytes").into(),
             ));
         }
+        let mistaken = |error: toml::de::Error| malformed(Mistake::of(&error, text).into());
         // The format first: a file of another format would otherwise fail with an unknown key.
-        let head = toml::from_str::<Head>(text).map_err(|error| malformed(error.into()))?;
+        let head = toml::from_str::<Head>(text).map_err(mistaken)?;
         let found = head.format;
         if found != FORMAT {
-            let expected = FORMAT;
             return Err(StoreError::Format {
+                kill: self.kill_of(text),
                 path,
                 found,
-                expected,
+                expected: FORMAT,
             });
         }
-        let written: Written = toml::from_str(text).map_err(|error| malformed(error.into()))?;
+        let written: Written = toml::from_str(text).map_err(mistaken)?;
         if written.entity != self.entity.as_str() {
             return Err(StoreError::WrongEntity {
                 path,

@@ -127,7 +127,7 @@ fn a_bad_edit_of_a_list_changes_nothing_and_is_said_until_it_is_mended() {
     let before = flags.in_force();
     let long = format!("['{}']", "x".repeat(257));
     for (from, to, names, is_toml) in [
-        ("[\"8\"]", "[\"8\"", "TOML parse error", false),
+        ("[\"8\"]", "[\"8\"", "listings.toml", false),
         ("[\"8\"]", long.as_str(), "1 to 256", true),
         (
             "never_new.keys",
@@ -161,6 +161,91 @@ fn a_bad_edit_of_a_list_changes_nothing_and_is_said_until_it_is_mended() {
     assert!(flags.reload().expect("a good edit"));
     assert_eq!(listed(&flags, "8"), None);
     assert_eq!(listed(&flags, "9"), Some(Listed::NeverNew));
+}
+
+/// What is wrong with a file is said to everybody who sees a status; which keys it lists is not.
+#[test]
+fn a_broken_list_is_said_without_its_keys() {
+    let directory = TempDir::new().expect("a directory");
+    let store = FileStore::new(directory.path(), &listings());
+    let path = store.path();
+    let flags = Flags::open(listings(), store).expect("opens");
+    flags.learn(&epoch(2, Stage::DualWrite)).expect("saved");
+    flags
+        .set_always_new(list(&["canary-7", "other"]))
+        .expect("ready");
+    let good = fs::read_to_string(&path).expect("there");
+    let whole = "always_new.keys = [\"canary-7\", \"other\"]";
+    assert!(good.contains(whole), "{good}");
+    let long = format!("always_new.keys = [\"canary-7{}\"]", "x".repeat(257));
+    for (broken, why) in [
+        (
+            "always_new.keys = [\"canary-7\" \"other\"]",
+            "line 7, column 31, always_new.keys: missing comma between array elements",
+        ),
+        (
+            "always_new.keys = [\"canary-7\", \"other\"",
+            "line 9, column 1, never_new.keys: missing comma between array elements",
+        ),
+        (
+            "always_new.keys = [\"canary-7\", canary-7]",
+            "line 7, column 32, always_new.keys: string values must be quoted",
+        ),
+        (
+            "always_new.keys = [\"canary-7\", 70007]",
+            "line 7, column 32, always_new.keys: invalid type: integer, expected a string",
+        ),
+        (
+            "always_new.keys = [\"other\", 70007.5]",
+            "always_new.keys: invalid type: floating point, expected a string",
+        ),
+        (
+            &long,
+            "line 7, column 1, always_new: a listed text of 265 bytes: use 1 to 256",
+        ),
+        (
+            "always_new.keys = [\n  \"canary-7\",\n  \"other\"\n  \"third\",\n]",
+            "line 10, column 3: missing comma between array elements",
+        ),
+        (
+            "always_new.keys = [\n  \"other\",\n  canary-7 = \"canary-7\",\n]",
+            "line 9, column",
+        ),
+        (
+            "always_new.keys = \"canary-7, canary-7, expected \"",
+            "line 7, column 19, always_new.keys: invalid type: string, expected a sequence",
+        ),
+        (
+            "always_new = [\"canary-7\"]",
+            "line 7, column 15, always_new: invalid type: string, expected a sequence",
+        ),
+        (
+            "always_new = \"canary-7\"",
+            "always_new: invalid type: string, expected keys or routed_by, each a list",
+        ),
+        (
+            "always_new = { canary-7 = true }",
+            "unknown field, expected `keys` or `routed_by`",
+        ),
+        ("canary-7.keys = canary-7", "line 7, column"),
+    ] {
+        let bad = good.replace(whole, broken);
+        let bad = bad.replace("always_new.routed_by = []\n", "\n");
+        fs::write(&path, bad).expect("written");
+        let error = flags.reload().expect_err("refused");
+        let troubles = flags.troubles().join("\n");
+        assert!(troubles.contains(why), "{why}: {troubles}");
+        let mut said = format!("{troubles} {error} {error:?} {error:#?}");
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            said.push_str(&format!(" {error} {error:?}"));
+            cause = error.source();
+        }
+        for key in ["canary", "70007", "other"] {
+            assert!(!said.contains(key), "{key}: {said}");
+        }
+        assert_eq!(listed(&flags, "canary-7"), Some(Listed::AlwaysNew));
+    }
 }
 
 /// The application has renamed an operation, say, and the file still has the old name.
@@ -304,7 +389,10 @@ fn lists_and_percentages_are_whole_under_concurrent_changes() {
     thread::scope(|scope| {
         let reading = scope.spawn(|| {
             let mut last = 0;
-            while !done.load(Ordering::Relaxed) {
+            // Once more when it is over: on a busy machine this thread may begin after the changes.
+            let mut over = false;
+            while !over {
+                over = done.load(Ordering::Relaxed);
                 let now = flags.in_force();
                 assert!(now.snapshot.epoch >= last);
                 last = now.snapshot.epoch;

@@ -38,6 +38,7 @@ fn what_the_environment_sets_stands_above_the_file_and_above_calls() {
         "CHANGEOVER_LISTINGS_SAMPLE"
     );
     assert_eq!(refused(flags.clear_kill()), "CHANGEOVER_LISTINGS_KILL");
+    assert_eq!(refused(flags.clear_kill_now()), "CHANGEOVER_LISTINGS_KILL");
     store.edit(|saved| (saved.read_new, saved.sample) = (percent(30.0), percent(30.0)));
     flags.reload().expect("a good edit");
     assert_eq!(in_force(&flags), (percent(25.0), percent(2.0), true));

@@ -246,24 +246,44 @@ fn mistakes_name_the_file_the_key_and_the_remedy() {
         ("sample =", "sampel =", "unknown field `sampel`"),
         ("revision =", "revison =", "unknown field `revison`"),
         ("read_new = 12.5", "", "missing field `read_new`"),
-        ("read_new = 12.5", "read_new = 120", "read_new = 120"),
+        ("read_new = 12.5", "read_new = 120", "read_new: 120 is not"),
         ("read_new = 12.5", "read_new = 120", "0 to 100"),
         ("read_new = 12.5", "read_new = nan", "0 to 100"),
-        ("read_new = 12.5", "read_new = \"12\"", "invalid type"),
+        (
+            "read_new = 12.5",
+            "read_new = \"12\"",
+            "read_new: invalid type: string, expected f64",
+        ),
         ("\"dual-write\"", "\"dual\"", "unknown variant `dual`"),
-        ("format = 1", "format = 'one'", "format = 'one'"),
+        (
+            "format = 1",
+            "format = 'one'",
+            "format: invalid type: string, expected i64",
+        ),
         ("format = 1", "", "missing field `format`"),
-        ("always_new.keys", "always_new.key", "unknown field `key`"),
+        (
+            "always_new.keys",
+            "always_new.key",
+            "unknown field, expected `keys` or `routed_by`",
+        ),
         ("never_new.", "newer_new.", "unknown field `newer_new`"),
         ("never_new.keys = []", "never_new.keys = ['']", "1 to 256"),
         (
             "never_new.keys = []",
             "never_new.keys = [7]",
-            "invalid type",
+            "never_new.keys: invalid type: integer, expected a string",
         ),
         ("read_new = 50.0 }", "read = 50.0 }", "unknown field `read`"),
-        ("read_new = 50.0 }", "read_new = 50.001 }", "0 to 100"),
-        ("ready = true", "ready = true\nread_new", "TOML parse error"),
+        (
+            "read_new = 50.0 }",
+            "read_new = 50.001 }",
+            "operations.\"get\": 50.001 is",
+        ),
+        (
+            "ready = true",
+            "ready = true\nread_new",
+            "key with no value",
+        ),
     ] {
         let error = load_edited(from, to).expect_err(to);
         let text = chain(&error);
@@ -271,6 +291,8 @@ fn mistakes_name_the_file_the_key_and_the_remedy() {
         for part in [names, "listings.toml", "correct it"] {
             assert!(text.contains(part), "{part:?} is not in {text}");
         }
+        let missing = names.starts_with("missing");
+        assert!(missing != text.contains(": line "), "{text}");
     }
     let whole = load_edited("read_new = 12.5", "read_new = 25").expect("a whole number is fine");
     assert_eq!(whole.map(|s| s.read_new.ten_thousandths()), Some(2_500));
@@ -303,11 +325,13 @@ fn a_file_without_exceptions_is_whole() {
 fn a_file_of_another_entity_or_format_is_refused() {
     let error = load_edited("entity = \"listings\"", "entity = \"orders\"").expect_err("refused");
     assert!(matches!(error, StoreError::WrongEntity { .. }), "{error}");
+    assert_eq!(error.kill(), None, "it is not ours");
     let error = load_edited("format = 1", "format = 2\nnovelty = 1").expect_err("refused");
     assert!(
         matches!(error, StoreError::Format { found: 2, .. }),
         "{error}"
     );
+    assert_eq!(error.kill(), full().kill.as_ref());
 }
 
 #[test]
