@@ -40,8 +40,14 @@ impl Screen {
 
     /// A bar of so many rows.
     pub(crate) fn bar(&self, doing: &'static str, rows: u64) -> Bar {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::with_draw_target(Some(rows), ProgressDrawTarget::stderr());
+        let terminal = std::io::stderr().is_terminal();
+        self.bar_on(terminal.then(ProgressDrawTarget::stderr), doing, rows)
+    }
+
+    /// One that is drawn there, or, without a terminal, said in lines.
+    fn bar_on(&self, terminal: Option<ProgressDrawTarget>, doing: &'static str, rows: u64) -> Bar {
+        let bar = terminal.map(|terminal| {
+            let bar = ProgressBar::with_draw_target(Some(rows), terminal);
             if let Ok(style) = ProgressStyle::with_template(
                 "          {msg} [{bar:32}] {percent}%  {pos}/{len}  {per_sec}  {eta} left{prefix}",
             ) {
@@ -194,10 +200,17 @@ impl Bar {
 
     /// So many rows are done.
     pub(crate) fn at(&self, done: u64) {
+        let begins = self.first.get().is_none();
         let first = *self.first.get_or_init(|| done);
         if let Some(bar) = &self.bar {
             bar.set_length(self.rows.max(done));
-            return bar.set_position(done);
+            bar.set_position(done);
+            if begins {
+                // What was done before is no progress of this run, whose rate counts from here.
+                bar.reset_eta();
+                bar.tick();
+            }
+            return;
         }
         let Ok(mut said) = self.said.lock() else {
             return;
@@ -241,5 +254,131 @@ impl Drop for Bar {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use indicatif::TermLike;
+
+    use super::*;
+
+    /// A terminal that keeps what is written to it.
+    #[derive(Debug, Clone, Default)]
+    struct Paper(Arc<Mutex<Vec<String>>>);
+
+    impl Paper {
+        fn write(&self, text: &str) -> io::Result<()> {
+            let mut lines = self.0.lock().map_err(|_| io::ErrorKind::Other)?;
+            lines.extend((!text.trim().is_empty()).then(|| text.trim().to_owned()));
+            Ok(())
+        }
+
+        /// What was drawn last.
+        fn last(&self) -> String {
+            let lines = self.0.lock().expect("no test panics while it draws");
+            lines.last().cloned().unwrap_or_default()
+        }
+    }
+
+    impl TermLike for Paper {
+        fn width(&self) -> u16 {
+            200
+        }
+
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.write(text)
+        }
+
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.write(text)
+        }
+
+        fn clear_line(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A bar of so many rows, and what it is drawn on.
+    fn drawn(rows: u64) -> (Bar, Paper) {
+        let paper = Paper::default();
+        let terminal = ProgressDrawTarget::term_like(Box::new(paper.clone()));
+        let bar = Screen::new().bar_on(Some(terminal), "backfill", rows);
+        (bar, paper)
+    }
+
+    /// The rows per second that a line says.
+    fn rate(line: &str) -> f64 {
+        let words = line.split_whitespace();
+        let rate = words.filter_map(|word| word.strip_suffix("/s")).next();
+        let rate = rate.and_then(|rate| rate.replace(',', "").parse().ok());
+        rate.unwrap_or_else(|| panic!("no rate: {line}"))
+    }
+
+    const A_WHILE: Duration = Duration::from_millis(300);
+
+    #[test]
+    fn a_bar_on_a_terminal_shows_place_rate_time_left_lag_and_what_holds_it_back() {
+        let (bar, paper) = drawn(1_000);
+        bar.at(0);
+        std::thread::sleep(A_WHILE);
+        bar.at(100);
+        bar.dirty(7);
+        let line = paper.last();
+        assert!(line.starts_with("backfill [==="), "{line}");
+        assert!(line.contains("] 10%  100/1000  "), "{line}");
+        assert!(line.ends_with("s left, 7 keys dirty"), "{line}");
+        let most = 100.0 / A_WHILE.as_secs_f64();
+        assert!(rate(&line) > 0.0 && rate(&line) <= most * 1.01, "{line}");
+        bar.held(Some("paused".to_owned()));
+        let line = paper.last();
+        assert!(line.starts_with("backfill, held back: paused ["), "{line}");
+        bar.say("the file has changed");
+        bar.held(None);
+        bar.behind(Some("k"));
+        assert!(paper.last().ends_with(" left, behind key k"));
+        let lines = paper.0.lock().expect("no test panics while it draws");
+        assert!(lines.iter().any(|line| line == "the file has changed"));
+    }
+
+    #[test]
+    fn what_an_earlier_run_has_passed_is_no_part_of_the_rate() {
+        let (bar, paper) = drawn(6_000_000);
+        bar.at(3_000_000);
+        let line = paper.last();
+        assert!(line.contains("50%  3000000/6000000  "), "{line}");
+        assert!(rate(&line) < 1.0, "nothing is done yet: {line}");
+        std::thread::sleep(A_WHILE);
+        bar.at(3_000_100);
+        let line = paper.last();
+        let most = 100.0 / A_WHILE.as_secs_f64();
+        assert!(rate(&line) > 0.0 && rate(&line) <= most * 1.01, "{line}");
+        assert!(
+            line.ends_with("h left") || line.ends_with("d left"),
+            "{line}"
+        );
     }
 }

@@ -10,7 +10,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::failure::{ENVIRONMENT, Failure, HOLDS_NOT, USAGE};
-use super::which::{File, Which};
+use super::which::{File, Which, unless_interrupted};
 
 /// Copy keys again although nothing says that they are dirty
 ///
@@ -134,7 +134,14 @@ impl Repair {
         let keys: Vec<Key> = keys
             .map(|key| opened.key("KEY", key))
             .collect::<Result<_, _>>()?;
-        let report = opened.migration.repair(self.dry_run).run(&keys).await?;
+        let after = match self.dry_run {
+            true => "nothing was changed",
+            false => "what was repaired stays so: run it again for the rest",
+        };
+        let report = unless_interrupted(after, async {
+            Ok(opened.migration.repair(self.dry_run).run(&keys).await?)
+        })
+        .await?;
         let texts = |keys: &[Key]| keys.iter().map(Key::to_string).collect();
         let repaired = Repaired {
             entity: opened.name,

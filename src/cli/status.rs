@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::failure::Failure;
 use super::which::Which;
-use crate::config::Config;
+use crate::config::{Config, Watching, Work};
 
 /// The most held keys that are shown of an entity.
 const HELD: usize = 20;
@@ -32,7 +32,7 @@ pub(super) struct Status {
 #[derive(Debug, Serialize)]
 struct Standing {
     entities: Vec<Entity>,
-    /// What stops a backfill, as it reads now.
+    /// What holds work back, as it reads now.
     signals: Vec<Signal>,
 }
 
@@ -42,8 +42,36 @@ struct Signal {
     /// Its answer; none if there was none.
     value: Option<f64>,
     most: f64,
-    /// Why a backfill would be held back, in words.
+    /// Why its works would be held back, in words.
     holds: Option<String>,
+    /// What it holds back: `backfill`, `verify`, `drain`.
+    works: Vec<&'static str>,
+}
+
+/// The works that a signal can hold back: what each is called in an answer, and when it waits.
+const WORKS: [(Work, &str, &str); 3] = [
+    (Work::Backfill, "backfill", "backfills"),
+    (Work::Verify, "verify", "verifies"),
+    (Work::Drain, "drain", "drains"),
+];
+
+/// The names of what it holds back.
+fn held_by(watching: &Watching) -> Vec<&'static str> {
+    let works = WORKS
+        .iter()
+        .filter(|(work, ..)| watching.holds.contains(work));
+    works.map(|(_, name, _)| *name).collect()
+}
+
+/// The works of these names, as the subject of a sentence.
+fn subject(works: &[&str]) -> String {
+    let named = WORKS.iter().filter(|(_, name, _)| works.contains(name));
+    let mut many: Vec<&str> = named.map(|(_, _, many)| *many).collect();
+    let last = many.pop().unwrap_or_default();
+    match many.is_empty() {
+        true => last.to_owned(),
+        false => format!("{} and {last}", many.join(", ")),
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -146,7 +174,9 @@ impl fmt::Display for Standing {
         for signal in &self.signals {
             let Signal { name, most, .. } = signal;
             match (&signal.holds, signal.value) {
-                (Some(why), _) => writeln!(f, "signal {name} {why}: backfills wait")?,
+                (Some(why), _) => {
+                    writeln!(f, "signal {name} {why}: {} wait", subject(&signal.works))?;
+                }
                 (None, Some(value)) => writeln!(f, "signal {name} is {value}, of {most} at most")?,
                 (None, None) => {}
             }
@@ -187,11 +217,14 @@ impl Status {
 async fn signals(config: &Config) -> Result<Vec<Signal>, Failure> {
     let signals = config.signals()?;
     signals.read_once().await;
-    let told = signals.states().into_iter().map(|state| Signal {
+    // They are in the order of the file.
+    let told = signals.states().into_iter().zip(&config.pace.signal);
+    let told = told.map(|(state, watching)| Signal {
         name: state.name.to_string(),
         value: state.value,
         most: state.limit.most,
         holds: state.holds.map(|why| why.to_string()),
+        works: held_by(watching),
     });
     Ok(told.collect())
 }

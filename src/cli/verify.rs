@@ -1,6 +1,7 @@
 //! `changeover verify`.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -149,12 +150,19 @@ impl Verify {
         let mut at = tokio::time::interval(every);
         at.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut last = None;
+        // Listened to all the while: between two looks as well as during one.
+        let mut interrupted = pin!(interrupted());
         loop {
-            tokio::select! {
-                _ = at.tick() => {}
-                () = interrupted() => break,
-            }
-            match self.once(&opened).await {
+            let verified = async {
+                at.tick().await;
+                self.once(&opened).await
+            };
+            let verified = tokio::select! {
+                biased;
+                () = &mut interrupted => break,
+                verified = verified => verified,
+            };
+            match verified {
                 Ok(verified) => {
                     verified.say(self.which.file.json)?;
                     last = Some(verified.judged());

@@ -147,25 +147,30 @@ mod scenario {
         let migration = stand.open(MAPPING).await.unwrap().with_patience(patience);
         let held = Held::on(&stand.legacy, "UPDATE parts SET label = 'x' WHERE id = 10").await;
         let installing = tokio::spawn(async move { migration.install().await.map(|()| migration) });
-        let mut longest = Duration::ZERO;
         if postgres {
             // `items` is locked by then, and `parts` is waited for.
-            let writing = Instant::now();
-            while writing.elapsed() < Duration::from_secs(2) {
+            let (mut waited, writing) = (Vec::new(), Instant::now());
+            while writing.elapsed() < Duration::from_secs(4) {
                 let started = Instant::now();
                 stand
                     .legacy
                     .run("UPDATE items SET name = 'y' WHERE id = 2")
                     .await;
-                longest = longest.max(started.elapsed());
+                waited.push(started.elapsed());
             }
+            waited.sort_unstable();
+            let &[.., second, longest] = waited.as_slice() else {
+                panic!("no two writes in four seconds: {waited:?}");
+            };
             assert!(
                 longest > Duration::from_millis(30),
                 "the installation never stood in the way: {longest:?}"
             );
+            // It stands in the way at each of its tries; one write alone the machine may have held up.
             assert!(
-                longest < patience.lock_timeout + Duration::from_millis(700),
-                "a writer waited {longest:?}"
+                second < patience.lock_timeout + Duration::from_millis(700)
+                    && longest < Duration::from_secs(3),
+                "writers waited {second:?} and {longest:?}"
             );
         }
         assert!(!installing.is_finished());

@@ -103,6 +103,8 @@ async fn promised_and_not(url: &str) {
     );
     quiet(&notes, &ledger).await;
     at_once(&notes, &ledger).await;
+    // Whatever the dice of the callers say, of one write at least nobody knows.
+    ledger.append(&notes, 0, true).await;
     killed(&notes, &ledger, &mut keeper, seed).await;
     frozen(&notes, &ledger, &keeper).await;
     let drained = notes.handle.close_and_wait(Duration::from_secs(30)).await;
@@ -172,18 +174,22 @@ async fn killed(notes: &Notes, ledger: &Ledger, keeper: &mut Keeper, seed: u64) 
 /// more than the follower's time.
 async fn frozen(notes: &Notes, ledger: &Ledger, keeper: &Keeper) {
     keeper.freeze();
+    let mut took = Vec::new();
     for id in 200..240 {
         let one = Instant::now();
         ledger.append(notes, id, false).await;
         ledger.read(notes, id).await;
-        assert!(one.elapsed() < COPY_TIME, "{:?}", one.elapsed());
+        took.push(one.elapsed());
     }
+    all_but_one_are_quick(took);
     // Ten of them are not pinned: they are asked for, and then asked for at legacy.
+    let mut took = Vec::new();
     for id in 100..110 {
         let one = Instant::now();
         ledger.read(notes, id).await;
-        assert!(one.elapsed() < COPY_TIME, "{:?}", one.elapsed());
+        took.push(one.elapsed());
     }
+    all_but_one_are_quick(took);
     // Until the replays under way are given up. What they sent may arrive all the same, and after
     // what is written now.
     tokio::time::sleep(COPY_TIME).await;
@@ -192,6 +198,12 @@ async fn frozen(notes: &Notes, ledger: &Ledger, keeper: &Keeper) {
         ledger.append(notes, id, false).await;
         ledger.read(notes, id).await;
     }
+}
+
+/// One may have been held up by a busy machine. Callers who wait for the service are held up again and again.
+fn all_but_one_are_quick(mut took: Vec<Duration>) {
+    took.sort_unstable();
+    assert!(took[took.len() - 2] < COPY_TIME, "{took:?}");
 }
 
 async fn acknowledged_is_kept(tables: &Plain, ledger: &Ledger) {
@@ -230,7 +242,9 @@ fn counted(notes: &Notes, ledger: &Ledger, folder: &Path) {
 /// The service misses what was left, nothing brings it after, and an instance that has not seen
 /// the writes reads it there: best effort. Comparing finds it.
 async fn not_promised(tables: &Plain, folder: &Path) {
-    let restarted = Notes::over(tables, folder.to_owned());
+    // It is never late: each read is one of the service.
+    let times = [Duration::from_secs(10); 2];
+    let restarted = Notes::waiting(tables, folder.to_owned(), times);
     let mut stale = 0;
     for id in 0..KEYS {
         let read = restarted.call(Call::Read(id)).await.unwrap();

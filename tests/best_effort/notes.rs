@@ -87,6 +87,16 @@ pub async fn body(tables: &Plain, id: i64) -> Option<String> {
 
 impl Notes {
     pub fn over(tables: &Plain, folder: PathBuf) -> Notes {
+        let times = [200, 500].map(Duration::from_millis);
+        Notes::waiting(tables, folder, times)
+    }
+
+    /// One that waits so long for an answer of the keeper, and for a comparison.
+    pub fn waiting(
+        tables: &Plain,
+        folder: PathBuf,
+        [follower_time, shadow_time]: [Duration; 2],
+    ) -> Notes {
         let flags = Flags::memory(Entity::new("notes").unwrap());
         // No worker: the application says itself that the two services start out equal.
         flags.learn(&Epoch::READY).unwrap();
@@ -126,8 +136,8 @@ impl Notes {
             .operations(["read", "append"])
             .limits(Limits {
                 copy_time: COPY_TIME,
-                follower_time: Duration::from_millis(200),
-                shadow_time: Duration::from_millis(500),
+                follower_time,
+                shadow_time,
                 second_look_after: Duration::from_millis(50),
                 sweep_every: Duration::from_millis(50),
                 ..Limits::default()

@@ -1,6 +1,7 @@
 //! A COMMIT whose answer is lost, or that is lost itself, on either side.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use changeover::flags::Percent;
 use changeover::worker::copy::CopySource;
@@ -24,6 +25,9 @@ on_networks!(
     a_lost_mark_costs_a_copy_of_nothing,
     a_backfill_ends_under_lost_answers,
 );
+
+/// How long an application may take to connect again. Its server is never away here.
+const RECONNECTED: Duration = Duration::from_secs(30);
 
 /// A marketplace whose worker reaches one of the databases through a faulty network.
 async fn through(topology: Topology, side: &str) -> (Market, Migration, FaultProxy) {
@@ -144,7 +148,7 @@ mod scenario {
         let (market, migration, _network) = through(topology, "new").await;
         let (proxy, url) = FaultProxy::before(&market.legacy_url).await;
         for (fault, arrives) in [(Fault::LoseCommitAnswer, true), (Fault::LoseCommit, false)] {
-            let application = Plain::patient(&url, 1).await;
+            let application = Plain::few(&url, 1, RECONNECTED).await;
             on_pool!(&application, |pool| {
                 let mut transaction = pool.begin().await.unwrap();
                 sqlx::query("UPDATE listings SET stock = stock + 1000 WHERE id = 2")
@@ -171,7 +175,8 @@ mod scenario {
         let (mut market, migration, _network) = through(topology, "new").await;
         assert!(verify(&migration).await.clean());
         let (proxy, url) = FaultProxy::before(&market.legacy_url).await;
-        let direct = std::mem::replace(&mut market.legacy, Plain::patient(&url, 2).await);
+        let through = Plain::few(&url, 2, RECONNECTED).await;
+        let direct = std::mem::replace(&mut market.legacy, through);
         let instance = Instance::of(&market, false).await;
         instance
             .wiring

@@ -116,6 +116,7 @@ async fn killed_thrice(mut supervisor: Supervisor, steps: &[&str]) -> Verdict {
     for _ in 0..3 {
         let app = supervisor.start(0);
         supervisor.while_running_unscaled(300..500).await;
+        supervisor.until_acknowledged(100).await;
         if let Some(sql) = steps.next() {
             supervisor.market.legacy.run(sql).await;
             tokio::time::sleep(Duration::from_millis(300)).await;
@@ -125,6 +126,7 @@ async fn killed_thrice(mut supervisor: Supervisor, steps: &[&str]) -> Verdict {
     }
     let app = supervisor.start(0);
     supervisor.while_running_unscaled(300..500).await;
+    supervisor.until_acknowledged(100).await;
     block_in_place(|| app.end());
     supervisor.judge().await
 }

@@ -29,6 +29,10 @@ on_mariadb!(
     an_image_read_inside_the_write_is_found,
 );
 
+/// How many sleep in the database, while they are asked for a version.
+const ASLEEP: &str = "SELECT count(*) || '' FROM information_schema.processlist \
+    WHERE db = database() AND state = 'User sleep'";
+
 /// A write between MariaDB's reads of a version and of its image.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_that_is_newer_than_its_version_is_found() {
@@ -43,10 +47,13 @@ async fn an_image_that_is_newer_than_its_version_is_found() {
         let began = Instant::now();
         let key: [Key; 1] = ["1".into()];
         let (copy, ()) = tokio::join!(slow.copier().authority().read(&key), async {
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            while market.legacy.text(ASLEEP).await == "0" {
+                assert!(began.elapsed() < Duration::from_secs(30), "it never slept");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
             write("after").await;
         });
-        assert!(began.elapsed() > Duration::from_secs(1), "it was not slow");
+        assert!(began.elapsed() > Duration::from_secs(3), "it was not slow");
         let follower = migration.copier().follower();
         follower.apply(&copy.unwrap(), None).await.unwrap();
         let title = "SELECT title FROM service_listings WHERE legacy_id = 1";

@@ -129,7 +129,7 @@ const SNAPSHOT: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT";
 /// Between MariaDB's versions and its images there is time for a write.
 pub fn slow_versions(sql: &str) -> String {
     match sql.starts_with("SELECT r.key, (SELECT e.incarnation") {
-        true => sql.replacen(" FROM (SELECT j.c0", ", SLEEP(1) FROM (SELECT j.c0", 1),
+        true => sql.replacen(" FROM (SELECT j.c0", ", SLEEP(3) FROM (SELECT j.c0", 1),
         false => sql.to_owned(),
     }
 }

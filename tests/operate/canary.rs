@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use changeover::flags::Percent;
+use changeover::flags::{KeyList, Percent};
 use changeover::shadow::Redaction;
 use changeover::worker::verify::VerifyOptions;
 use tempfile::TempDir;
 
 use super::client::{Server, TOKEN};
 use super::router::{CHANGES, console};
-use super::{FORGED, LEGACY, ramped_showing};
+use super::{FORGED, LEGACY, ramped, ramped_showing};
 use crate::layer::shop::Call;
 
 /// Looks at every page, with differences in every place that keeps them.
@@ -84,4 +84,48 @@ async fn no_answer_shows_a_value_of_the_application() {
     let shown = Redaction::new().show("title").show("*.title");
     let heard = everything_that_is_answered(shown).await;
     assert!(holds(&heard, LEGACY) && holds(&heard, FORGED), "{heard:?}");
+}
+
+/// A slip in a list is said to everybody who reaches the console, and what is listed is not.
+#[tokio::test]
+async fn a_broken_flags_file_shows_no_listed_key() {
+    const LISTED: &str = "canary-of-a-list";
+    let folder = TempDir::new().unwrap();
+    let (_market, instance) = ramped(folder.path()).await;
+    let flags = instance.wiring.flags();
+    let list = KeyList::of_keys(["another", LISTED]).unwrap();
+    flags.set_always_new(list).unwrap();
+    let server = Server::of(console(&instance).token(TOKEN)).await;
+    let file = folder.path().join("listings.toml");
+    let good = std::fs::read_to_string(&file).unwrap();
+    let long = format!("[\"{LISTED}{}\"]", "x".repeat(300));
+    for broken in [
+        &format!("[\"another\" \"{LISTED}\"]"),
+        &format!("[\"{LISTED}\", 7]"),
+        &format!("[\n  \"another\",\n  {LISTED},\n]"),
+        &format!("\"{LISTED}\""),
+        &long,
+    ] {
+        let bad = good.replace(&format!("[\"another\", \"{LISTED}\"]"), broken);
+        assert_ne!(bad, good);
+        std::fs::write(&file, bad).unwrap();
+        flags.reload().unwrap_err();
+        let all = server.get("/status").await.json();
+        let one = server.get("/entities/listings").await.json();
+        let killed = server.post("/entities/listings/kill", "").await.changed();
+        for status in [&all[0], &one, &killed] {
+            let trouble = status["troubles"][0].as_str().unwrap_or_default();
+            let says = trouble.contains("listings.toml") && trouble.contains("line ");
+            assert!(says, "{status}");
+        }
+    }
+    let heard = server.heard();
+    let shows = |text: &String| text.contains(LISTED);
+    assert!(!heard.iter().any(shows), "{heard:?}");
+    // Whoever knows the token is shown it: the canary was there.
+    let token = format!("authorization: Bearer {TOKEN}");
+    let lists = server
+        .ask("GET", "/entities/listings/lists", &[&token], "")
+        .await;
+    assert!(shows(&lists.body), "{lists:?}");
 }

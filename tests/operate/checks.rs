@@ -8,6 +8,7 @@ use changeover::worker::migration::Migration;
 
 use super::command::forge;
 use crate::protocol::market::{Engine, Market, Plain, Topology, backfill, drain};
+use crate::support::postgres::Postgres;
 
 /// What each check says: `clean`, or what it found, or why it could not.
 async fn said(checks: &Checks) -> BTreeMap<String, String> {
@@ -170,6 +171,33 @@ async fn built_in_checks_find_what_they_name_and_nothing_else(topology: Topology
         market.new.run(&front).await;
         assert_eq!(unclean(&migration).await, orphan);
     }
+}
+
+/// Whether a key of another count lags is asked for that key: a walk through all dirty keys for each page that
+/// has one would be hours where many are dirty.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_counts_walk_through_no_dirty_keys() {
+    // Its own: the shared one is asked by others.
+    let server = Postgres::start();
+    for side in ["legacy", "new"] {
+        server.create_database(side).await;
+    }
+    let urls = (server.url("legacy"), server.url("new"));
+    let market = Market::on(Topology::PostgresTwoDatabases, urls.0, urls.1, None).await;
+    market.fill(1_200).await;
+    let migration = market.installed().await;
+    backfill(&migration).await;
+    let late =
+        "UPDATE listings SET stock = stock + 1; DELETE FROM photos WHERE listing_id % 100 = 0";
+    market.legacy.run(late).await;
+    let log = "ALTER DATABASE legacy SET log_statement = 'all'";
+    market.legacy.run(log).await;
+    assert_eq!(unclean(&migration).await, map([]));
+    let asked = || server.log().matches(", state, reason FROM").count();
+    assert!(server.log().contains("changeover_key"), "nothing is logged");
+    assert_eq!(asked(), 0);
+    drain(&market.open().await).await;
+    assert!(asked() > 2, "that is how they are asked for");
 }
 
 const UNKEPT: &str = r#"

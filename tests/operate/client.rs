@@ -2,12 +2,15 @@
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use changeover::router::Console;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+
+use crate::support::server::PATIENCE;
 
 /// The operators' secret.
 pub const TOKEN: &str = "6d5f4b0c1a9e8d7c6b5a49382716f5e4";
@@ -86,6 +89,19 @@ impl Server {
 
     pub async fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, &[], "").await
+    }
+
+    /// What is said of the listings, as soon as it says that so many keys are dirty: that is asked once a second.
+    pub async fn lagging(&self, dirty: u64) -> Value {
+        let began = Instant::now();
+        loop {
+            let status = self.get("/entities/listings").await.json();
+            if status["lag"]["dirty"] == dirty {
+                return status;
+            }
+            assert!(began.elapsed() < PATIENCE, "{status}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// A change by somebody who knows the token.

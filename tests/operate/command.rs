@@ -97,7 +97,7 @@ impl Desk {
     /// Begins a slow backfill and answers it when some pages have passed.
     pub async fn slow_backfill(&self, options: &str) -> Child {
         let before = self.status().await["backfill_passed"].as_u64();
-        let child = self.begin(&format!("backfill --rate 40 {options}"));
+        let child = self.begin(&format!("backfill --rate 10 {options}"));
         for _ in 0..2_000 {
             if self.status().await["backfill_passed"].as_u64() > before {
                 return child;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::io::{BufReader, Lines};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStderr};
 
 use crate::support::{server::PATIENCE, watchdog};
@@ -36,5 +36,47 @@ pub async fn until_said(
             Ok(Some(line)) => before.push(line),
             ended => panic!("it only said {before:#?}: {ended:?}"),
         }
+    }
+}
+
+/// What a verb says on stderr, all of it kept.
+pub struct Said {
+    lines: Lines<BufReader<ChildStderr>>,
+    text: String,
+}
+
+impl Said {
+    pub fn of(child: &mut Child) -> Said {
+        let err = child.stderr.take().unwrap();
+        Said {
+            lines: BufReader::new(err).lines(),
+            text: String::new(),
+        }
+    }
+
+    /// Reads on until a line has these words.
+    pub async fn until(&mut self, words: &str) {
+        loop {
+            let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await;
+            match line.map(Result::unwrap) {
+                Ok(Some(line)) => {
+                    self.text += &line;
+                    self.text.push('\n');
+                    if line.contains(words) {
+                        return;
+                    }
+                }
+                ended => panic!("not {words:?} ({ended:?}), but only:\n{}", self.text),
+            }
+        }
+    }
+
+    /// Reads on to its end, and answers all of it.
+    pub async fn rest(mut self) -> String {
+        while let Some(line) = self.lines.next_line().await.unwrap() {
+            self.text += &line;
+            self.text.push('\n');
+        }
+        self.text
     }
 }

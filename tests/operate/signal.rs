@@ -5,6 +5,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use changeover::flags::{Entity, Flags};
+
+use super::file::Hanging;
 use super::{FORGED, LEGACY, ramped};
 use crate::support::watchdog;
 
@@ -41,18 +44,44 @@ async fn application() {
     }
 }
 
+/// The same with two entities, of which the first has its flags on a disk that hangs.
+#[test]
+#[ignore = "a process, not a test: `cargo test --test integration operate::signal` sends it signals"]
+fn application_on_a_disk_that_hangs() {
+    if std::env::var_os(CHILD).is_none() {
+        return;
+    }
+    let disk = Hanging::default();
+    let first = Flags::open(Entity::new("listings").unwrap(), disk.clone()).unwrap();
+    let second = Flags::memory(Entity::new("orders").unwrap());
+    disk.hang(true);
+    changeover::signal::kill_switch([first.clone(), second.clone()]).unwrap();
+    println!("@ready");
+    for order in std::io::stdin().lines() {
+        match order.unwrap().as_str() {
+            "killed" => println!("@{} {}", first.load().kill, second.load().kill),
+            "stored" => println!("@{}", disk.kept().kill.is_some()),
+            "answer" => {
+                disk.hang(false);
+                println!("@it does");
+            }
+            other => panic!("no such order: {other}"),
+        }
+    }
+}
+
 struct Application {
     process: Child,
     said: Receiver<String>,
 }
 
 impl Application {
-    fn start() -> Application {
+    fn start(name: &str) -> Application {
         let (_, path) = module_path!().split_once("::").unwrap();
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
-                &format!("{path}::application"),
+                &format!("{path}::{name}"),
                 "--ignored",
                 "--nocapture",
             ])
@@ -119,7 +148,7 @@ impl Drop for Application {
 
 #[test]
 fn a_signal_throws_the_kill_switch_of_a_stuck_process_and_another_clears_it() {
-    let mut application = Application::start();
+    let mut application = Application::start("application");
     assert_eq!(application.ask("read"), FORGED);
     for _ in 0..3 {
         application.signal("USR1");
@@ -136,4 +165,20 @@ fn a_signal_throws_the_kill_switch_of_a_stuck_process_and_another_clears_it() {
         assert_eq!(application.ask("read"), FORGED, "back to the percentage");
         application.becomes("stored", "false");
     }
+}
+
+#[test]
+fn signals_are_obeyed_for_all_entities_while_the_disk_of_one_hangs() {
+    let mut application = Application::start("application_on_a_disk_that_hangs");
+    for (name, both) in [
+        ("USR1", "true true"),
+        ("USR2", "false false"),
+        ("USR1", "true true"),
+    ] {
+        application.signal(name);
+        application.becomes("killed", both);
+        assert_eq!(application.ask("stored"), "false");
+    }
+    assert_eq!(application.ask("answer"), "it does");
+    application.becomes("stored", "true");
 }

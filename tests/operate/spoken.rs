@@ -272,6 +272,7 @@ async fn what_goes_on_for_ever_ends_without_its_database() {
     let mut reports = BufReader::new(verifying.stdout.take().unwrap()).lines();
     let first = reports.next_line().await.unwrap().unwrap();
     assert!(first.contains("\"clean\":true"), "{first}");
+    listening(&following).await;
     tokio::task::block_in_place(|| server.kill9());
     for (child, words) in [
         (&mut following, "trying again"),

@@ -342,7 +342,8 @@ async fn two_revisions_raised_at_once_share_no_incarnation() {
     let three = market.open_with(Market::mapping(&revision(3))).await;
     let again = Patience {
         tries: 2,
-        pause: Duration::from_secs(4),
+        // It rests for a part of this, a fifth at least: for long enough that the other one ends before.
+        pause: Duration::from_secs(15),
         ..ONE_TRY
     };
     let copy = holding(&market.new_url, COPY).await;

@@ -12,6 +12,7 @@ use changeover::worker::sum::Span;
 use changeover::worker::verify::Class;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
+use tokio::sync::Notify;
 
 use super::lifecycle::everywhere_and_on_pairs;
 use super::market::{Engine, Market, Topology, backfill, drain};
@@ -395,14 +396,28 @@ mod scenario {
         };
         let (mut interrupted, mut next) = (0, 401);
         for turn in 0..200 {
-            let sweep = migration.backfill(options(&mut random));
-            let within = Duration::from_micros(random.random_range(0..5_000 << (turn % 7)));
-            let swept = tokio::time::timeout(within, sweep.run(|_| ())).await;
+            let mut options = options(&mut random);
+            let mut within = Duration::from_micros(random.random_range(0..5_000 << (turn % 7)));
+            if turn == 0 {
+                // Once for certain, after its first page.
+                (options.page, options.workers, within) = (1, 1, Duration::from_secs(60));
+            }
+            let (sweep, passed) = (migration.backfill(options), Notify::new());
+            let run = sweep.run(|at| {
+                if turn == 0 && at.passed > 0 {
+                    passed.notify_one();
+                }
+            });
+            let swept = tokio::select! {
+                biased;
+                () = passed.notified() => None,
+                swept = tokio::time::timeout(within, run) => swept.ok(),
+            };
             let cursor = migration.copier().follower().cursor().await.unwrap();
             if cursor.done {
                 break;
             }
-            interrupted += u32::from(swept.is_err() && cursor.loading);
+            interrupted += u32::from(swept.is_none() && cursor.loading);
             let id = random.random_range(1..=400);
             let write = match random.random_range(0..3) {
                 0 => format!("UPDATE things SET title = 'at {next}' WHERE id = {id}"),

@@ -144,11 +144,11 @@ async fn a_raise_waits_for_writers_in_flight() {
         .unwrap();
     let later = MAPPING.replace("revision = 1", "revision = 2");
     let later = market.open_with(Market::mapping(&later)).await;
-    let later = later.with_patience(Patience {
+    let hasty = later.clone().with_patience(Patience {
         tries: 1,
         ..Patience::default()
     });
-    let waited = later.raise_revision().await.unwrap_err();
+    let waited = hasty.raise_revision().await.unwrap_err();
     let source = std::error::Error::source(&waited).unwrap().to_string();
     assert!(source.contains("to end it: KILL"), "{waited}: {source}");
     // Until the raise is done, stamps are of the incarnation that the follower no longer takes.
@@ -184,10 +184,10 @@ async fn the_base_is_lifted_when_all_triggers_are_there() {
     let later = MAPPING.replace("revision = 1", "revision = 2");
     // Each attempt takes an incarnation of its own: the raise 1, then 2, and the installation 3.
     for (again, below) in [(false, "0"), (true, "2")] {
-        let held = market.open_with(Market::mapping(&later)).await;
-        let held = held.with_patience(once);
+        let patient = market.open_with(Market::mapping(&later)).await;
+        let held = patient.clone().with_patience(once);
         if again {
-            held.uninstall().await.unwrap();
+            patient.uninstall().await.unwrap();
             market
                 .new
                 .run("DELETE FROM pictures; DELETE FROM variants; DELETE FROM service_listings; DELETE FROM addresses")
@@ -209,8 +209,8 @@ async fn the_base_is_lifted_when_all_triggers_are_there() {
         assert_eq!(market.legacy.text(newest).await, below, "again: {again}");
         reader.execute("COMMIT").await.unwrap();
         match again {
-            false => held.raise_revision().await.map(drop),
-            true => held.install().await.map(drop),
+            false => patient.raise_revision().await.map(drop),
+            true => patient.install().await.map(drop),
         }
         .unwrap();
     }

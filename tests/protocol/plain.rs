@@ -140,15 +140,19 @@ impl Plain {
     /// At most so many connections, opened when they are asked for, and for not longer than a moment: a
     /// server may be away.
     pub async fn patient(url: &str, connections: u32) -> Plain {
-        const MOMENT: Duration = Duration::from_millis(500);
+        Plain::few(url, connections, Duration::from_millis(500)).await
+    }
+
+    /// At most so many connections, opened when they are asked for, and waited for no longer.
+    pub async fn few(url: &str, connections: u32, within: Duration) -> Plain {
         if url.starts_with("sqlite:") {
             Plain::open(url).await
         } else if url.starts_with("mysql:") {
             let pool = mariadb().max_connections(connections);
-            Plain::Mariadb(pool.acquire_timeout(MOMENT).connect_lazy(url).unwrap())
+            Plain::Mariadb(pool.acquire_timeout(within).connect_lazy(url).unwrap())
         } else {
             let pool = PgPoolOptions::new().max_connections(connections);
-            Plain::Postgres(pool.acquire_timeout(MOMENT).connect_lazy(url).unwrap())
+            Plain::Postgres(pool.acquire_timeout(within).connect_lazy(url).unwrap())
         }
     }
 

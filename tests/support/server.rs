@@ -1,11 +1,13 @@
 //! What private servers of every kind share: the user they run as, a folder, a port, patience.
 
 use std::{
+    collections::BTreeSet,
     env, fs,
     net::TcpListener,
     os::unix::fs::{MetadataExt as _, chown},
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -77,11 +79,13 @@ pub fn run(command: &mut Command) -> Result<(), String> {
 }
 
 /// A free port below the range from which the kernel takes the near ends of connections: the port
-/// must still be free when a killed server comes back to it.
+/// must still be free when a killed server comes back to it. None is given twice: its server may be away.
 pub fn free_port() -> Result<u16, String> {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     (0..1000)
         .map(|_| rand::random_range(15_000..32_000))
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok() && given.insert(*port))
         .ok_or_else(|| "no free port on 127.0.0.1".to_owned())
 }
 
