@@ -1,5 +1,6 @@
 //! `changeover status`.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use changeover_flags::{Epoch, Version};
@@ -11,7 +12,7 @@ use serde::Serialize;
 
 use super::failure::Failure;
 use super::which::Which;
-use crate::config::{Config, Watching, Work};
+use crate::config::{Config, Work};
 
 /// The most held keys that are shown of an entity.
 const HELD: usize = 20;
@@ -45,28 +46,17 @@ struct Signal {
     /// Why its works would be held back, in words.
     holds: Option<String>,
     /// What it holds back: `backfill`, `verify`, `drain`.
-    works: Vec<&'static str>,
+    works: BTreeSet<Work>,
 }
 
-/// The works that a signal can hold back: what each is called in an answer, and when it waits.
-const WORKS: [(Work, &str, &str); 3] = [
-    (Work::Backfill, "backfill", "backfills"),
-    (Work::Verify, "verify", "verifies"),
-    (Work::Drain, "drain", "drains"),
-];
-
-/// The names of what it holds back.
-fn held_by(watching: &Watching) -> Vec<&'static str> {
-    let works = WORKS
-        .iter()
-        .filter(|(work, ..)| watching.holds.contains(work));
-    works.map(|(_, name, _)| *name).collect()
-}
-
-/// The works of these names, as the subject of a sentence.
-fn subject(works: &[&str]) -> String {
-    let named = WORKS.iter().filter(|(_, name, _)| works.contains(name));
-    let mut many: Vec<&str> = named.map(|(_, _, many)| *many).collect();
+/// These works, as the subject of a sentence.
+fn subject(works: &BTreeSet<Work>) -> String {
+    let many = |work: &Work| match work {
+        Work::Backfill => "backfills",
+        Work::Verify => "verifies",
+        Work::Drain => "drains",
+    };
+    let mut many: Vec<&str> = works.iter().map(many).collect();
     let last = many.pop().unwrap_or_default();
     match many.is_empty() {
         true => last.to_owned(),
@@ -224,7 +214,7 @@ async fn signals(config: &Config) -> Result<Vec<Signal>, Failure> {
         value: state.value,
         most: state.limit.most,
         holds: state.holds.map(|why| why.to_string()),
-        works: held_by(watching),
+        works: watching.holds.clone(),
     });
     Ok(told.collect())
 }

@@ -9,7 +9,7 @@ use changeover_sync_worker::dialect::session::Database;
 use changeover_sync_worker::pace::{
     BytesPerSecond, Duty, Limit, Pacing, Reason, RowsPerSecond, Signals,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{BadConfig, CannotOpen, Config, Side};
 
@@ -47,7 +47,7 @@ pub struct Watching {
     pub at: Option<Side>,
     /// What it holds back.
     #[serde(default = "holds")]
-    pub holds: Vec<Work>,
+    pub holds: BTreeSet<Work>,
     /// The most it may answer.
     pub most: f64,
     /// How old the last answer may be: older counts as too much. More than `every_ms`.
@@ -59,7 +59,7 @@ pub struct Watching {
 }
 
 /// Work that a signal can hold back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Work {
     /// Copying history.
@@ -84,8 +84,8 @@ pub(super) fn is_duty(percent: Option<u8>) -> bool {
     percent.is_none_or(|percent| Duty::percent(percent).is_some())
 }
 
-fn holds() -> Vec<Work> {
-    vec![Work::Backfill, Work::Verify]
+fn holds() -> BTreeSet<Work> {
+    BTreeSet::from([Work::Backfill, Work::Verify])
 }
 
 const fn older_than_seconds() -> u64 {

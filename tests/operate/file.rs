@@ -103,17 +103,23 @@ async fn a_bad_edit_shows_in_the_metrics_until_it_is_mended() {
     }
 }
 
-/// The databases answer and the disk of the flags does not, with something unsaved: what is learnt is in
-/// force, and the only thread of the runtime goes on.
-#[tokio::test]
-async fn a_stage_is_learnt_while_the_disk_of_the_flags_hangs() {
+/// History is copied, and the flags are on such a disk.
+async fn on_a_disk_that_may_hang() -> (Market, Hanging, Flags, Wiring) {
     let market = Market::start(Topology::SqliteTwoFiles).await;
     market.fill(4).await;
     let migration = market.installed().await;
     backfill(&migration).await;
     let disk = Hanging::default();
     let flags = Flags::open(Market::entity(), disk.clone()).unwrap();
-    let wiring = Wiring::new(migration.clone(), flags.clone()).await.unwrap();
+    let wiring = Wiring::new(migration, flags.clone()).await.unwrap();
+    (market, disk, flags, wiring)
+}
+
+/// The databases answer and the disk of the flags does not, with something unsaved: what is learnt is in
+/// force, and the only thread of the runtime goes on.
+#[tokio::test]
+async fn a_stage_is_learnt_while_the_disk_of_the_flags_hangs() {
+    let (_market, disk, flags, wiring) = on_a_disk_that_may_hang().await;
     let kept = || disk.kept().learnt.map(|kept| (kept.stage, kept.ready));
     let at_start = Some((Stage::DualWrite, false));
     assert_eq!(kept(), at_start, "what is learnt at the start is stored");
@@ -126,11 +132,11 @@ async fn a_stage_is_learnt_while_the_disk_of_the_flags_hangs() {
     tokio::time::sleep(5 * EVERY).await;
     wiring.verify(VerifyOptions::default()).await.unwrap();
     assert!(flags.load().ready, "verified");
-    migration.stop_copying().await.unwrap();
+    wiring.migration().stop_copying().await.unwrap();
     let stage = || flags.load().stage;
     until("a watch has learnt", || stage() == Stage::Legacy).await;
     watching.abort();
-    migration.start_copying().await.unwrap();
+    wiring.migration().start_copying().await.unwrap();
     let learning = tokio::time::timeout(Duration::from_secs(1), wiring.learn()).await;
     assert!(learning.is_err(), "it says when it is stored");
     assert_eq!(stage(), Stage::DualWrite, "and it has learnt");
@@ -146,13 +152,7 @@ async fn a_stage_is_learnt_while_the_disk_of_the_flags_hangs() {
 /// What is learnt behind a verify need not wait until the file is looked at again.
 #[tokio::test]
 async fn what_is_learnt_is_stored_by_whoever_watches() {
-    let market = Market::start(Topology::SqliteTwoFiles).await;
-    market.fill(4).await;
-    let migration = market.installed().await;
-    backfill(&migration).await;
-    let disk = Hanging::default();
-    let flags = Flags::open(Market::entity(), disk.clone()).unwrap();
-    let wiring = Wiring::new(migration, flags.clone()).await.unwrap();
+    let (_market, disk, _flags, wiring) = on_a_disk_that_may_hang().await;
     let learning = async {
         // The watch has looked once, and rests.
         tokio::time::sleep(Duration::from_millis(200)).await;

@@ -254,9 +254,8 @@ async fn statistics_know_rows_of_partitions_and_of_mariadb() {
     }
 }
 
-/// Somebody ends them because the database is away: it is not waited for, and what was last known counts.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_goes_on_for_ever_ends_without_its_database() {
+/// History is copied, from a server of its own, which a test may kill.
+async fn copied_from_a_server() -> (Postgres, Market, Desk) {
     let server = tokio::task::block_in_place(Postgres::start);
     server.create_database("shop").await;
     let (folder, _, new) = Topology::SqliteTwoFiles.databases().await;
@@ -267,6 +266,13 @@ async fn what_goes_on_for_ever_ends_without_its_database() {
     for verb in ["install", "backfill"] {
         desk.run(verb).await.with(0);
     }
+    (server, market, desk)
+}
+
+/// Somebody ends them because the database is away: it is not waited for, and what was last known counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_goes_on_for_ever_ends_without_its_database() {
+    let (server, _market, desk) = copied_from_a_server().await;
     let mut following = desk.begin("drain --follow");
     let mut verifying = desk.begin("verify --every 1s --json");
     let mut reports = BufReader::new(verifying.stdout.take().unwrap()).lines();
@@ -292,16 +298,7 @@ async fn what_goes_on_for_ever_ends_without_its_database() {
 /// Whoever ends it twice does not want to wait for an answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_signal_ends_what_waits_for_its_database() {
-    let server = tokio::task::block_in_place(Postgres::start);
-    server.create_database("shop").await;
-    let (folder, _, new) = Topology::SqliteTwoFiles.databases().await;
-    let topology = Topology::PostgresToSqlite;
-    let market = Market::on(topology, server.url("shop"), new, folder).await;
-    market.fill(10).await;
-    let desk = Desk::of(&market);
-    for verb in ["install", "backfill"] {
-        desk.run(verb).await.with(0);
-    }
+    let (server, _market, desk) = copied_from_a_server().await;
     let mut following = desk.begin("drain --follow");
     listening(&following).await;
     tokio::task::block_in_place(|| server.freeze());

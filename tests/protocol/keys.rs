@@ -6,6 +6,10 @@ use changeover::worker::verify::Class;
 
 use super::market::{Market, Topology, backfill, drain, verify};
 
+/// A mapping of codes to labels, by code.
+pub(super) const CODES: &str = "revision = 1\nroot = { table = 'codes', key = ['code'] }\n[[target]]\nname = 'label'\n\
+    table = 'labels'\nowned_by = { key = ['code'] }\nidentity = ['code']\ncolumns = { code = 'code', label = 'label' }";
+
 /// PostgreSQL has no text with a NUL in it, so no fence either.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_the_new_side_has_no_text_for_stops_nobody() {
@@ -18,9 +22,7 @@ async fn a_key_that_the_new_side_has_no_text_for_stops_nobody() {
         .new
         .run("CREATE TABLE labels (code text PRIMARY KEY NOT NULL, label text)")
         .await;
-    let mapping = "revision = 1\nroot = { table = 'codes', key = ['code'] }\n[[target]]\nname = 'label'\n\
-        table = 'labels'\nowned_by = { key = ['code'] }\nidentity = ['code']\ncolumns = { code = 'code', label = 'label' }";
-    let migration = market.installed_with(mapping).await;
+    let migration = market.installed_with(CODES).await;
     // Where it is the last of a page, here the fourth, the sweep cannot keep how far it has come.
     let narrow = BackfillOptions {
         page: 4 / BackfillOptions::LOADED,
@@ -75,9 +77,7 @@ async fn a_key_of_bytes_is_blocked_and_stops_nobody(topology: Topology) {
         .new
         .run("CREATE TABLE labels (code text PRIMARY KEY NOT NULL, label text)")
         .await;
-    let mapping = "revision = 1\nroot = { table = 'codes', key = ['code'] }\n[[target]]\nname = 'label'\n\
-        table = 'labels'\nowned_by = { key = ['code'] }\nidentity = ['code']\ncolumns = { code = 'code', label = 'label' }";
-    let migration = market.installed_with(mapping).await;
+    let migration = market.installed_with(CODES).await;
     let narrow = PreviewOptions {
         page: 4,
         ..PreviewOptions::default()

@@ -9,6 +9,7 @@ use changeover::worker::pace::Pacing;
 use changeover::worker::store::StoreError;
 use changeover::worker::verify::Class;
 
+use super::keys::CODES;
 use super::lifecycle::everywhere_and_on_pairs;
 use super::market::{Engine, MAPPING, Market, Topology, backfill, drain, verify};
 use super::races::settle;
@@ -314,9 +315,7 @@ mod scenario {
             .new
             .run("CREATE TABLE labels (code bigint PRIMARY KEY NOT NULL CHECK (code > 0 AND code < 1000), label text)")
             .await;
-        let mapping = "revision = 1\nroot = { table = 'codes', key = ['code'] }\n[[target]]\nname = 'label'\n\
-            table = 'labels'\nowned_by = { key = ['code'] }\nidentity = ['code']\ncolumns = { code = 'code', label = 'label' }";
-        let migration = market.installed_with(mapping).await;
+        let migration = market.installed_with(CODES).await;
         backfill(&migration).await;
         blocked(&market, &migration, &["abc"], "refuses the").await;
         market

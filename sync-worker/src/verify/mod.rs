@@ -50,10 +50,10 @@
 //!
 //! # Sweeps
 //!
-//! Five: the authority's keys; keys that have rows there, and none in the root table; keys that were stamped and have no rows any more; keys that the
-//! follower has a version of, or rows, and the authority has no rows of. With sums the first one finds all that has rows on
-//! either side, and the others compare the versions of what has none. A key without an image may be
-//! counted by more than one of them.
+//! Five: the authority's keys; keys that have rows there, and none in the root table; keys that were stamped
+//! and have no rows any more; keys that the follower has a version of and the authority no rows; and those it
+//! has rows of. With sums the first one finds all that has rows on either side, and the others compare the
+//! versions of what has none. A key without an image may be counted by more than one of them.
 //!
 //! Before each page and each sum it waits for its turn, as [`pace`](crate::pace) says. Whatever comes
 //! between two looks, a difference is reported only when it was there while neither version moved.
