@@ -123,6 +123,9 @@ enum Problem {
         found: OsString,
         expected: &'static str,
     },
+    /// Without what it is: keys are of no use to who reads a log.
+    #[error("is no list of keys: set it to {LIST}")]
+    List,
     #[error("fixes no flag of {entity}: {nearest} does, if that is meant")]
     Unknown { entity: Entity, nearest: String },
 }
@@ -296,7 +299,10 @@ impl Variable {
         // A line break in the value could have smuggled in other keys.
         let list = list.filter(|table| table.len() == 1);
         let list = list.and_then(|mut table| table.remove("list"));
-        list.ok_or_else(|| self.bad(LIST))
+        list.ok_or(BadVariable {
+            variable: self.variable,
+            problem: Problem::List,
+        })
     }
 
     /// An empty text is neither: in a template it is what is left of a value that is missing.
@@ -380,6 +386,7 @@ mod tests {
             ("ALWAYS_NEW", ""),
             ("ALWAYS_NEW", "42"),
             ("ALWAYS_NEW", "{ keys = [42] }"),
+            ("ALWAYS_NEW", "{ keys = ['42', canary'] }"),
             ("ALWAYS_NEW", "{ keys = [''] }"),
             ("NEVER_NEW", "{ key = ['42'] }"),
             ("NEVER_NEW", "{}\nother = {}"),
@@ -391,6 +398,8 @@ mod tests {
                 error.contains("set it to") && error.contains("or unset it"),
                 "{error}"
             );
+            let debugged = format!("{:?}", read(name, value));
+            assert!(!(error + &debugged).contains("canary"), "{name}");
         }
     }
 

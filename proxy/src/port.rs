@@ -130,7 +130,9 @@ impl<C: CopyKeys, Req> Follow<Req> for FencedCopy<C> {
         Box::pin(async move {
             match copy.await {
                 Ok(copied) if copied.left.is_empty() => Followed::Applied,
-                Ok(_) => Followed::Left("a key is blocked, or waits for another"),
+                Ok(_) => Followed::Left(
+                    "a key is blocked, waits for another, or history is being loaded",
+                ),
                 Err(_) => Followed::Left("the copy failed"),
             }
         })

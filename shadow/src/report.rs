@@ -225,7 +225,9 @@ impl ShadowReport {
         let ms = |time: Option<f64>| time.map_or("–".to_owned(), |time| format!("{time:.2} ms"));
         line(
             text,
-            format_args!("\n| side | reads | p50 | p95 | p99 |\n| --- | --- | --- | --- | --- |"),
+            format_args!(
+                "\n| side | reads, about | p50 | p95 | p99 |\n| --- | --- | --- | --- | --- |"
+            ),
         );
         for (side, times) in [("legacy", self.legacy), ("new", self.new)] {
             let (p50, p95, p99) = (ms(times.p50_ms), ms(times.p95_ms), ms(times.p99_ms));

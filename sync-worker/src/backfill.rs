@@ -40,8 +40,10 @@
 //!    [parts](BackfillOptions::parts) is shared by them: who finds that somebody else has moved a part's
 //!    cursor goes on with another part, and comes back to one that does not move any more. Who copies a
 //!    sweep as a whole looks, once a second, whether others have divided it or come further.
-//! 5. Rows whose key has none in the root table are in no page. Before its first page a sweep therefore makes
-//!    their keys dirty, once: copies bring them, or hold them and say why.
+//! 5. Rows whose key has none in the root table are in no page. Before the cursor says that a part is done,
+//!    those of its keys are made dirty: copies bring them, or hold them and say why. It is one anti-join of each
+//!    query that may have such rows, in the turn of the part's last page; more than ten thousand such keys
+//!    take another turn each.
 //! 6. Before each page it waits for its turn, as [`pace`](crate::pace) says: it may be dropped there as
 //!    anywhere, and says what it waits for.
 //!
@@ -65,6 +67,7 @@ use crate::turns::{Turns, Work};
 mod control;
 mod load;
 mod options;
+mod orphans;
 mod page;
 mod parts;
 mod range;
@@ -260,9 +263,6 @@ impl Backfill {
         let parts = follower.cursors().await?;
         let sweep = Cursor::together(&parts);
         let begins = sweep.passed == 0 && !sweep.done;
-        if begins {
-            self.touch_orphans().await?;
-        }
         match (self.options.load, sweep.loading && !sweep.done) {
             (true, false) if begins && follower.start_loading().await? => follower.cursors().await,
             (false, true) => {
@@ -301,6 +301,9 @@ impl Backfill {
                 done: reach.is_whole(),
                 ..cursor.clone()
             };
+            if to.done {
+                self.touch_orphans(cursor).await?;
+            }
             if !self.keep(cursor, &to).await? && to.done {
                 return Ok(None);
             }
@@ -342,6 +345,9 @@ impl Backfill {
         // nothing else would ever record how far this has come. And who shares the parts learns here
         // whether somebody else works on this one.
         let saves = held > 0 || ended || cursor.is_part();
+        if done {
+            self.touch_orphans(cursor).await?;
+        }
         if saves && !self.keep(cursor, &to).await? {
             meters.pages_retried.increment(1);
             return Ok(None);

@@ -70,7 +70,8 @@ async fn a_key_of_bytes_is_blocked_and_stops_nobody(topology: Topology) {
             "CREATE TABLE codes (code text PRIMARY KEY NOT NULL, label text);
              WITH RECURSIVE n(n) AS (SELECT 10 UNION ALL SELECT n + 1 FROM n WHERE n < 39)
              INSERT INTO codes SELECT CAST('k' || n AS BLOB), 'bytes' FROM n;
-             INSERT INTO codes VALUES ('a', 'text'), ('b', 'text'), ('z', 'text')",
+             UPDATE codes SET code = x'00ff' WHERE code = CAST('k39' AS BLOB);
+             INSERT INTO codes VALUES ('a', 'text'), ('b', 'text'), ('z', 'text'), ('x''6B31', 'text')",
         )
         .await;
     market
@@ -86,7 +87,7 @@ async fn a_key_of_bytes_is_blocked_and_stops_nobody(topology: Topology) {
     let found = preview.obstacles.first();
     let found = found.unwrap_or_else(|| panic!("{preview:?}"));
     assert!(found.reason.contains("stored as bytes"), "{preview:?}");
-    assert_eq!((preview.carried, found.keys), (3, 30), "{preview:?}");
+    assert_eq!((preview.carried, found.keys), (4, 30), "{preview:?}");
     // Smaller than what would come again and again.
     let narrow = BackfillOptions {
         page: 4 / BackfillOptions::LOADED,
@@ -97,19 +98,23 @@ async fn a_key_of_bytes_is_blocked_and_stops_nobody(topology: Topology) {
     let labels = "SELECT code || ' ' || label FROM labels ORDER BY 1";
     assert_eq!(
         market.new.texts(labels).await,
-        ["a text", "b text", "z text"]
+        ["a text", "b text", "x'6B31 text", "z text"]
     );
     market.legacy.run("UPDATE codes SET label = 'now'").await;
     drain(&migration).await;
     let dirty = market.dirty().await;
     assert_eq!(dirty.len(), 30, "{dirty:?}");
-    assert!(dirty[0].starts_with("k10 blocked its key is stored as bytes"));
+    // The last one is no text at all.
+    for (held, key) in [(&dirty[0], "x'00FF'"), (&dirty[1], "x'6B3130'")] {
+        let why = format!("{key} blocked its key is stored as bytes");
+        assert!(held.starts_with(&why), "{dirty:?}");
+    }
     let report = verify(&migration).await;
     assert_eq!(report.count(Class::Blocked), 30, "{report:?}");
-    assert_eq!(report.count(Class::Equal), 3, "{report:?}");
+    assert_eq!(report.count(Class::Equal), 4, "{report:?}");
     market
         .legacy
-        .run("DELETE FROM codes WHERE code = CAST('k10' AS BLOB); UPDATE codes SET code = CAST(code AS text)")
+        .run("DELETE FROM codes WHERE code IN (CAST('k10' AS BLOB), x'00ff'); UPDATE codes SET code = CAST(code AS text)")
         .await;
     drain(&migration).await;
     assert_eq!(market.dirty().await, Vec::<String>::new());
@@ -126,4 +131,139 @@ async fn a_key_of_bytes_is_blocked_and_stops_nobody_on_sqlite() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_of_bytes_is_blocked_and_stops_nobody_to_postgres() {
     a_key_of_bytes_is_blocked_and_stops_nobody(Topology::SqliteToPostgres).await;
+}
+
+/// A table without a foreign key may be of a wider type than the one that it belongs to.
+async fn a_key_that_no_row_of_the_root_can_have_is_blocked(topology: Topology) {
+    let market = Market::start(topology).await;
+    market
+        .legacy
+        .run(
+            "CREATE TABLE things (id integer PRIMARY KEY NOT NULL, title text);
+             CREATE TABLE notes (id integer PRIMARY KEY NOT NULL, thing_id bigint NOT NULL, body text);
+             CREATE INDEX of_thing ON notes (thing_id);
+             INSERT INTO things VALUES (1, 'one'), (2, 'two');
+             INSERT INTO notes VALUES (10, 1, 'a'), (20, 3000000000, 'b'), (30, 7, 'c')",
+        )
+        .await;
+    market
+        .new
+        .run(
+            "CREATE TABLE items (id bigint PRIMARY KEY NOT NULL, title text);
+             CREATE TABLE remarks (id bigint PRIMARY KEY NOT NULL, item bigint NOT NULL, body text);
+             CREATE INDEX of_item ON remarks (item)",
+        )
+        .await;
+    let mapping = "revision = 1\nroot = { table = 'things', key = ['id'] }\n\
+        [source.notes]\nkey = ['thing_id']\n\
+        [[target]]\nname = 'item'\ntable = 'items'\nowned_by = { key = ['id'] }\nidentity = ['id']\n\
+        columns = { id = 'id', title = 'title' }\n\
+        [[target]]\nname = 'remark'\nfrom = 'notes'\nkey = ['thing_id']\ntable = 'remarks'\nowned_by = { key = ['item'] }\n\
+        identity = ['id']\ncolumns = { id = 'id', item = 'thing_id', body = 'body' }";
+    let migration = market.installed_with(mapping).await;
+    let preview = migration.preview(PreviewOptions::default(), |_| {}).await;
+    let preview = preview.unwrap();
+    assert_eq!(preview.obstacles.len(), 1, "{preview:?}");
+    let blocked = async |keys: &[&str]| {
+        let dirty = market.dirty().await;
+        assert_eq!(dirty.len(), keys.len(), "{dirty:?}");
+        for (held, key) in dirty.iter().zip(keys) {
+            let why = format!("{key} blocked rows have a key that id of things cannot hold");
+            assert!(held.starts_with(&why), "{dirty:?}");
+        }
+        let report = verify(&migration).await;
+        assert_eq!(
+            report.count(Class::Blocked),
+            keys.len() as u64,
+            "{report:?}"
+        );
+    };
+    backfill(&migration).await;
+    drain(&migration).await;
+    blocked(&["3000000000"]).await;
+    let remarks = "SELECT body FROM remarks ORDER BY 1";
+    assert_eq!(market.new.texts(remarks).await, ["a", "c"]);
+    let write = "INSERT INTO notes VALUES (40, 4000000000, 'd')";
+    market.legacy.run(write).await;
+    drain(&migration).await;
+    blocked(&["3000000000", "4000000000"]).await;
+    market
+        .legacy
+        .run("DELETE FROM notes WHERE id = 20; UPDATE notes SET thing_id = 2 WHERE id = 40")
+        .await;
+    drain(&migration).await;
+    assert_eq!(market.dirty().await, Vec::<String>::new());
+    assert_eq!(market.new.texts(remarks).await, ["a", "c", "d"]);
+    let report = verify(&migration).await;
+    assert!(report.clean(), "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_no_row_of_the_root_can_have_is_blocked_on_postgres() {
+    a_key_that_no_row_of_the_root_can_have_is_blocked(Topology::PostgresTwoDatabases).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_no_row_of_the_root_can_have_is_blocked_on_mariadb() {
+    a_key_that_no_row_of_the_root_can_have_is_blocked(Topology::MariadbTwoDatabases).await;
+}
+
+/// Texts of one table are sorted in another way than those of the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_under_two_collations_are_found() {
+    let market = Market::start(Topology::PostgresTwoDatabases).await;
+    market
+        .legacy
+        .run(
+            "CREATE TABLE codes (code varchar(9) COLLATE \"C\" PRIMARY KEY NOT NULL, label text);
+             CREATE TABLE tags (id bigint PRIMARY KEY NOT NULL, code varchar(9) COLLATE \"de-x-icu\" NOT NULL);
+             CREATE TABLE notes (id bigint PRIMARY KEY NOT NULL, code varchar(9) COLLATE \"en-x-icu\" NOT NULL);
+             INSERT INTO codes VALUES ('b', 'bee');
+             INSERT INTO tags VALUES (1, 'b'), (2, 'ä');
+             INSERT INTO notes VALUES (1, 'b'), (2, 'Z')",
+        )
+        .await;
+    market
+        .new
+        .run(
+            "CREATE TABLE labels (code varchar(9) PRIMARY KEY NOT NULL, label text);
+             CREATE TABLE tagged (id bigint PRIMARY KEY NOT NULL, code varchar(9) NOT NULL);
+             CREATE TABLE noted (id bigint PRIMARY KEY NOT NULL, code varchar(9) NOT NULL);
+             CREATE INDEX of_tagged ON tagged (code);
+             CREATE INDEX of_noted ON noted (code)",
+        )
+        .await;
+    let child = |from: &str, table: &str| {
+        format!(
+            "[[target]]\nname = '{from}'\nfrom = '{from}'\nkey = ['code']\ntable = '{table}'\n\
+             owned_by = {{ key = ['code'] }}\nidentity = ['id']\ncolumns = {{ id = 'id', code = 'code' }}\n"
+        )
+    };
+    let mapping = format!(
+        "{}\n[source.tags]\nkey = ['code']\n[source.notes]\nkey = ['code']\n{}{}",
+        CODES,
+        child("tags", "tagged"),
+        child("notes", "noted")
+    );
+    let migration = market.installed_with(&mapping).await;
+    let preview = migration.preview(PreviewOptions::default(), |_| {}).await;
+    assert_eq!(preview.unwrap().carried, 3);
+    backfill(&migration).await;
+    drain(&migration).await;
+    assert_eq!(
+        market
+            .new
+            .texts("SELECT code FROM tagged ORDER BY id")
+            .await,
+        ["b", "ä"]
+    );
+    assert_eq!(
+        market.new.texts("SELECT code FROM noted ORDER BY id").await,
+        ["b", "Z"]
+    );
+    let report = verify(&migration).await;
+    assert!(
+        report.clean() && report.count(Class::Equal) == 3,
+        "{report:?}"
+    );
 }

@@ -1,6 +1,7 @@
 //! What the follower refuses: it waits or is blocked, says why, and heals.
 
 use changeover::flags::Key;
+use changeover::worker::backfill::BackfillOptions;
 use changeover::worker::copy::CopySource;
 use changeover::worker::preview::{Obstacle, PreviewOptions};
 use changeover::worker::store::HoldKind;
@@ -15,6 +16,7 @@ everywhere_and_on_pairs!(
     a_refused_image_is_blocked_and_says_why,
     an_orphan_is_blocked_and_says_why,
     orphans_of_before_the_installation_are_found,
+    orphans_of_before_are_found_in_each_part,
     unique_values_change_hands,
     a_value_claimed_twice_blocks_one_key,
     unmapped_columns_survive,
@@ -97,6 +99,20 @@ mod scenario {
 
     /// Nobody stamps them, and no page shows them.
     pub(super) async fn orphans_of_before_the_installation_are_found(topology: Topology) {
+        orphans_of_before(topology, BackfillOptions::default()).await;
+    }
+
+    pub(super) async fn orphans_of_before_are_found_in_each_part(topology: Topology) {
+        let parts = BackfillOptions {
+            load: false,
+            parts: 3,
+            page: 1,
+            ..BackfillOptions::default()
+        };
+        orphans_of_before(topology, parts).await;
+    }
+
+    async fn orphans_of_before(topology: Topology, options: BackfillOptions) {
         let market = Market::start(topology).await;
         market.fill(8).await;
         let orphans = "DELETE FROM listings WHERE id IN (4, 8)";
@@ -114,7 +130,7 @@ mod scenario {
         assert_eq!(samples, &["4", "8"]);
         let before = verify(&migration).await;
         assert_eq!(before.count(Class::Pending), 8, "{before:?}");
-        backfill(&migration).await;
+        migration.backfill(options).run(|_| {}).await.unwrap();
         drain(&migration).await;
         let dirty = market.dirty().await;
         let why = "blocked a row of picture belongs to a row of listing";

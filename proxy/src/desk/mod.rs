@@ -254,11 +254,14 @@ impl Desk {
         answered(self.versions.as_ref(), time, question).await
     }
 
-    /// Asks for a shadow read: a port for which no caller waits, if there is one.
+    /// Asks for a shadow read: a port for which no caller waits, if there is one. After a kill nobody is asked.
     pub(crate) async fn ask_aside<T>(
         &self,
         question: impl FnOnce(&dyn Versions) -> BoxFuture<'static, Result<T, BoxError>>,
     ) -> Result<T, BoxError> {
+        if self.is_killed() {
+            return Err("the kill switch is on".into());
+        }
         let versions = self.probe_versions.as_ref().unwrap_or(&self.versions);
         answered(versions.as_ref(), self.limits.shadow_time, question).await
     }

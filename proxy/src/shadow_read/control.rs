@@ -74,6 +74,9 @@ impl<Req: Send + 'static> Looking<Req> {
             return unanswered();
         }
         let before = versions(&desk, &self.operation).await;
+        if hurts() {
+            return unanswered();
+        }
         let first = asked(&desk, place, self.sides.ask(place, first)).await;
         let (Answer::Found(first), false) = (first, hurts()) else {
             return unanswered();

@@ -130,7 +130,7 @@ impl<Req: Send + 'static> Looking<Req> {
         }
         match (before, told) {
             // Who keeps versions and did not tell them leaves open whether this is lag.
-            (Err(Untold), _) | (_, Err(Untold)) => Verdict::Timeout,
+            (Err(Untold), _) | (_, Err(Untold)) => self.untold(),
             (_, Ok(None)) if pinned || self.pinned() => Verdict::Lagging,
             // No version of its own says that nothing moved, so the answers have to.
             (_, told) if told == Ok(None) || self.operation.touched.as_keys().len() != 1 => {
@@ -168,7 +168,7 @@ impl<Req: Send + 'static> Looking<Req> {
         let after = motion(&desk, &self.operation, found).await;
         match settled(judge_lists(&before.0, Some(&after.0))) {
             Verdict::Healed => Verdict::Healed,
-            verdict => before.1.and(after.1).map_or(Verdict::Timeout, |()| verdict),
+            verdict => (before.1.and(after.1)).map_or_else(|Untold| self.untold(), |()| verdict),
         }
     }
 
@@ -205,6 +205,14 @@ impl<Req: Send + 'static> Looking<Req> {
             return Err(self.shed(Shed::Long));
         }
         Ok(look)
+    }
+
+    /// The databases did not tell versions, or were not asked for them.
+    fn untold(&self) -> Verdict {
+        match self.desk.is_killed() {
+            true => self.shed(Shed::Killed),
+            false => Verdict::Timeout,
+        }
     }
 
     fn shed(&self, reason: Shed) -> Verdict {

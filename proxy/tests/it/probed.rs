@@ -129,3 +129,20 @@ async fn no_caller_waits_for_a_connection_that_a_shadow_read_holds() {
         "new answers all of them"
     );
 }
+
+/// The databases are what a kill is to relieve.
+#[tokio::test(start_paused = true)]
+async fn after_a_kill_nobody_asks_for_versions() {
+    for call in [Call::Get(1), Call::List { tolerant: false }] {
+        let (world, _, shadows) = probed(Duration::ZERO);
+        world.legacy.fails(Fault::Slow(STEP * 100));
+        world.call(call.clone()).await.unwrap();
+        tokio::time::sleep(STEP * 10).await;
+        assert_eq!(world.legacy.asked(), 1, "{call:?}: the first look");
+        world.flags.kill("legacy is on its knees").unwrap();
+        rest().await;
+        assert_eq!(shadows.asked(), 0, "{call:?}");
+        assert_eq!(world.legacy.asked(), 1, "{call:?}");
+        assert_eq!(world.handle.compared().of(Class::Shed), 1, "{call:?}");
+    }
+}

@@ -11,7 +11,6 @@ use super::raw::{Course, is_raw};
 use super::{Backfill, Passed};
 use crate::copy::answered;
 use crate::store::{Cursor, Hold, HoldKind, Loaded, Page, Stamped, StoreError};
-use crate::sum::Span;
 
 /// A page under way.
 struct Under<'a> {
@@ -101,6 +100,7 @@ impl Backfill {
 
     /// Ends a part; `false` when it stands elsewhere.
     pub(super) async fn end_part(&self, part: &Cursor) -> Result<bool, StoreError> {
+        self.touch_orphans(part).await?;
         let mut last = self.is_last(part).await?;
         loop {
             if last {
@@ -135,37 +135,22 @@ impl Backfill {
                 return Ok(());
             };
             after = Some(last.clone());
-            self.touch_those_missing(keys).await?;
-        }
-    }
-
-    /// Makes keys dirty that have rows, and that no page shows: copies bring them, or hold them and say why.
-    pub(super) async fn touch_orphans(&self) -> Result<(), StoreError> {
-        let authority = self.copier.authority();
-        let (limit, mut rest) = (self.options.page.max(1), Span::default());
-        loop {
-            let keys = authority.orphans(&rest, limit).await?;
-            let last = keys.last().filter(|last| rest.after.as_ref() != Some(last));
-            let Some(last) = last.cloned() else {
-                return Ok(());
-            };
-            rest.after = Some(last);
-            self.touch_those_missing(keys).await?;
+            self.touch_those_missing(&keys).await?;
         }
     }
 
     /// Makes those of `keys` dirty that are neither dirty nor on the follower at the version they have.
-    async fn touch_those_missing(&self, keys: Vec<Key>) -> Result<(), StoreError> {
+    pub(super) async fn touch_those_missing(&self, keys: &[Key]) -> Result<(), StoreError> {
         let (authority, follower) = (self.copier.authority(), self.copier.follower());
-        let held = follower.versions(&keys).await?;
+        let held = follower.versions(keys).await?;
         answered("follower", "reading versions", keys.len(), held.len())?;
-        let dirty = authority.dirty_among(&keys).await?;
-        let mine = authority.versions(&keys).await?;
+        let dirty = authority.dirty_among(keys).await?;
+        let mine = authority.versions(keys).await?;
         answered("authority", "reading versions", keys.len(), mine.len())?;
-        let both = keys.into_iter().zip(held).zip(mine);
+        let both = keys.iter().zip(held).zip(mine);
         let missing: Vec<Key> = both
             .filter(|((key, held), mine)| *held < Some(*mine) && !dirty.contains_key(key))
-            .map(|((key, _), _)| key)
+            .map(|((key, _), _)| key.clone())
             .collect();
         match missing.is_empty() {
             true => Ok(()),

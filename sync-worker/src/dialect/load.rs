@@ -96,10 +96,11 @@ impl LoadQuery {
         let sql = sql.trim().trim_end_matches(';');
         LoadQuery {
             database: database.aside(),
-            // A line of its own, for a query that ends in a comment.
+            // A line of its own, for a query that ends in a comment; DISTINCT, since SQLite would ask it again
+            // wherever the text of it names it.
             sql: format!(
-                "SELECT {}",
-                database.dialect().key_text(&[format!("(\n{sql}\n)")])
+                "SELECT {} FROM (SELECT DISTINCT (\n{sql}\n) AS reading) AS q",
+                database.dialect().key_text(&["q.reading".to_owned()])
             ),
             shown: None,
             within,

@@ -13,8 +13,8 @@ use crate::sum::Span;
 /// `None` if there are none of these, or a bound is no key.
 pub(super) fn first_keys<'d, 'r>(
     dialect: &'d dyn Dialect,
-    of: impl Iterator<Item = &'r RowsOf>,
-    condition: &str,
+    of: impl IntoIterator<Item = &'r RowsOf>,
+    condition: impl Fn(Statement<'d>) -> Statement<'d>,
     (span, columns): (&Span, &[Column]),
     limit: u32,
 ) -> Option<Statement<'d>> {
@@ -24,9 +24,9 @@ pub(super) fn first_keys<'d, 'r>(
     let mut parts = 0;
     for rows in of {
         let union = if parts > 0 { " UNION " } else { "" };
-        let part = statement.sql(&format!("{union}SELECT * FROM (SELECT r.* FROM ("));
+        let part = statement.sql(&format!("{union}SELECT * FROM (SELECT DISTINCT r.* FROM ("));
         let part = rows.keys(dialect, part, span, columns)?;
-        statement = part.sql(&format!(") AS r WHERE {condition}{order}) AS p"));
+        statement = condition(part.sql(") AS r WHERE ")).sql(&format!("{order}) AS p"));
         parts += 1;
     }
     (parts > 0).then(|| statement.sql(&format!(") AS u{order}")))

@@ -47,6 +47,12 @@ pub trait Summing: Send + Sync {
     /// The name of a type that reads any bound of keys in that order.
     fn bound(&self, order: KeyOrder) -> &'static str;
 
+    /// A part of a key as every table orders and compares it, whatever collations their columns have.
+    fn plain(&self, expression: &str, column: &Column) -> String {
+        let _ = column;
+        expression.to_owned()
+    }
+
     /// Whether an index finds rows by a comparison of several columns only beside one of the first.
     fn leads(&self) -> bool {
         false
@@ -57,6 +63,13 @@ pub trait Summing: Send + Sync {
     fn least_bytes(&self, column: &Column) -> Option<&'static str> {
         let _ = column;
         None
+    }
+
+    /// Whether a component may be what [`Dialect::key_text`] has for bytes in such a column of a key: no row is
+    /// found by it.
+    fn names_bytes(&self, component: &str, column: &Column) -> bool {
+        let _ = (component, column);
+        false
     }
 
     /// The most keys whose rows are worth summing at once: where rows are in this process's memory meanwhile,
@@ -337,7 +350,7 @@ impl RowsOf {
             .collect()
     }
 
-    /// The keys of rows in a span, each once: its components as columns `o0`, …, and its text as `k`.
+    /// The keys of rows in a span, one for each row: its components as columns `o0`, …, and its text as `k`.
     pub(super) fn keys<'d>(
         &self,
         dialect: &'d dyn Dialect,
@@ -349,9 +362,7 @@ impl RowsOf {
         let parts = self.key.iter().enumerate();
         let parts: String = parts.map(|(n, part)| format!("{part} AS o{n}, ")).collect();
         let from = &self.from;
-        let head = head.sql(&format!(
-            "SELECT DISTINCT {parts}{key} AS k FROM {from} WHERE "
-        ));
+        let head = head.sql(&format!("SELECT {parts}{key} AS k FROM {from} WHERE "));
         let rows = self.keyed(within(head, dialect, &self.key, columns, span)?);
         Some(match &self.filter {
             Some(filter) => rows.sql(&format!(" AND ({filter})")),

@@ -80,7 +80,12 @@ fn a_bad_edit_is_said_once_and_stands_until_it_is_mended() {
         flags.reload().expect_err("refused");
     }
     assert_eq!(counted(), 2, "another bad edit");
-    assert!(flags.troubles().join("; ").contains("samples"));
+    assert!(
+        flags
+            .troubles()
+            .join("; ")
+            .contains("unknown field, expected")
+    );
     assert_eq!(flags.load(), before);
 
     write(&good.replace("read_new = 50.0", "read_new = 10.0"));

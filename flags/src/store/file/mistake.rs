@@ -47,9 +47,6 @@ const SETTINGS: [&str; 19] = [
 
 const LISTS: [&str; 2] = ["always_new", "never_new"];
 
-/// What a list has, in the words of an error about a setting that is not among them.
-const OF_A_LIST: &str = "`keys` or `routed_by`";
-
 impl Mistake {
     /// What `error` says of `text`, which it was made of.
     pub(super) fn of(error: &toml::de::Error, text: &str) -> Mistake {
@@ -94,8 +91,8 @@ fn without_values(message: &str) -> String {
         let kind = found.split(['`', '"']).next().unwrap_or_default();
         return format!("{}, expected {expected}", kind.trim_end());
     }
-    // Somebody may have typed a key where its list should be named.
-    if found.starts_with("unknown field ") && expected == OF_A_LIST {
+    // Somebody may have typed a key where a list is to be named, or a line too high.
+    if found.starts_with("unknown field ") {
         return format!("unknown field, expected {expected}");
     }
     message.to_owned()

@@ -64,7 +64,7 @@ impl SqlAuthority {
     ) -> Result<Vec<Stamped>, DbError> {
         let versions = self.versions_in(session, keys).await?;
         let mut images = self.images_in(session, keys).await?;
-        self.not_of_bytes(session, keys, &mut images).await?;
+        self.not_of_misfits(session, keys, &mut images).await?;
         Ok(keys
             .iter()
             .zip(versions)

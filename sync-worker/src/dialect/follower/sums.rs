@@ -129,7 +129,13 @@ impl SqlFollower {
         let held = self.sums.targets().unwrap_or_default().iter();
         let held = held.map(|target| &target.held);
         let within = (span, self.sums.held_key());
-        match first_keys(self.dialect(), held, "1 = 1", within, limit) {
+        match first_keys(
+            self.dialect(),
+            held,
+            |rows| rows.sql("1 = 1"),
+            within,
+            limit,
+        ) {
             Some(statement) => keys_of(session, statement, 0).await,
             None => Ok(Vec::new()),
         }

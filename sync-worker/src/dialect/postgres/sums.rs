@@ -23,6 +23,13 @@ impl Summing for Postgres {
         key_order(sql_type)
     }
 
+    fn plain(&self, expression: &str, column: &Column) -> String {
+        match self.key_order(&column.sql_type) {
+            Some(_) => expression.to_owned(),
+            None => format!("({expression}) COLLATE \"C\""),
+        }
+    }
+
     fn bound(&self, order: KeyOrder) -> &'static str {
         match order {
             KeyOrder::Signed => "bigint",

@@ -211,14 +211,18 @@ impl Dialect for Sqlite {
     }
 
     fn key_text(&self, expressions: &[String]) -> String {
+        // Bytes are called what SQLite's own literals of them are: as texts they may be none, or another key's.
+        let text = |e: &String| {
+            format!(
+                "CASE typeof({e}) WHEN 'blob' THEN 'x''' || hex({e}) || '''' ELSE CAST({e} AS TEXT) END"
+            )
+        };
         if let [only] = expressions {
-            return format!("CAST({only} AS TEXT)");
+            return text(only);
         }
-        expressions
-            .iter()
-            .map(|e| format!(r"replace(replace(CAST({e} AS TEXT), '\', '\\'), ',', '\,')"))
-            .collect::<Vec<_>>()
-            .join(" || ',' || ")
+        let escaped = |e: &String| format!(r"replace(replace({}, '\', '\\'), ',', '\,')", text(e));
+        let parts: Vec<String> = expressions.iter().map(escaped).collect();
+        parts.join(" || ',' || ")
     }
 
     fn key_value(&self, component: &str, column: &Column) -> Value {

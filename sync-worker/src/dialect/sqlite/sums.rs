@@ -31,6 +31,10 @@ impl Summing for Sqlite {
         (Affinity::of(&column.sql_type) == Affinity::Text).then_some("x''")
     }
 
+    fn names_bytes(&self, component: &str, column: &Column) -> bool {
+        component.starts_with("x'") && self.least_bytes(column).is_some()
+    }
+
     fn most_keys(&self) -> u32 {
         4_096
     }
