@@ -42,8 +42,8 @@
 //!    sweep as a whole looks, once a second, whether others have divided it or come further.
 //! 5. Rows whose key has none in the root table are in no page. Before the cursor says that a part is done,
 //!    those of its keys are made dirty: copies bring them, or hold them and say why. It is one anti-join of each
-//!    query that may have such rows, in the turn of the part's last page; more than ten thousand such keys
-//!    take another turn each.
+//!    query that may have such rows (by text keys, one for each part), in the turn of the part's last page. More
+//!    than ten thousand such keys take more turns, of which only the metrics say what they wait for.
 //! 6. Before each page it waits for its turn, as [`pace`](crate::pace) says: it may be dropped there as
 //!    anywhere, and says what it waits for.
 //!

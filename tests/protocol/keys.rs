@@ -208,6 +208,58 @@ async fn a_key_that_no_row_of_the_root_can_have_is_blocked_on_mariadb() {
     a_key_that_no_row_of_the_root_can_have_is_blocked(Topology::MariadbTwoDatabases).await;
 }
 
+/// Their keys are bytes of rows that may be in the root table or not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_of_bytes_in_other_tables_are_blocked() {
+    let market = Market::start(Topology::SqliteTwoFiles).await;
+    market
+        .legacy
+        .run(
+            "CREATE TABLE codes (code text PRIMARY KEY NOT NULL, label text);
+             CREATE TABLE tags (id bigint PRIMARY KEY NOT NULL, code text NOT NULL);
+             INSERT INTO codes VALUES ('a', 'text'), (CAST('k' AS BLOB), 'bytes');
+             INSERT INTO tags VALUES (1, 'a'), (2, CAST('k' AS BLOB));
+             WITH RECURSIVE n(n) AS (SELECT 10 UNION ALL SELECT n + 1 FROM n WHERE n < 19)
+             INSERT INTO tags SELECT n, CAST('m' || n AS BLOB) FROM n",
+        )
+        .await;
+    market
+        .new
+        .run(
+            "CREATE TABLE labels (code text PRIMARY KEY NOT NULL, label text);
+             CREATE TABLE tagged (id bigint PRIMARY KEY NOT NULL, code text NOT NULL);
+             CREATE INDEX of_tagged ON tagged (code)",
+        )
+        .await;
+    let mapping = format!(
+        "{CODES}\n[source.tags]\nkey = ['code']\n{}",
+        child("tags", "tagged")
+    );
+    let migration = market.installed_with(&mapping).await;
+    let narrow = PreviewOptions {
+        page: 4,
+        ..PreviewOptions::default()
+    };
+    let preview = migration.preview(narrow, |_| {}).await.unwrap();
+    assert_eq!((preview.tried, preview.carried), (12, 1), "{preview:?}");
+    backfill(&migration).await;
+    drain(&migration).await;
+    let dirty = market.dirty().await;
+    let named = |key: &&String| key.contains("blocked its key is stored as bytes");
+    assert_eq!((dirty.len(), dirty.iter().filter(named).count()), (11, 11));
+    let report = verify(&migration).await;
+    assert_eq!(report.count(Class::Blocked), 11, "{report:?}");
+    assert_eq!(report.count(Class::Equal), 1, "{report:?}");
+}
+
+/// A target whose rows have the key of [`CODES`].
+fn child(from: &str, table: &str) -> String {
+    format!(
+        "[[target]]\nname = '{from}'\nfrom = '{from}'\nkey = ['code']\ntable = '{table}'\n\
+         owned_by = {{ key = ['code'] }}\nidentity = ['id']\ncolumns = {{ id = 'id', code = 'code' }}\n"
+    )
+}
+
 /// Texts of one table are sorted in another way than those of the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_under_two_collations_are_found() {
@@ -233,12 +285,6 @@ async fn keys_under_two_collations_are_found() {
              CREATE INDEX of_noted ON noted (code)",
         )
         .await;
-    let child = |from: &str, table: &str| {
-        format!(
-            "[[target]]\nname = '{from}'\nfrom = '{from}'\nkey = ['code']\ntable = '{table}'\n\
-             owned_by = {{ key = ['code'] }}\nidentity = ['id']\ncolumns = {{ id = 'id', code = 'code' }}\n"
-        )
-    };
     let mapping = format!(
         "{}\n[source.tags]\nkey = ['code']\n[source.notes]\nkey = ['code']\n{}{}",
         CODES,

@@ -18,18 +18,20 @@ use crate::sum::Span;
 /// Where such keys are looked for: the mapping's queries that may answer rows without one of the root
 /// table, and the root table's rows with a key of bytes.
 pub(super) fn sources(dialect: &dyn Dialect, shape: &Shape, key: &[Column]) -> Vec<RowsOf> {
-    let root = &shape.root;
+    let (root, sums) = (&shape.root, dialect.sums());
+    // One for each text of a key: of bytes their name.
+    let part = |(part, column): (&String, &Column)| match sums.least_bytes(column) {
+        Some(_) => dialect.key_text(std::slice::from_ref(part)),
+        None => sums.plain(part, column),
+    };
     let mut sources: Vec<RowsOf> = Vec::new();
     let queries = shape.queries.iter();
     for query in queries.filter(|query| !is_of_root(root, query)) {
         let parts = inspect::key(dialect, root, query);
-        let parts = parts.iter().zip(key);
         let rows = RowsOf {
             from: inspect::from(dialect, root, query),
             beside: String::new(),
-            key: parts
-                .map(|(part, column)| dialect.sums().plain(part, column))
-                .collect(),
+            key: parts.iter().zip(key).map(part).collect(),
             filter: query.filter.clone(),
             values: Vec::new(),
         };
@@ -37,22 +39,18 @@ pub(super) fn sources(dialect: &dyn Dialect, shape: &Shape, key: &[Column]) -> V
             sources.push(rows);
         }
     }
-    let quoted = |column: &Column| dialect.quote(&column.name);
-    let bytes = key.iter().filter_map(|column| {
-        let least = dialect.sums().least_bytes(column)?;
-        Some(format!("{} >= {least}", quoted(column)))
+    let columns: Vec<String> = key.iter().map(|c| dialect.quote(&c.name)).collect();
+    let bytes = columns.iter().zip(key).filter_map(|(name, column)| {
+        let least = sums.least_bytes(column)?;
+        Some(format!("{name} >= {least}"))
     });
     let bytes: Vec<String> = bytes.collect();
     if !bytes.is_empty() {
-        let text = |column: &Column| match dialect.sums().least_bytes(column) {
-            Some(_) => dialect.key_text(&[quoted(column)]),
-            None => quoted(column),
-        };
         let (table, bytes) = (dialect.table(&root.table), bytes.join(" OR "));
         sources.push(RowsOf {
             from: format!("(SELECT * FROM {table} WHERE {bytes}) AS changeover_bytes"),
             beside: String::new(),
-            key: key.iter().map(text).collect(),
+            key: columns.iter().zip(key).map(part).collect(),
             filter: None,
             values: Vec::new(),
         });
