@@ -11,7 +11,7 @@ use crate::rounds::{median, noise};
 
 /// Writes per second: what is left of the machine is for the copies.
 const RATE: u64 = 150;
-const WRITES: u64 = 300;
+const WRITES: u64 = 600;
 
 /// One round of one way to write: its median and its 99th percentile, in microseconds.
 struct Round {
@@ -20,7 +20,7 @@ struct Round {
 }
 
 pub fn rows(report: &mut Report, quick: bool) {
-    let rounds = if quick { 3 } else { 12 };
+    let rounds = if quick { 3 } else { 24 };
     let runtime = crate::multi_thread();
     let [bare, stamped, layered] = runtime.block_on(async {
         let shop = Shop::open().await;
