@@ -96,10 +96,10 @@ impl LoadQuery {
         let sql = sql.trim().trim_end_matches(';');
         LoadQuery {
             database: database.aside(),
-            // A line of its own, for a query that ends in a comment. An aggregate, since SQLite would put any other
-            // query wherever it is named, and ask it as often.
+            // A line of its own, for a query that ends in a comment. It stands once, by a name: SQLite's text of a
+            // value names it three times.
             sql: format!(
-                "SELECT {} FROM (SELECT (\n{sql}\n) AS reading, count(*) AS n) AS q",
+                "SELECT {} FROM (SELECT (\n{sql}\n) AS reading) AS q",
                 database.dialect().key_text(&["q.reading".to_owned()])
             ),
             shown: None,
